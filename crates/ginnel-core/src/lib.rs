@@ -1,1 +1,50 @@
-//! Stub.
+//! The engine of ginnel: a bounded queue of messages in memory that several processes map, and what a
+//! survivor does when one of them is killed.
+//!
+//! What it is not: it makes no system call, opens no file, never sleeps and never learns by itself who is
+//! dead. The crate above gives it mapped [`Memory`], a heavy fence, and the kernel's word on deaths; it gives
+//! back what to wake.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `layout` | what the user chooses, and where each byte lies: arithmetic only |
+//! | `header` | the first page: checked once at attach |
+//! | `slot`   | one word of a slot: lap, state, owner |
+//! | `ring`   | the queue: claim, commit, take, release |
+//! | `side`   | who may work on one end of the ring without locked operations |
+//! | `pool`   | blocks for messages that do not fit in a slot |
+//! | `participants` | the table of handles, and the word that decides when a link is removed |
+//! | `event`  | how one side learns that somebody of the other side sleeps |
+//! | `recovery` | what is done for a dead participant |
+//! | `engine` | the parts put together: push, pop, loan |
+//! | `memory`, `sync` | access to shared bytes and atomics, replaceable by a model |
+#![cfg_attr(not(any(test, loom)), no_std)]
+
+mod engine;
+mod event;
+mod header;
+mod layout;
+mod memory;
+mod participants;
+mod pool;
+mod recovery;
+mod ring;
+mod side;
+mod slot;
+mod sync;
+
+pub use engine::{Corrupt, Delivery, Engine, Place, PopError, PushError};
+pub use event::{Event, Waiting};
+pub use header::{Header, HeaderError};
+pub use layout::{
+    BLOCK_MIN, CLASSES_MAX, CONTROL_BYTES, ENTRY_BYTES, Full, GROW_BYTE, Geometry, GeometryError, INLINE_MAX, LINE,
+    Layout, MESSAGE_MAX, PAGE, PARTICIPANTS_MAX, REMOVE_BYTE, Rule, SLOT_BYTES, TOKEN_BASE,
+};
+pub use memory::Memory;
+pub use participants::{Census, Counters, Entry, Identity, JoinError, Participant, ParticipantState, Role};
+pub use pool::{Block, Extent, PoolUse};
+pub use recovery::Recovered;
+pub use ring::{Consumer, Producer};
+
+#[cfg(not(target_endian = "little"))]
+compile_error!("the format of a link is little-endian: a big-endian port needs its own version of the format");

@@ -1,1 +1,28 @@
-//! Stub.
+//! Safe wrappers of the kernel mechanisms that ginnel stands on. This is the only crate that calls rustix or libc.
+//!
+//! What it is not: it knows nothing of rings, messages or links. Each module is one mechanism, named as its man page is,
+//! and useful alone. Errors are the errno as [`std::io::Error`]; `EINTR` is handled here and never seen outside.
+//!
+//! | module | mechanism |
+//! |---|---|
+//! | [`tmpfile`] | files that are born without a name (`open(2)` with `O_TMPFILE`, `linkat(2)`) and private directories |
+//! | [`mmap`] | shared mappings, and advice on them |
+//! | [`fallocate`] | committing and giving back memory of a file |
+//! | [`ofd_lock`] | open-file-description locks, and [`ofd_lock::Token`]: a lock that lives as long as a process |
+//! | [`futex`] | sleeping on a shared word until an absolute time |
+//! | [`membarrier`] | a full barrier on every core from one side only |
+//! | [`inotify`] | notice that somebody let go of a file |
+//! | [`pidfd`] | a process as a descriptor |
+//! | [`fork`] | knowing that one is a forked child |
+//! | [`process`] | who am I, on which cores |
+
+pub mod fallocate;
+pub mod fork;
+pub mod futex;
+pub mod inotify;
+pub mod membarrier;
+pub mod mmap;
+pub mod ofd_lock;
+pub mod pidfd;
+pub mod process;
+pub mod tmpfile;

@@ -1,0 +1,289 @@
+//! The engine of one attached link: the parts of this crate over one region. Its methods stand in the files of the
+//! concepts that they belong to; here are the operations that need several of them.
+//!
+//! Every value that comes from the region may have been written by a hostile or broken peer: it is loaded once, checked,
+//! then used, and a wrong one is [`Corrupt`].
+
+use crate::event::Event;
+use crate::header::{ITEMS, ROOM};
+use crate::layout::{INLINE_MAX, Layout};
+use crate::memory::Memory;
+use crate::participants::{LOSSES, Participant};
+use crate::pool::Block;
+use crate::ring::{Body, Consumer, Outgoing, Producer};
+use crate::sync::{AtomicU64, Fences};
+use core::fmt;
+
+/// One attached link.
+pub struct Engine {
+    memory: Memory,
+    layout: Layout,
+    fences: Fences,
+}
+
+/// What is wrong with a value in the region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Corrupt {
+    /// A slot's word has a lap or state that no run leads to.
+    Slot,
+    /// A slot says a length that no message of its place has.
+    Length,
+    /// A slot refers to a block that does not exist or is not its.
+    Block,
+    /// A side names an impossible owner.
+    Mode,
+}
+
+impl fmt::Display for Corrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Slot => "a slot's word is impossible",
+            Self::Length => "a message's length is impossible",
+            Self::Block => "a message refers to a block that is not its own",
+            Self::Mode => "a side of the ring names an impossible owner",
+        })
+    }
+}
+
+/// Why a message was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PushError {
+    /// Every slot holds a message.
+    Full,
+    /// Another participant is in the middle of something that takes a few instructions, or died there.
+    Busy,
+    /// No committed block is free: commit an extent, or wait.
+    NoBlock,
+    /// Longer than the link's largest message.
+    TooLarge,
+    /// A peer wrote an impossible value.
+    Corrupt(Corrupt),
+}
+
+/// Why no message was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PopError {
+    /// There is none.
+    Empty,
+    /// The next one is being written, or the side changes hands: a few instructions, or a death.
+    Busy,
+    /// A peer wrote an impossible value.
+    Corrupt(Corrupt),
+}
+
+/// A message that a receiver holds in its place in the region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Its position in the link's order.
+    pub position: u64,
+    /// Bytes.
+    pub len: usize,
+    /// What its sender tagged it with.
+    pub tag: u16,
+    /// Whether somebody who died may have received it before.
+    pub redelivered: bool,
+    /// Where its bytes are.
+    pub place: Place,
+}
+
+/// Where a message's bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In its slot.
+    Inline,
+    /// In a block.
+    Block(Block),
+}
+
+impl Engine {
+    /// Attaches to a region that has this layout. `heavy` is a full barrier for every participant when `asymmetric`,
+    /// and for the calling thread otherwise.
+    ///
+    /// # Panics
+    /// If the region is shorter than the layout.
+    pub fn new(memory: Memory, layout: Layout, asymmetric: bool, heavy: fn()) -> Self {
+        assert!(memory.len() >= layout.total_bytes(), "the region is shorter than its layout");
+        Self { memory, layout, fences: Fences { asymmetric, heavy } }
+    }
+
+    /// The layout.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The region.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    #[inline(always)]
+    pub(crate) fn fences(&self) -> &Fences {
+        &self.fences
+    }
+
+    #[inline(always)]
+    pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
+        self.memory.word(offset)
+    }
+
+    #[inline(always)]
+    pub(crate) fn entry_word(&self, participant: Participant, field: usize) -> &AtomicU64 {
+        self.memory.word(self.layout.entry(participant.number()) + field)
+    }
+
+    /// The participant that an owner field names, if there can be one.
+    pub(crate) fn participant(&self, owner: u64) -> Option<Participant> {
+        let number = u32::try_from(owner.checked_sub(1)?).ok()?;
+        (number < self.layout.geometry().participants).then(|| Participant::new(number))
+    }
+
+    /// Where receivers sleep until there are messages.
+    #[inline(always)]
+    pub fn items(&self) -> Event<'_> {
+        self.event(ITEMS)
+    }
+
+    /// Where senders sleep until there is room.
+    #[inline(always)]
+    pub fn room(&self) -> Event<'_> {
+        self.event(ROOM)
+    }
+
+    #[inline(always)]
+    fn event(&self, at: usize) -> Event<'_> {
+        Event::new(self.memory.word32(at), self.memory.word(at + 8), self.fences)
+    }
+
+    // ---- sending
+
+    /// Sends a message by copying it. On success, notify [`Self::items`].
+    ///
+    /// # Errors
+    /// If there is no room, or the region is corrupt.
+    #[inline]
+    pub fn try_push(&self, producer: &mut Producer, tag: u16, message: &[u8]) -> Result<(), PushError> {
+        let len = message.len();
+        if len <= INLINE_MAX && len as u64 <= self.layout.geometry().max {
+            return self.push_slot(producer, &Outgoing { tag, len, body: Body::Inline(message) });
+        }
+        self.push_large(producer, tag, message)
+    }
+
+    fn push_large(&self, producer: &mut Producer, tag: u16, message: &[u8]) -> Result<(), PushError> {
+        if message.len() as u64 <= self.layout.geometry().max && self.looks_full() {
+            return Err(PushError::Full); // before the copy
+        }
+        let block = self.claim(producer, message.len())?;
+        self.memory.copy_in(self.block_range(&block).0, message);
+        let pushed = self.commit(producer, block, message.len(), tag);
+        if pushed.is_err() {
+            self.abort(block);
+        }
+        pushed
+    }
+
+    /// Takes a block to write a message of `len` bytes in place; see [`Self::commit`] and [`Self::abort`].
+    ///
+    /// # Errors
+    /// If `len` is above the link's largest message, or no committed block is free.
+    pub fn claim(&self, producer: &mut Producer, len: usize) -> Result<Block, PushError> {
+        if len as u64 > self.layout.geometry().max || len <= INLINE_MAX {
+            return Err(PushError::TooLarge);
+        }
+        self.take_block(producer, len)
+    }
+
+    /// Sends what was written into a claimed block. On success, notify [`Self::items`]; on error the block is still the
+    /// caller's.
+    ///
+    /// # Errors
+    /// If there is no room, or the region is corrupt.
+    pub fn commit(&self, producer: &mut Producer, block: Block, len: usize, tag: u16) -> Result<(), PushError> {
+        debug_assert!(len > INLINE_MAX && len <= self.block_range(&block).1);
+        self.push_slot(producer, &Outgoing { tag, len, body: Body::Block(block) })
+    }
+
+    /// Gives a claimed block back without sending it. Notify [`Self::room`].
+    pub fn abort(&self, block: Block) {
+        self.free_block(&block);
+    }
+
+    /// Makes room by removing the oldest message, and counts it: for links made so. True if it is worth trying again.
+    ///
+    /// # Errors
+    /// If the region is corrupt.
+    pub fn make_room(&self, producer: &mut Producer) -> Result<bool, PushError> {
+        self.drop_oldest(producer)
+    }
+
+    // ---- receiving
+
+    /// Takes the next message; it stays in its place until [`Self::release`] or [`Self::detach`].
+    ///
+    /// # Errors
+    /// If there is none, or the region is corrupt.
+    #[inline]
+    pub fn try_pop(&self, consumer: &mut Consumer) -> Result<Delivery, PopError> {
+        self.take_slot(consumer)
+    }
+
+    /// Offset and length of a delivered message in the region.
+    #[inline]
+    pub fn message_range(&self, delivery: &Delivery) -> (usize, usize) {
+        match &delivery.place {
+            Place::Inline => (self.layout.slot(delivery.position) + crate::ring::PAYLOAD, delivery.len),
+            Place::Block(block) => (self.block_range(block).0, delivery.len),
+        }
+    }
+
+    /// Ends a delivery: the message is consumed, its place is free. Notify [`Self::room`].
+    #[inline]
+    pub fn release(&self, consumer: &Consumer, delivery: Delivery) {
+        match delivery.place {
+            Place::Inline => self.free_slot(delivery.position),
+            Place::Block(block) => self.release_block(consumer.me, delivery.position, block),
+        }
+    }
+
+    /// The order makes each kill harmless: before the take-over the message goes back; after it, it is consumed.
+    fn release_block(&self, me: Participant, position: u64, mut block: Block) {
+        let mine = self.take_over_block(&mut block, me);
+        self.free_slot(position);
+        if mine {
+            self.free_block(&block);
+        }
+    }
+
+    /// On a link that drops the oldest, a slow receiver must not hold up the ring: it leaves the slot and keeps the
+    /// block. An inline message must have been copied out before. Notify [`Self::room`].
+    pub fn detach(&self, consumer: &Consumer, delivery: Delivery) -> Option<Block> {
+        self.count(consumer.me, LOSSES, 1); // in hand: lost, and counted, if this process dies now
+        let block = match delivery.place {
+            Place::Inline => None,
+            Place::Block(mut block) => self.take_over_block(&mut block, consumer.me).then_some(block),
+        };
+        self.free_slot(delivery.position);
+        block
+    }
+
+    /// Ends a detached delivery. Notify [`Self::room`].
+    pub fn release_detached(&self, consumer: &Consumer, block: Option<Block>) {
+        self.count(consumer.me, LOSSES, 1u64.wrapping_neg());
+        if let Some(block) = block {
+            self.free_block(&block);
+        }
+    }
+
+    /// Finishes a drop: the slot is `me`'s, its message is counted as dropped.
+    pub(crate) fn discard(&self, me: Participant, position: u64) {
+        let slot = self.layout.slot(position);
+        let block = self.place_in_slot(slot).and_then(|(class, len)| self.block_in_slot(slot, class, len).ok());
+        match block {
+            Some(block) => self.release_block(me, position, block),
+            None => self.free_slot(position),
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! Where each byte of a link lies: arithmetic on the numbers that its creator chose, and nothing else.
+//! `docs/format.md` draws the same tables. No shared memory is touched here.
+//!
+//! ```text
+//! 0        header                     one page, see `header`
+//! 4096     participants               256 B each
+//! ..       ring                       128 B a slot
+//! ..       block records              16 B a block, class after class
+//! ..       areas of blocks            class after class, each from a page boundary; sparse until committed
+//! ```
+//!
+//! [I1] Every offset that this crate uses is derived from a [`Geometry`] that passed [`Layout::new`], never from a
+//! value that a peer can change afterwards.
+
+use core::fmt;
+
+/// Bytes that are kept apart so that two sides do not write to neighbouring cache lines: a constant of the format.
+pub const LINE: usize = 128;
+/// Alignment of the parts of a link, in bytes: a constant of the format, whatever the machine's page size.
+pub const PAGE: usize = 4096;
+/// Bytes of a slot, message included when it is small.
+pub const SLOT_BYTES: usize = 128;
+/// Largest message that lies in its slot, in bytes.
+pub const INLINE_MAX: usize = 112;
+/// Bytes of the smallest block.
+pub const BLOCK_MIN: usize = 256;
+/// Size classes at most: 256 B to 1 GiB by powers of two.
+pub const CLASSES_MAX: usize = 23;
+/// Largest message that any link may be made for, in bytes.
+pub const MESSAGE_MAX: u64 = 1 << 30;
+/// Bytes of a participant's entry.
+pub const ENTRY_BYTES: usize = 256;
+/// Bytes of a block's record.
+pub(crate) const RECORD_BYTES: usize = 16;
+/// Bytes of the header.
+pub const CONTROL_BYTES: usize = PAGE;
+/// Most participants of a link.
+pub const PARTICIPANTS_MAX: u32 = 0xFFFE;
+/// Slots at most.
+const CAPACITY_MAX: u64 = 1 << 26;
+/// Bytes of block memory at most.
+const MEMORY_MAX: u64 = 1 << 40;
+/// Memory of a class is committed in steps of at least this many bytes.
+const EXTENT_MIN: usize = 64 * 1024;
+
+/// Byte of the link's file whose lock is the liveness token of participant 0; the others follow.
+pub const TOKEN_BASE: u64 = 1 << 62;
+/// Byte of the link's file that is locked while block memory is committed or given back.
+pub const GROW_BYTE: u64 = TOKEN_BASE - 1;
+/// Byte of the link's file that is locked while its name is removed.
+pub const REMOVE_BYTE: u64 = TOKEN_BASE - 2;
+
+/// What a sender does when the link is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Full {
+    /// Waits for room.
+    #[default]
+    Block,
+    /// Returns an error at once, with the message.
+    Reject,
+    /// Removes the oldest message, and counts it.
+    DropOldest,
+}
+
+/// What the creator of a link chooses. It is stored in the header and never changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Messages that the link holds at most: a power of two.
+    pub capacity: u64,
+    /// Largest message, in bytes.
+    pub max: u64,
+    /// Ceiling of block memory, in bytes.
+    pub memory: u64,
+    /// Handles that may be open at once.
+    pub participants: u32,
+    /// What a sender does when the link is full.
+    pub full: Full,
+    /// Senders that may be open at once; 0 is any number.
+    pub senders: u32,
+    /// Receivers that may be open at once; 0 is any number.
+    pub receivers: u32,
+}
+
+impl Default for Geometry {
+    fn default() -> Self {
+        Self {
+            capacity: 1024,
+            max: 16 << 20,
+            memory: 64 << 20,
+            participants: 128,
+            full: Full::Block,
+            senders: 0,
+            receivers: 0,
+        }
+    }
+}
+
+/// A number that no link can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GeometryError {
+    /// The option, as it is written in an address.
+    pub option: &'static str,
+    /// Its value.
+    pub value: u64,
+    /// The rule that it breaks.
+    pub rule: Rule,
+}
+
+/// What a number of a [`Geometry`] must satisfy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rule {
+    /// Between these two, both included.
+    Between(u64, u64),
+    /// A power of two; these are the nearest below and above.
+    PowerOfTwo(u64, u64),
+}
+
+impl fmt::Display for GeometryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}: ", self.option, self.value)?;
+        match self.rule {
+            Rule::Between(least, most) => write!(f, "must lie between {least} and {most}"),
+            Rule::PowerOfTwo(below, above) => write!(f, "must be a power of two: take {below} or {above}"),
+        }
+    }
+}
+
+impl core::error::Error for GeometryError {}
+
+impl Geometry {
+    fn check(&self) -> Result<(), GeometryError> {
+        between("capacity", self.capacity, 1, CAPACITY_MAX)?;
+        if !self.capacity.is_power_of_two() {
+            let above = self.capacity.next_power_of_two();
+            return Err(GeometryError {
+                option: "capacity",
+                value: self.capacity,
+                rule: Rule::PowerOfTwo(above / 2, above),
+            });
+        }
+        between("max", self.max, 1, MESSAGE_MAX)?;
+        between("memory", self.memory, self.memory_min(), MEMORY_MAX)?;
+        between("participants", u64::from(self.participants), 2, u64::from(PARTICIPANTS_MAX))?;
+        between("senders", u64::from(self.senders), 0, u64::from(self.participants))?;
+        between("receivers", u64::from(self.receivers), 0, u64::from(self.participants))
+    }
+
+    /// Least block memory with which the largest message can be sent.
+    pub fn memory_min(&self) -> u64 {
+        if self.max <= INLINE_MAX as u64 { 0 } else { self.max.next_power_of_two().max(EXTENT_MIN as u64) }
+    }
+}
+
+fn between(option: &'static str, value: u64, least: u64, most: u64) -> Result<(), GeometryError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(GeometryError { option, value, rule: Rule::Between(least, most) })
+}
+
+/// One size class of blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Class {
+    /// Bytes of a block.
+    pub(crate) block_bytes: usize,
+    pub(crate) blocks: u32,
+    /// Blocks that are committed and given back together.
+    pub(crate) extent_blocks: u32,
+    /// Offset of the first record.
+    pub(crate) records: usize,
+    /// Offset of the first block.
+    pub(crate) area: usize,
+}
+
+/// The offsets of a link with a given geometry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    geometry: Geometry,
+    index_mask: u64,
+    lap_shift: u32,
+    ring: usize,
+    classes: [Class; CLASSES_MAX],
+    classes_len: usize,
+    control_bytes: usize,
+    total_bytes: usize,
+}
+
+impl Layout {
+    /// Computes the layout of a link.
+    ///
+    /// # Errors
+    /// If a number of `geometry` is out of range.
+    pub fn new(geometry: Geometry) -> Result<Self, GeometryError> {
+        geometry.check()?;
+        let ring = (CONTROL_BYTES + geometry.participants as usize * ENTRY_BYTES).next_multiple_of(PAGE);
+        let records = ring + geometry.capacity as usize * SLOT_BYTES;
+        let mut layout = Self {
+            geometry,
+            index_mask: geometry.capacity - 1,
+            lap_shift: geometry.capacity.trailing_zeros(),
+            ring,
+            classes: [Class::default(); CLASSES_MAX],
+            classes_len: 0,
+            control_bytes: 0,
+            total_bytes: 0,
+        };
+        layout.place_classes(records);
+        Ok(layout)
+    }
+
+    fn place_classes(&mut self, records: usize) {
+        let mut at = records;
+        while (self.classes_len == 0 && self.geometry.max > INLINE_MAX as u64)
+            || (self.classes_len > 0 && (self.largest_block() as u64) < self.geometry.max)
+        {
+            let class = Class::new(BLOCK_MIN << self.classes_len, &self.geometry, at);
+            at += class.blocks as usize * RECORD_BYTES;
+            self.classes[self.classes_len] = class;
+            self.classes_len += 1;
+        }
+        self.control_bytes = at.next_multiple_of(PAGE);
+        let mut area = self.control_bytes;
+        for class in &mut self.classes[..self.classes_len] {
+            class.area = area;
+            area += (class.block_bytes * class.blocks as usize).next_multiple_of(PAGE);
+        }
+        self.total_bytes = area;
+    }
+
+    fn largest_block(&self) -> usize {
+        self.classes[..self.classes_len].last().map_or(0, |class| class.block_bytes)
+    }
+
+    /// The numbers that this layout was made from.
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// Bytes from the start of the file that are committed when the link is made.
+    pub fn control_bytes(&self) -> usize {
+        self.control_bytes
+    }
+
+    /// Bytes of the whole address range, block areas included.
+    pub fn total_bytes(&self) -> usize {
+        self.total_bytes
+    }
+
+    #[inline(always)]
+    pub(crate) fn capacity(&self) -> u64 {
+        self.index_mask + 1
+    }
+
+    /// The lap of a position.
+    #[inline(always)]
+    pub(crate) fn lap(&self, position: u64) -> u64 {
+        position >> self.lap_shift
+    }
+
+    /// The position of a slot's index in a lap.
+    pub(crate) fn position(&self, lap: u64, index: u64) -> u64 {
+        lap << self.lap_shift | index
+    }
+
+    /// Offset of the slot of a position; an index is a position too.
+    #[inline(always)]
+    pub(crate) fn slot(&self, position: u64) -> usize {
+        self.ring + (position & self.index_mask) as usize * SLOT_BYTES
+    }
+
+    /// Offset of a participant's entry.
+    #[inline(always)]
+    pub(crate) fn entry(&self, number: u32) -> usize {
+        debug_assert!(number < self.geometry.participants);
+        CONTROL_BYTES + number as usize * ENTRY_BYTES
+    }
+
+    pub(crate) fn classes(&self) -> &[Class] {
+        &self.classes[..self.classes_len]
+    }
+
+    /// The class whose blocks hold `len` bytes, where `len` is above [`INLINE_MAX`] and at most the link's largest.
+    #[inline(always)]
+    pub(crate) fn class_of(&self, len: usize) -> usize {
+        len.div_ceil(BLOCK_MIN).next_power_of_two().trailing_zeros() as usize
+    }
+}
+
+impl Class {
+    fn new(block_bytes: usize, geometry: &Geometry, records: usize) -> Self {
+        let wanted = (geometry.memory / block_bytes as u64).min(2 * geometry.capacity).max(1) as usize;
+        let extent_blocks = (EXTENT_MIN / block_bytes).clamp(1, wanted.next_multiple_of(PAGE.div_ceil(block_bytes)));
+        let blocks = wanted.next_multiple_of(extent_blocks);
+        Self { block_bytes, blocks: blocks as u32, extent_blocks: extent_blocks as u32, records, area: 0 }
+    }
+
+    /// Offset of a block's record: its word, then the position that it was committed at.
+    #[inline(always)]
+    pub(crate) fn record(&self, index: u32) -> usize {
+        self.records + index as usize * RECORD_BYTES
+    }
+
+    /// Offset of a block.
+    #[inline(always)]
+    pub(crate) fn block(&self, index: u32) -> usize {
+        self.area + index as usize * self.block_bytes
+    }
+
+    pub(crate) fn extent_bytes(&self) -> usize {
+        (self.extent_blocks as usize * self.block_bytes).next_multiple_of(PAGE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn geometry() -> impl Strategy<Value = Geometry> {
+        (0u32..14, 1u64..1 << 26, 0u64..1 << 28, 2u32..512).prop_map(|(shift, max, more, participants)| {
+            let mut geometry = Geometry { capacity: 1 << shift, max, participants, ..Geometry::default() };
+            geometry.memory = geometry.memory_min() + more;
+            geometry
+        })
+    }
+
+    proptest! {
+        /// [I1] The parts lie one after the other, none overlaps, none leaves the file.
+        #[test]
+        fn parts_do_not_overlap(geometry in geometry()) {
+            let layout = Layout::new(geometry).unwrap();
+            let last = geometry.participants - 1;
+            prop_assert!(layout.entry(last) + ENTRY_BYTES <= layout.slot(0));
+            let mut records = layout.slot(geometry.capacity - 1) + SLOT_BYTES;
+            let mut area = layout.control_bytes();
+            for class in layout.classes() {
+                prop_assert_eq!(class.records, records);
+                records = class.record(class.blocks - 1) + RECORD_BYTES;
+                prop_assert_eq!(class.area, area);
+                prop_assert_eq!(class.blocks % class.extent_blocks, 0);
+                area = (class.block(class.blocks - 1) + class.block_bytes).next_multiple_of(PAGE);
+                prop_assert_eq!(class.area % PAGE, 0);
+            }
+            prop_assert!(records <= layout.control_bytes());
+            prop_assert_eq!(area, layout.total_bytes());
+        }
+
+        /// Every message that the link allows has a class, and it is the smallest that fits.
+        #[test]
+        fn each_length_has_its_class(geometry in geometry(), part in 0.0f64..=1.0) {
+            let layout = Layout::new(geometry).unwrap();
+            let len = (geometry.max as f64 * part) as usize;
+            prop_assume!(len > INLINE_MAX);
+            let class = layout.class_of(len);
+            prop_assert!(layout.classes()[class].block_bytes >= len);
+            prop_assert!(class == 0 || layout.classes()[class - 1].block_bytes < len);
+        }
+    }
+
+    #[test]
+    fn bad_numbers_name_their_rule() {
+        let with = |f: fn(&mut Geometry)| {
+            let mut geometry = Geometry::default();
+            f(&mut geometry);
+            std::string::ToString::to_string(&Layout::new(geometry).unwrap_err())
+        };
+        assert_eq!(with(|g| g.capacity = 0), "capacity=0: must lie between 1 and 67108864");
+        assert_eq!(with(|g| g.capacity = 1000), "capacity=1000: must be a power of two: take 512 or 1024");
+        assert!(with(|g| g.capacity = 1 << 63).contains("between"));
+        assert!(with(|g| g.max = 0).starts_with("max=0"));
+        assert!(with(|g| g.memory = 1).starts_with("memory=1"));
+        assert!(with(|g| g.participants = 1).starts_with("participants=1"));
+    }
+
+    #[test]
+    fn small_messages_need_no_blocks() {
+        let layout = Layout::new(Geometry { max: 100, memory: 0, ..Geometry::default() }).unwrap();
+        assert_eq!((layout.classes().len(), layout.total_bytes()), (0, layout.control_bytes()));
+    }
+}

@@ -1,0 +1,134 @@
+//! The mapped bytes of a link, as words and ranges at offsets. No reference to plain data in the region is ever made
+//! here: words are atomics, payload is copied through raw pointers, and every access is checked against the length.
+//!
+//! Under loom the region is a table of model atomics of the same length: loom's atomics cannot lie in mapped memory.
+#![allow(unsafe_code)] // Turns offsets into addresses; each is checked against the length of the mapping first.
+
+#[cfg(not(loom))]
+pub use mapped::Memory;
+#[cfg(loom)]
+pub use modelled::Memory;
+
+#[cfg(not(loom))]
+mod mapped {
+    use crate::sync::{AtomicU32, AtomicU64};
+    use core::ptr::NonNull;
+
+    /// A mapped region: a base address and a length in bytes. It does not own the mapping.
+    pub struct Memory {
+        base: NonNull<u8>,
+        len: usize,
+    }
+
+    // SAFETY: all shared access goes through atomics, or through raw copies of ranges that the queue's protocol gives
+    // to one side at a time; the struct itself is two plain values.
+    unsafe impl Send for Memory {}
+    // SAFETY: as for Send; no method needs exclusive access to the struct.
+    unsafe impl Sync for Memory {}
+
+    impl Memory {
+        /// Describes a mapping of `len` bytes at `base`, which must be aligned to 8 bytes.
+        ///
+        /// # Safety
+        /// The range must stay mapped, readable and writable for as long as the value or anything made from it is used.
+        pub unsafe fn new(base: NonNull<u8>, len: usize) -> Self {
+            assert!(base.as_ptr().addr() % 8 == 0, "a region must be aligned to 8 bytes");
+            Self { base, len }
+        }
+
+        /// Bytes in the region.
+        pub fn len(&self) -> usize {
+            self.len
+        }
+
+        /// Whether the region has no bytes.
+        pub fn is_empty(&self) -> bool {
+            self.len == 0
+        }
+
+        #[inline(always)]
+        fn at(&self, offset: usize, len: usize, align: usize) -> NonNull<u8> {
+            let fits = offset <= self.len && len <= self.len - offset;
+            assert!(fits && offset % align == 0, "an offset outside the region");
+            // SAFETY: offset + len lies within the mapping, as just checked.
+            unsafe { self.base.add(offset) }
+        }
+
+        #[inline(always)]
+        pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
+            // SAFETY: in range and aligned as checked by `at`; shared memory is only ever accessed as an atomic here.
+            unsafe { self.at(offset, 8, 8).cast::<AtomicU64>().as_ref() }
+        }
+
+        #[inline(always)]
+        pub(crate) fn word32(&self, offset: usize) -> &AtomicU32 {
+            // SAFETY: in range and aligned as checked by `at`; shared memory is only ever accessed as an atomic here.
+            unsafe { self.at(offset, 4, 4).cast::<AtomicU32>().as_ref() }
+        }
+
+        /// The address of `len` bytes at `offset`.
+        ///
+        /// # Panics
+        /// If the range leaves the region.
+        #[inline(always)]
+        pub fn bytes(&self, offset: usize, len: usize) -> NonNull<u8> {
+            self.at(offset, len, 1)
+        }
+
+        #[inline(always)]
+        pub(crate) fn copy_in(&self, offset: usize, from: &[u8]) {
+            let to = self.bytes(offset, from.len());
+            // SAFETY: `to` has room for `from.len()` bytes of the mapping; `from` is private memory, so they are apart.
+            unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), to.as_ptr(), from.len()) }
+        }
+    }
+}
+
+#[cfg(loom)]
+mod modelled {
+    use crate::sync::{AtomicU32, AtomicU64, Relaxed};
+    use std::collections::HashMap;
+    use std::vec::Vec;
+
+    /// A region made of model atomics.
+    pub struct Memory {
+        words: Vec<AtomicU64>,
+        halves: HashMap<usize, AtomicU32>,
+    }
+
+    impl Memory {
+        /// A zeroed region of `len` bytes, with 32-bit words at the given offsets.
+        pub fn new(len: usize, halves: &[usize]) -> Self {
+            let words = (0..len.div_ceil(8)).map(|_| AtomicU64::new(0)).collect();
+            Self { words, halves: halves.iter().map(|at| (*at, AtomicU32::new(0))).collect() }
+        }
+
+        /// Bytes in the region.
+        pub fn len(&self) -> usize {
+            self.words.len() * 8
+        }
+
+        pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
+            &self.words[offset / 8]
+        }
+
+        pub(crate) fn word32(&self, offset: usize) -> &AtomicU32 {
+            &self.halves[&offset]
+        }
+
+        pub(crate) fn copy_in(&self, offset: usize, from: &[u8]) {
+            for (i, chunk) in from.chunks(8).enumerate() {
+                let mut bytes = [0; 8];
+                bytes[..chunk.len()].copy_from_slice(chunk);
+                self.word(offset + 8 * i).store(u64::from_le_bytes(bytes), Relaxed);
+            }
+        }
+
+        pub(crate) fn copy_out(&self, offset: usize, to: &mut [u8]) {
+            for (i, chunk) in to.chunks_mut(8).enumerate() {
+                let bytes = self.word(offset + 8 * i).load(Relaxed).to_le_bytes();
+                chunk.copy_from_slice(&bytes[..chunk.len()]);
+            }
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! Blocks for messages that do not fit in a slot. Each size class, a power of two from 256 B, has an area of its own in the
+//! address range, and a table with a record for each block. The table is the whole truth: there is no free list that
+//! a kill could break, and what a dead participant held is found by a scan.
+//!
+//! ```text
+//! record  0  word: generation 46 bits | state 2 | owner 16
+//!         8  position at which the block was committed last
+//! ```
+//! | state  | memory    | meaning |
+//! |--------|-----------|---------|
+//! | ABSENT | none      | not committed to the file yet, or given back |
+//! | FREE   | committed | anyone may take it |
+//! | OWNED  | committed | the owner writes it, or sent it, or (after a receiver took it over) releases it |
+//!
+//! A sender's block stays OWNED by the sender while it lies in the ring: its record says at which position. A receiver
+//! that releases a message first takes its block over: from then on the message counts as consumed.
+//! Memory comes and goes by *extents*, runs of blocks, under the link's grow lock.
+//!
+//! [I1] A block is referred to by at most one slot, and only while it is OWNED.
+//! [I2] The generation grows each time a block is taken, so a word that was seen before never comes back.
+//! [I3] An ABSENT block is never read or written; an extent is committed before its first block is FREE.
+//!
+//! | pair | release side | acquire side | publishes |
+//! |---|---|---|---|
+//! | [S13] | record becomes FREE, in `free_block` | CAS to OWNED, in `take_block` | that the last reader is done |
+//! | [S14] | record becomes FREE, in `extent_ready` | CAS to OWNED, in `take_block` | that memory is committed |
+
+use crate::engine::{Corrupt, Engine, PushError};
+use crate::layout::Class;
+use crate::participants::Participant;
+use crate::ring::Producer;
+use crate::sync::{AcqRel, Acquire, Relaxed, Release};
+
+const STATE_SHIFT: u32 = 16;
+const GENERATION_SHIFT: u32 = 18;
+const ABSENT: u64 = 0;
+const FREE: u64 = 1;
+const OWNED: u64 = 2;
+const COMMITTED_AT: usize = 8;
+
+/// A block that the caller holds, or that a slot refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    pub(crate) class: usize,
+    pub(crate) index: u32,
+    /// The record's word, as its holder knows it.
+    pub(crate) word: u64,
+}
+
+/// A run of blocks that is to be committed or given back: a range of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Offset in the file.
+    pub offset: u64,
+    /// Bytes.
+    pub len: u64,
+    class: usize,
+    first: u32,
+    blocks: u32,
+}
+
+/// Block memory of a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolUse {
+    /// Bytes committed to the file.
+    pub committed: u64,
+    /// Bytes of blocks in use.
+    pub used: u64,
+    /// Ceiling of the committed bytes.
+    pub ceiling: u64,
+}
+
+/// The blocks of a class that a sender cycles through: as many as were ever in flight at once, so that they stay in cache.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Window {
+    next: u32,
+    len: u32,
+}
+
+fn word(generation: u64, state: u64, owner: u64) -> u64 {
+    generation << GENERATION_SHIFT | state << STATE_SHIFT | owner
+}
+
+fn state(word: u64) -> u64 {
+    word >> STATE_SHIFT & 3
+}
+
+fn generation(word: u64) -> u64 {
+    word >> GENERATION_SHIFT
+}
+
+fn is_owned_by(word: u64, participant: Participant) -> bool {
+    state(word) == OWNED && word & 0xFFFF == participant.owner()
+}
+
+impl Engine {
+    fn class(&self, class: usize) -> &Class {
+        &self.layout().classes()[class]
+    }
+
+    /// Takes a block of at least `len` bytes, which is above the inline size.
+    pub(crate) fn take_block(&self, producer: &mut Producer, len: usize) -> Result<Block, PushError> {
+        let class = self.layout().class_of(len);
+        let window = &mut producer.windows[class];
+        let blocks = self.class(class).blocks;
+        if window.next >= window.len {
+            window.next = 0;
+        }
+        let next = window.next;
+        if window.len > 0 {
+            if let Some(block) = self.try_take(class, next, producer.me) {
+                producer.windows[class].next = next + 1;
+                return Ok(block);
+            }
+        }
+        // The window is too small, or others use its blocks: look at all, from the lowest.
+        for index in 0..blocks {
+            if let Some(block) = self.try_take(class, index, producer.me) {
+                let window = &mut producer.windows[class];
+                window.len = window.len.max(index + 1);
+                window.next = index + 1;
+                return Ok(block);
+            }
+        }
+        Err(PushError::NoBlock)
+    }
+
+    #[inline(always)]
+    fn try_take(&self, class: usize, index: u32, me: Participant) -> Option<Block> {
+        let record = self.word(self.class(class).record(index));
+        // ORDERING: relaxed; the CAS decides.
+        let seen = record.load(Relaxed);
+        if state(seen) != FREE {
+            return None;
+        }
+        let taken = word(generation(seen).wrapping_add(1), OWNED, me.owner());
+        // ORDERING [S13] [S14]: acquire; its last reader is done, its memory is committed.
+        record.compare_exchange(seen, taken, AcqRel, Relaxed).ok()?;
+        Some(Block { class, index, word: taken })
+    }
+
+    /// Gives a block back. The caller owns it.
+    pub(crate) fn free_block(&self, block: &Block) -> bool {
+        let record = self.word(self.class(block.class).record(block.index));
+        // ORDERING [S13]: release; what the holder did with the block.
+        record.compare_exchange(block.word, word(generation(block.word), FREE, 0), Release, Relaxed).is_ok()
+    }
+
+    /// Makes a block that a slot refers to the caller's. False if a peer meddled with it.
+    pub(crate) fn take_over_block(&self, block: &mut Block, me: Participant) -> bool {
+        let mine = word(generation(block.word), OWNED, me.owner());
+        let record = self.word(self.class(block.class).record(block.index));
+        // ORDERING: acquire-release; from here on a death of the caller frees the block.
+        let taken = record.compare_exchange(block.word, mine, AcqRel, Relaxed).is_ok();
+        block.word = mine;
+        taken
+    }
+
+    /// Writes down at which position a block is about to be committed, before the slot says so.
+    #[inline(always)]
+    pub(crate) fn note_committed(&self, block: &Block, position: u64) {
+        let record = self.class(block.class).record(block.index);
+        // ORDERING: relaxed; read by who recovers the owner, after its death.
+        self.word(record + COMMITTED_AT).store(position, Relaxed);
+    }
+
+    /// Turns a slot's reference into a block, or finds it impossible.
+    pub(crate) fn check_block(&self, class: usize, index: u64, word: u64, len: usize) -> Result<Block, Corrupt> {
+        let Some(found) = self.layout().classes().get(class) else {
+            return Err(Corrupt::Block);
+        };
+        if index >= u64::from(found.blocks) || len > found.block_bytes || len as u64 > self.layout().geometry().max {
+            return Err(Corrupt::Block);
+        }
+        let index = index as u32;
+        // ORDERING: acquire; the record's owner wrote it before it committed.
+        let now = self.word(found.record(index)).load(Acquire);
+        if now != word || state(word) != OWNED {
+            return Err(Corrupt::Block);
+        }
+        Ok(Block { class, index, word })
+    }
+
+    /// Offset of a block's bytes, and how many there are.
+    pub fn block_range(&self, block: &Block) -> (usize, usize) {
+        let class = self.class(block.class);
+        (class.block(block.index), class.block_bytes)
+    }
+
+    /// Whether the caller owns the block that a slot refers to: it was killed while it released the message.
+    pub(crate) fn owns_block_in(&self, slot: usize, participant: Participant) -> bool {
+        self.record_in(slot).is_some_and(|now| is_owned_by(now, participant))
+    }
+
+    fn record_in(&self, slot: usize) -> Option<u64> {
+        let (class, _) = self.place_in_slot(slot)?;
+        let class = self.layout().classes().get(class)?;
+        // ORDERING: relaxed, as in `block_in_slot`.
+        let index = self.word(slot + crate::ring::PAYLOAD).load(Relaxed);
+        let index = u32::try_from(index).ok().filter(|index| *index < class.blocks)?;
+        // ORDERING: acquire; with the CAS of `take_over_block`.
+        Some(self.word(class.record(index)).load(Acquire))
+    }
+
+    /// Frees every block of a dead participant that no slot refers to. The caller holds its token.
+    pub(crate) fn free_blocks_of(&self, dead: Participant) {
+        for (class, found) in self.layout().classes().iter().enumerate() {
+            for index in 0..found.blocks {
+                // ORDERING: acquire; with the CAS that made it the dead one's.
+                let now = self.word(found.record(index)).load(Acquire);
+                if is_owned_by(now, dead) && !self.is_in_ring(found, class, index, now) {
+                    self.free_block(&Block { class, index, word: now });
+                }
+            }
+        }
+    }
+
+    /// Whether the slot where this block was committed last still refers to it. If the slot has moved on, a receiver took the
+    /// block over first, so the caller's CAS on the record fails.
+    fn is_in_ring(&self, found: &Class, class: usize, index: u32, now: u64) -> bool {
+        // ORDERING: relaxed; the owner is dead.
+        let position = self.word(found.record(index) + COMMITTED_AT).load(Relaxed);
+        let slot = self.layout().slot(position);
+        let held = self.slot_word(position);
+        held.holds_message_of(self.layout().lap(position))
+            && self.place_in_slot(slot).is_some_and(|(at, _)| at == class)
+            && self.block_in_slot(slot, class, 0) == Ok(Block { class, index, word: now })
+    }
+
+    // ---- extents; the caller holds the link's grow lock
+
+    /// The next extent to commit for messages of `len` bytes, if the class has one left and the ceiling allows it.
+    pub fn extent_to_commit(&self, len: usize) -> Option<Extent> {
+        let class = self.layout().class_of(len);
+        let found = *self.layout().classes().get(class)?;
+        let pool = self.pool_use();
+        if pool.committed + found.extent_bytes() as u64 > pool.ceiling.max(found.extent_bytes() as u64) {
+            return None;
+        }
+        (0..found.blocks)
+            .step_by(found.extent_blocks as usize)
+            .find(|first| self.any_absent(&found, *first))
+            .map(|first| self.extent(class, first))
+    }
+
+    fn extent(&self, class: usize, first: u32) -> Extent {
+        let found = self.class(class);
+        let (offset, len) = (found.block(first) as u64, found.extent_bytes() as u64);
+        Extent { offset, len, class, first, blocks: found.extent_blocks }
+    }
+
+    fn any_absent(&self, class: &Class, first: u32) -> bool {
+        // ORDERING: relaxed; only the holder of the grow lock makes blocks present or absent.
+        (first..first + class.extent_blocks).any(|i| state(self.word(class.record(i)).load(Relaxed)) == ABSENT)
+    }
+
+    /// Makes the blocks of an extent available, after its memory was committed.
+    pub fn extent_ready(&self, extent: &Extent) {
+        let class = self.class(extent.class);
+        for index in extent.first..extent.first + extent.blocks {
+            let record = self.word(class.record(index));
+            // ORDERING: relaxed; only the holder of the grow lock changes an absent block.
+            let seen = record.load(Relaxed);
+            if state(seen) == ABSENT {
+                // ORDERING [S14]: release; the memory is committed.
+                record.store(word(generation(seen), FREE, 0), Release);
+            }
+        }
+    }
+
+    /// Takes an unused extent of another class out of use, so that its memory can be given back.
+    pub fn extent_to_release(&self, len: usize) -> Option<Extent> {
+        let wanted = self.layout().class_of(len);
+        for class in (0..self.layout().classes().len()).filter(|class| *class != wanted) {
+            let found = self.class(class);
+            for first in (0..found.blocks).step_by(found.extent_blocks as usize).rev() {
+                if self.retire(found, first) {
+                    return Some(self.extent(class, first));
+                }
+            }
+        }
+        None
+    }
+
+    fn retire(&self, class: &Class, first: u32) -> bool {
+        // ORDERING: relaxed; the CAS decides.
+        let present = |i: u32| state(self.word(class.record(i)).load(Relaxed));
+        if (first..first + class.extent_blocks).any(|i| present(i) != FREE) {
+            return false;
+        }
+        for index in first..first + class.extent_blocks {
+            let record = self.word(class.record(index));
+            // ORDERING: relaxed; the CAS decides.
+            let seen = record.load(Relaxed);
+            let absent = word(generation(seen), ABSENT, 0);
+            // ORDERING [S13]: acquire; its last reader is done.
+            if state(seen) != FREE || record.compare_exchange(seen, absent, AcqRel, Relaxed).is_err() {
+                for undo in first..index {
+                    let record = self.word(class.record(undo));
+                    // ORDERING [S14]: release; its memory is still there.
+                    record.store(word(generation(record.load(Relaxed)), FREE, 0), Release);
+                }
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Block memory committed and in use.
+    pub fn pool_use(&self) -> PoolUse {
+        let mut pool = PoolUse { ceiling: self.layout().geometry().memory, ..PoolUse::default() };
+        for class in self.layout().classes() {
+            for first in (0..class.blocks).step_by(class.extent_blocks as usize) {
+                if !self.any_absent(class, first) {
+                    pool.committed += class.extent_bytes() as u64;
+                    // ORDERING: relaxed; a figure for people.
+                    let used = |i: &u32| state(self.word(class.record(*i)).load(Relaxed)) == OWNED;
+                    let used = (first..first + class.extent_blocks).filter(used).count();
+                    pool.used += (used * class.block_bytes) as u64;
+                }
+            }
+        }
+        pool
+    }
+}

@@ -1,0 +1,138 @@
+//! What a survivor does for a dead participant. The caller holds the dead one's liveness token, so exactly one survivor
+//! recovers it, and if that one is killed too, the next one finds the entry not free and does the same again: each
+//! step either changes a word that names the dead one, or can be repeated.
+//!
+//! | what the dead one held | becomes |
+//! |---|---|
+//! | a slot it was writing | SKIP: nothing was sent |
+//! | a message it held, unread or not yet released | RETURNED: delivered again, marked |
+//! | a message whose release had begun (it owns the block) | released |
+//! | a message it was dropping to make room | dropped, counted once |
+//! | a block that no slot refers to | FREE |
+//! | a side that was exclusive to it | NONE, or SHARED if it was being revoked |
+//!
+//! [I1] Words are changed only from values that name the dead participant, by compare-and-swap.
+//! [I2] The entry becomes FREE last, by [`Engine::finish_leave`], after the sleepers were woken.
+
+use crate::engine::Engine;
+use crate::header::RETURNS;
+use crate::layout::Full;
+use crate::participants::{LOSSES, LOSSES_NEXT, Participant, Role};
+use crate::slot::{State, Word};
+use crate::sync::{AcqRel, Acquire, Relaxed, SeqCst};
+
+/// What was recovered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// Which end the dead one was.
+    pub role: Role,
+    /// False if it was already leaving in good order, or another survivor had begun.
+    pub was_open: bool,
+    /// Messages that go back.
+    pub returned: u64,
+    /// Claims that vanish.
+    pub skipped: u64,
+}
+
+impl Engine {
+    /// Undoes what a dead participant held. Afterwards wake everybody who sleeps on [`Self::items`] and [`Self::room`],
+    /// then call [`Self::finish_leave`]. Nothing if the entry was free.
+    pub fn recover(&self, dead: Participant) -> Option<Recovered> {
+        let (role, was_open) = self.begin_recovery(dead)?;
+        let mut recovered = Recovered { role, was_open, returned: 0, skipped: 0 };
+        if self.layout().geometry().full == Full::DropOldest {
+            self.settle_losses(dead, role);
+        }
+        for index in 0..self.layout().capacity() {
+            self.recover_slot(dead, role, index, &mut recovered);
+        }
+        self.free_blocks_of(dead);
+        self.resign_sides(dead);
+        // ORDERING [S12]: SeqCst; the slots that went back. Even if none did: a first survivor may have died before this line.
+        self.word(RETURNS).fetch_add(1, SeqCst);
+        self.bump_membership();
+        self.items().reset();
+        self.room().reset();
+        Some(recovered)
+    }
+
+    /// The same for a participant that lives, but forgot guards: it leaves.
+    pub fn recover_self(&self, me: Participant) {
+        let role = self.state(me).role();
+        let mut recovered = Recovered { role: Role::Sender, was_open: true, returned: 0, skipped: 0 };
+        let Some(role) = role else { return };
+        for index in 0..self.layout().capacity() {
+            self.recover_slot(me, role, index, &mut recovered);
+        }
+        self.free_blocks_of(me);
+        // ORDERING [S12]: SeqCst; the slots that went back.
+        self.word(RETURNS).fetch_add(1, SeqCst);
+    }
+
+    fn recover_slot(&self, dead: Participant, role: Role, index: u64, recovered: &mut Recovered) {
+        let word = self.slot_word(index);
+        if !word.is_owned_by(dead) {
+            return;
+        }
+        match word.state() {
+            Some(State::Writing) => {
+                self.replace(index, word, State::Skip);
+                recovered.skipped += 1;
+            }
+            Some(State::Reading) if self.is_being_released(dead, role, index) => {
+                self.finish_release(dead, self.layout().position(word.lap(), index));
+            }
+            Some(State::Reading) => {
+                self.replace(index, word, State::Returned);
+                recovered.returned += 1;
+            }
+            _ => {}
+        }
+    }
+
+    fn replace(&self, index: u64, word: Word, state: State) {
+        let next = Word::new(word.lap(), state, None);
+        // ORDERING [S9]: release; what the dead one's claim published goes on.
+        let _ = self.word(self.layout().slot(index)).compare_exchange(word.0, next.0, AcqRel, Acquire);
+    }
+
+    /// A sender holds a slot only to drop its message; a receiver that took the block over has consumed it.
+    fn is_being_released(&self, dead: Participant, role: Role, index: u64) -> bool {
+        role == Role::Sender || self.owns_block_in(self.layout().slot(index), dead)
+    }
+
+    /// Goes on where the dead one stopped, in its name: its block is freed with all others that are its.
+    fn finish_release(&self, dead: Participant, position: u64) {
+        let slot = self.layout().slot(position);
+        if let Some((class, len)) = self.place_in_slot(slot) {
+            if let Ok(mut block) = self.block_in_slot(slot, class, len) {
+                self.take_over_block(&mut block, dead);
+            }
+        }
+        self.free_slot(position);
+    }
+
+    /// Counts what is lost, in one store, before anything else changes: a second recovery then finds nothing to count.
+    fn settle_losses(&self, dead: Participant, role: Role) {
+        let held = |index: &u64| {
+            let word = self.slot_word(*index);
+            word.is_owned_by(dead) && word.state() == Some(State::Reading)
+        };
+        let mut holding = (0..self.layout().capacity()).filter(held);
+        let losses = self.entry_word(dead, LOSSES);
+        // ORDERING: relaxed; the writer is dead, its entry is the caller's.
+        let now = losses.load(Relaxed);
+        if role == Role::Sender {
+            if holding.next().is_some() {
+                // ORDERING: relaxed, as above.
+                losses.store(self.entry_word(dead, LOSSES_NEXT).load(Relaxed), Relaxed);
+            }
+            return;
+        }
+        let goes_back = holding.filter(|index| !self.owns_block_in(self.layout().slot(*index), dead)).count() as u64;
+        let lost = (now & crate::participants::HELD_MASK).saturating_sub(goes_back);
+        let dropped = (now >> crate::participants::DROPPED_SHIFT) + lost;
+        // ORDERING: relaxed, as above.
+        losses.store(dropped << crate::participants::DROPPED_SHIFT, Relaxed);
+    }
+}

@@ -1,0 +1,221 @@
+//! Who may work on one end of the ring. A side is either *exclusive* to one participant, which then needs no locked
+//! operation, or *shared*, where each claim is a compare-and-swap. Links with one sender and one receiver are the most
+//! common: they never pay for more. The first participant that works on a side gets it; when a second one comes, it is
+//! revoked once. The idea is biased locking (Kawachiya et al., OOPSLA 2002), the fence is `membarrier(2)`.
+//!
+//! ```text
+//! mode word: version 46 bits | mode 2 | owner 16
+//!
+//!          first operation            second participant's first operation
+//! NONE ------------------> EXCLUSIVE(a) ---------------------> REVOKING(a)
+//!  ^                          |   ^                               |
+//!  |      a leaves or died    |   | alone at its first operation  | a is not busy: checked after a heavy fence
+//!  +--------------------------+   +--------------------- SHARED <-+
+//! ```
+//! The owner raises `busy` in its entry before it looks at the mode, and lowers it after the operation. The revoker writes
+//! REVOKING, passes the heavy fence, and waits until `busy` is down. Either the owner saw REVOKING and did nothing, or
+//! the revoker sees it busy.
+//!
+//! [I1] Nobody works on a side while it is REVOKING.
+//! [I2] A side becomes EXCLUSIVE only from NONE, or from SHARED when no other participant of that role has an entry.
+//! [I3] `busy` is held for a bounded number of instructions, never while its owner sleeps or its user runs.
+//!
+//! | pair | release side | acquire side | publishes |
+//! |---|---|---|---|
+//! | [S6] | `busy` store, light fence, mode load | mode CAS, heavy fence, `busy` load | [I1]: store before load on both sides |
+//! | [S7] | `busy` lowered | `busy` load in revoke | the owner's operation |
+//! | [S8] | mode CAS to EXCLUSIVE or SHARED | mode load in `enter` | what was done in the former mode |
+
+use crate::engine::Engine;
+use crate::layout::Full;
+use crate::header::{CONSUMERS, PRODUCERS};
+use crate::participants::{BUSY, Participant, Role};
+use crate::sync::{Acquire, Relaxed, Release, SeqCst};
+
+const MODE_SHIFT: u32 = 16;
+const VERSION_SHIFT: u32 = 18;
+
+const NONE: u64 = 0;
+const SHARED: u64 = 1;
+const EXCLUSIVE: u64 = 2;
+const REVOKING: u64 = 3;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Mode(u64);
+
+impl Mode {
+    fn kind(self) -> u64 {
+        self.0 >> MODE_SHIFT & 3
+    }
+
+    fn owner(self) -> u64 {
+        self.0 & 0xFFFF
+    }
+
+    fn next(self, kind: u64, owner: u64) -> Self {
+        let version = (self.0 >> VERSION_SHIFT).wrapping_add(1);
+        Self(version << VERSION_SHIFT | kind << MODE_SHIFT | owner)
+    }
+}
+
+/// How an operation may proceed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Entered {
+    /// Without locked operations; [`Engine::leave_side`] ends it.
+    Exclusive {
+        /// It was not exclusive at the last operation: private positions are stale.
+        anew: bool,
+    },
+    /// By compare-and-swap.
+    Shared,
+    /// The side is changing hands: try again.
+    Changing,
+    /// The mode names an impossible owner.
+    Corrupt,
+}
+
+/// What a handle remembers of its side between operations.
+#[derive(Debug, Default)]
+pub(crate) struct Bias {
+    /// The mode word with which this handle is exclusive; 0 is never one.
+    mine: u64,
+    /// Version of the membership at which others of this role were last looked for.
+    looked_at: u64,
+}
+
+impl Engine {
+    fn mode_of(&self, role: Role) -> usize {
+        if role == Role::Sender { PRODUCERS } else { CONSUMERS }
+    }
+
+    /// Begins an operation on a side.
+    #[inline(always)]
+    pub(crate) fn enter_side(&self, bias: &mut Bias, role: Role, me: Participant) -> Entered {
+        let mode = self.word(self.mode_of(role));
+        if bias.mine != 0 {
+            let busy = self.entry_word(me, BUSY);
+            // ORDERING [S6]: relaxed; the light fence orders it before the load of the mode.
+            busy.store(1, Relaxed);
+            self.fences().light();
+            // ORDERING [S6] [S8]: acquire; what was done before the side became mine.
+            if mode.load(Acquire) == bias.mine {
+                return Entered::Exclusive { anew: false };
+            }
+            // ORDERING [S7]: release; nothing was done.
+            busy.store(0, Release);
+            bias.mine = 0;
+        }
+        // ORDERING [S8]: acquire; what the exclusive owner did before it became shared.
+        if Mode(mode.load(Acquire)).kind() == SHARED && bias.looked_at == self.membership_version() {
+            return Entered::Shared;
+        }
+        self.adopt(bias, role, me)
+    }
+
+    /// Ends an operation that began as exclusive.
+    #[inline(always)]
+    pub(crate) fn leave_side(&self, me: Participant) {
+        // ORDERING [S7]: release; the operation lies before it.
+        self.entry_word(me, BUSY).store(0, Release);
+    }
+
+    /// Whether a shared side may ever become exclusive again: not where senders drop the oldest and so work on both sides,
+    /// nor without a heavy fence.
+    fn may_be_exclusive(&self, role: Role) -> bool {
+        self.fences().asymmetric && (role == Role::Sender || self.layout().geometry().full != Full::DropOldest)
+    }
+
+    /// Finds a mode to work in, revoking another's if need be.
+    #[cold]
+    fn adopt(&self, bias: &mut Bias, role: Role, me: Participant) -> Entered {
+        let word = self.word(self.mode_of(role));
+        // ORDERING [S8]: acquire; what was done in the former mode.
+        let mode = Mode(word.load(Acquire));
+        match mode.kind() {
+            NONE if self.may_be_exclusive(role) => self.take_over(bias, role, me, mode),
+            NONE => {
+                // ORDERING [S8]: SeqCst; nobody works on the side.
+                let _ = word.compare_exchange(mode.0, mode.next(SHARED, 0).0, SeqCst, Relaxed);
+                Entered::Changing
+            }
+            SHARED => {
+                bias.looked_at = self.membership_version();
+                if self.may_be_exclusive(role) && self.alone(role, me) {
+                    return self.take_over(bias, role, me, mode);
+                }
+                Entered::Shared
+            }
+            EXCLUSIVE => {
+                let revoking = mode.next(REVOKING, mode.owner());
+                // ORDERING [S6]: SeqCst, then the heavy fence in `revoke`.
+                if word.compare_exchange(mode.0, revoking.0, SeqCst, Relaxed).is_err() {
+                    return Entered::Changing;
+                }
+                self.revoke(role, revoking)
+            }
+            _ => self.revoke(role, mode),
+        }
+    }
+
+    /// Makes the side exclusive to `me`, from NONE, or from SHARED when nobody else of the role was there.
+    fn take_over(&self, bias: &mut Bias, role: Role, me: Participant, mode: Mode) -> Entered {
+        let word = self.word(self.mode_of(role));
+        let mine = mode.next(EXCLUSIVE, me.owner());
+        // ORDERING [S8]: SeqCst; takes over what the last owners did.
+        if word.compare_exchange(mode.0, mine.0, SeqCst, Relaxed).is_err() {
+            return Entered::Changing;
+        }
+        // One who joined since stored its state before it read the mode, so either it is seen here, or it saw `mine`.
+        if mode.kind() == SHARED && !self.alone(role, me) {
+            // ORDERING [S8]: SeqCst; nothing was done while the side was mine.
+            let _ = word.compare_exchange(mine.0, mine.next(SHARED, 0).0, SeqCst, Relaxed);
+            return Entered::Changing;
+        }
+        bias.mine = mine.0;
+        match self.enter_side(bias, role, me) {
+            Entered::Exclusive { .. } => Entered::Exclusive { anew: true },
+            other => other,
+        }
+    }
+
+    /// Makes a side that is being revoked shared, if its owner is not inside an operation.
+    fn revoke(&self, role: Role, revoking: Mode) -> Entered {
+        self.fences().heavy();
+        let Some(owner) = self.participant(revoking.owner()) else {
+            return Entered::Corrupt;
+        };
+        // ORDERING [S6] [S7]: acquire after the heavy fence; the owner's last operation.
+        if self.entry_word(owner, BUSY).load(Acquire) == 0 {
+            let shared = revoking.next(SHARED, 0);
+            // ORDERING [S8]: SeqCst; the owner's operations lie before it.
+            let _ = self.word(self.mode_of(role)).compare_exchange(revoking.0, shared.0, SeqCst, Relaxed);
+        }
+        Entered::Changing
+    }
+
+    /// Gives up both sides: its holder leaves, or is dead and the caller holds its token.
+    pub(crate) fn resign_sides(&self, participant: Participant) {
+        self.leave_side(participant);
+        for role in [Role::Sender, Role::Receiver] {
+            let word = self.word(self.mode_of(role));
+            loop {
+                // ORDERING [S8]: acquire, the CAS decides.
+                let mode = Mode(word.load(Acquire));
+                let next = match mode.kind() {
+                    EXCLUSIVE if mode.owner() == participant.owner() => mode.next(NONE, 0),
+                    REVOKING if mode.owner() == participant.owner() => mode.next(SHARED, 0),
+                    _ => break,
+                };
+                // ORDERING [S8]: SeqCst; the participant's operations lie before it.
+                if word.compare_exchange(mode.0, next.0, SeqCst, Relaxed).is_ok() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Whether no other participant of this role has an entry.
+    fn alone(&self, role: Role, me: Participant) -> bool {
+        self.participants().all(|other| other == me || self.state(other).role() != Some(role))
+    }
+}

@@ -1,0 +1,39 @@
+//! Atomics, behind a facade that loom can replace. Nothing else in this crate names `core::sync`.
+//!
+//! Two fences are ours. The *light* one stands on paths that run per message, the *heavy* one on paths that
+//! run per sleep or per change of hands; together they order a store before a load on both sides, as two
+//! `SeqCst` fences would. Where the kernel offers `membarrier(2)` the light one is a compiler fence only,
+//! since the heavy one makes every other core pass a full barrier.
+
+#[cfg(not(loom))]
+pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, fence};
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, fence};
+
+pub(crate) use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+
+/// The pair of fences that an attached engine uses; see the module.
+#[derive(Clone, Copy)]
+pub(crate) struct Fences {
+    /// `heavy` is `membarrier`: the light side needs no instruction.
+    pub(crate) asymmetric: bool,
+    /// Given by the crate above, which may call the kernel.
+    pub(crate) heavy: fn(),
+}
+
+impl Fences {
+    /// Before this: a store. After it: a load. The peer has `heavy` between its own store and load.
+    #[inline(always)]
+    pub(crate) fn light(&self) {
+        if self.asymmetric && cfg!(not(loom)) {
+            core::sync::atomic::compiler_fence(SeqCst);
+        } else {
+            // ORDERING: SeqCst; the store-load pair of [S4] and [S6], with the same fence at the heavy side.
+            fence(SeqCst);
+        }
+    }
+
+    pub(crate) fn heavy(&self) {
+        (self.heavy)();
+    }
+}

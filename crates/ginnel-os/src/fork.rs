@@ -1,0 +1,89 @@
+//! `fork(2)` detection: a page that the kernel zeroes in every child (`madvise(2)` with `MADV_WIPEONFORK`), so that even a child
+//! made by a raw `clone(2)` knows that it is one. The check is one load.
+#![allow(unsafe_code)] // Maps one anonymous page for the life of the process and refers to it as an atomic.
+
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+use std::io;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+const PAGE: usize = 4096;
+
+/// The page's word: this process's number, or 0 in a child that has none yet.
+static WORD: OnceLock<&'static AtomicU32> = OnceLock::new();
+/// The last number given out; inherited, so a child's differs from all of its ancestors'.
+static LAST: AtomicU32 = AtomicU32::new(0);
+
+/// Which process, counted along a line of forks, something was made by.
+#[derive(Clone, Copy, Debug)]
+pub struct Generation {
+    word: &'static AtomicU32,
+    number: u32,
+}
+
+impl Generation {
+    /// Whether the caller runs in the process that took this generation, and not in a forked child of it.
+    #[inline(always)]
+    pub fn is_current(&self) -> bool {
+        self.word.load(std::sync::atomic::Ordering::Relaxed) == self.number
+    }
+
+    /// A number that differs from those of all ancestors.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+}
+
+/// The generation of the calling process.
+///
+/// # Errors
+/// The errno of `mmap(2)` or `madvise(2)`: `EINVAL` before Linux 4.14.
+pub fn generation() -> io::Result<Generation> {
+    let word = match WORD.get() {
+        Some(word) => word,
+        None => {
+            let page = new_page()?;
+            WORD.get_or_init(|| page)
+        }
+    };
+    if word.load(SeqCst) == 0 {
+        let number = LAST.fetch_add(1, SeqCst) + 1;
+        // Another thread may be first; then its number is this process's.
+        let _ = word.compare_exchange(0, number, SeqCst, SeqCst);
+    }
+    Ok(Generation { word, number: word.load(SeqCst) })
+}
+
+fn new_page() -> io::Result<&'static AtomicU32> {
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: the kernel chooses an unused range, so no memory of this program is replaced.
+    let page = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), PAGE, protection, MapFlags::PRIVATE) }?;
+    // SAFETY: the page was just mapped; only a child's copy of it is changed by the advice.
+    unsafe { rustix::mm::madvise(page, PAGE, Advice::LinuxWipeOnFork) }?;
+    // SAFETY: the page is zeroed, aligned, and stays mapped for the life of the process.
+    Ok(unsafe { &*page.cast::<AtomicU32>() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_is_not_current() {
+        let generation = generation().unwrap();
+        assert!(generation.is_current());
+        // SAFETY: the child only loads a word and exits.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let before = generation.is_current();
+            let own = super::generation().is_ok_and(|g| g.is_current() && g.number() != generation.number());
+            // SAFETY: leaves without destructors.
+            unsafe { libc::_exit(i32::from(before || generation.is_current() || !own)) };
+        }
+        let mut status = -1;
+        // SAFETY: reaps the child that this test started.
+        unsafe { libc::waitpid(child, &raw mut status, 0) };
+        assert_eq!(status, 0);
+        assert!(generation.is_current());
+    }
+}

@@ -1,0 +1,63 @@
+//! `inotify(7)`: notice that a description of a file was let go, by `close(2)`, `munmap(2)` or the end of its process.
+
+use rustix::fs::inotify;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// An inotify instance.
+#[derive(Debug)]
+pub struct Inotify(OwnedFd);
+
+impl Inotify {
+    /// `inotify_init1(2)`.
+    ///
+    /// # Errors
+    /// The errno: `EMFILE` when the user has `fs.inotify.max_user_instances` (128 by default) or the process its descriptors.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self(inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?))
+    }
+
+    /// `inotify_add_watch(2)` for descriptions of this file that are let go. The same file gives the same number.
+    ///
+    /// # Errors
+    /// The errno: `ENOSPC` when the user has `fs.inotify.max_user_watches`.
+    pub fn watch_close(&self, file: BorrowedFd<'_>) -> io::Result<i32> {
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let flags = inotify::WatchFlags::CLOSE_WRITE | inotify::WatchFlags::CLOSE_NOWRITE;
+        Ok(inotify::add_watch(&self.0, path.as_str(), flags)?)
+    }
+
+    /// `inotify_rm_watch(2)`; a watch that is gone already is no error.
+    pub fn unwatch(&self, watch: i32) {
+        let _ = inotify::remove_watch(&self.0, watch);
+    }
+
+    /// The watches that have something to tell, each once, or `None` for all of them if the kernel lost count. Does not wait.
+    ///
+    /// # Errors
+    /// The errno.
+    pub fn read(&self) -> io::Result<Option<Vec<i32>>> {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(&self.0, &mut buffer);
+        let mut watches = Vec::new();
+        loop {
+            match reader.next() {
+                Ok(event) if event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW) => return Ok(None),
+                Ok(event) => watches.push(event.wd()),
+                Err(rustix::io::Errno::AGAIN) => break,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        watches.sort_unstable();
+        watches.dedup();
+        Ok(Some(watches))
+    }
+}
+
+impl AsFd for Inotify {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

@@ -1,0 +1,45 @@
+//! `getpid(2)`, `geteuid(2)`, `namespaces(7)`, `sched_setaffinity(2)`: who the process is, and where it runs.
+
+use rustix::thread::CpuSet;
+use std::io;
+
+/// `getpid(2)`.
+pub fn id() -> u32 {
+    std::process::id()
+}
+
+/// `geteuid(2)`: the effective user.
+pub fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Inode number of the PID namespace that [`id`] counts in; 0 where `/proc` does not say.
+pub fn pid_namespace() -> u64 {
+    rustix::fs::stat(c"/proc/self/ns/pid").map_or(0, |stat| stat.st_ino)
+}
+
+/// Now, in nanoseconds since 1970, for people.
+pub fn now_ns() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Cores that the calling thread may run on: `sched_getaffinity(2)`.
+///
+/// # Errors
+/// The errno.
+pub fn cores() -> io::Result<Vec<usize>> {
+    let set = rustix::thread::sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect())
+}
+
+/// Pins the calling thread to one core: `sched_setaffinity(2)`.
+///
+/// # Errors
+/// The errno: `EINVAL` if there is no such core.
+pub fn pin(core: usize) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    Ok(rustix::thread::sched_setaffinity(None, &set)?)
+}
