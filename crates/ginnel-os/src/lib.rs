@@ -14,6 +14,8 @@
 //! | [`inotify`] | notice that somebody let go of a file |
 //! | [`pidfd`] | a process as a descriptor |
 //! | [`fork`] | knowing that one is a forked child |
+//! | [`poll`] | waiting for descriptors |
+//! | [`signal`] | which signals a thread takes |
 //! | [`process`] | who am I, on which cores |
 
 pub mod fallocate;
@@ -24,5 +26,15 @@ pub mod membarrier;
 pub mod mmap;
 pub mod ofd_lock;
 pub mod pidfd;
+pub mod poll;
 pub mod process;
+pub mod signal;
 pub mod tmpfile;
+
+/// Error numbers that callers tell apart, from `errno(3)`.
+pub mod errno {
+    pub use libc::{
+        EACCES, EAGAIN, EDQUOT, EEXIST, EFBIG, ELOOP, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOSYS, ENOTDIR, ENXIO,
+        EOPNOTSUPP, EPERM, EROFS,
+    };
+}

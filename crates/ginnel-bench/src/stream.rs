@@ -1,0 +1,125 @@
+//! The one-way stream: one process sends as fast as the channel takes messages, the other receives, counts and checks.
+//!
+//! Not a measure of the sender: the clock and the count are the receiver's, between the arrival of the last message of
+//! the warm-up and that of the last message.
+
+use std::hint::black_box;
+use std::ops::RangeInclusive;
+use std::time::Instant;
+
+use crate::crew::Gate;
+use crate::run::Side;
+use crate::usage::Usage;
+use crate::{Case, Count, Failure, Inlet, Mechanism, Outlet, Payload, Way, message};
+
+/// The sending process.
+pub(crate) fn send<M: Mechanism>(mechanism: &M, case: &Case, count: Count, gate: &Gate) -> Result<Side, Failure> {
+    let mut out = mechanism.sender(Way::There)?;
+    let mut buffer = vec![1; if case.copies() { case.size } else { 0 }];
+    gate.wait();
+    send_each(&mut out, case, &mut buffer, 1..=count.warm_up)?;
+    let usage = Usage::now();
+    let start = Instant::now();
+    send_each(&mut out, case, &mut buffer, count.warm_up + 1..=count.warm_up + count.messages)?;
+    out.flush()?;
+    Ok(Side {
+        messages: count.messages,
+        elapsed_s: start.elapsed().as_secs_f64(),
+        usage: Usage::since(&usage),
+        times: None,
+    })
+}
+
+/// The receiving process.
+pub(crate) fn receive<M: Mechanism>(mechanism: &M, case: &Case, count: Count, gate: &Gate) -> Result<Side, Failure> {
+    let mut inlet = mechanism.receiver(Way::There)?;
+    let mut buffer = vec![1; if case.copies() { case.size } else { 0 }];
+    gate.wait();
+    receive_each(&mut inlet, case, &mut buffer, 1..=count.warm_up)?;
+    let usage = Usage::now();
+    let start = Instant::now();
+    receive_each(&mut inlet, case, &mut buffer, count.warm_up + 1..=count.warm_up + count.messages)?;
+    Ok(Side {
+        messages: count.messages,
+        elapsed_s: start.elapsed().as_secs_f64(),
+        usage: Usage::since(&usage),
+        times: None,
+    })
+}
+
+/// Sends the messages of `sequences`, with the sizes of the tables as constants of the loop, as they are in a program whose
+/// message is a struct.
+fn send_each<O: Outlet>(
+    out: &mut O,
+    case: &Case,
+    buffer: &mut [u8],
+    sequences: RangeInclusive<u64>,
+) -> Result<(), Failure> {
+    if case.copies() {
+        for sequence in sequences {
+            message::seal(buffer, sequence);
+            out.send(buffer)?;
+        }
+        return Ok(());
+    }
+    if case.payload == Payload::Ends {
+        for sequence in sequences {
+            out.send_with(case.size, |bytes| message::seal(bytes, sequence))?;
+        }
+        return Ok(());
+    }
+    match case.size {
+        8 => send_stamped(out, 8, sequences),
+        64 => send_stamped(out, 64, sequences),
+        size => send_stamped(out, size, sequences),
+    }
+}
+
+#[inline(always)]
+fn send_stamped<O: Outlet>(out: &mut O, size: usize, sequences: RangeInclusive<u64>) -> Result<(), Failure> {
+    let (first, last) = sequences.into_inner();
+    let mut sequence = first;
+    while sequence <= last {
+        out.send_with(size, |bytes| message::stamp(bytes, sequence))?;
+        sequence += 1;
+    }
+    Ok(())
+}
+
+/// Receives the messages of `sequences` and checks each.
+fn receive_each<I: Inlet>(
+    inlet: &mut I,
+    case: &Case,
+    buffer: &mut [u8],
+    sequences: RangeInclusive<u64>,
+) -> Result<(), Failure> {
+    if case.copies() {
+        for sequence in sequences {
+            let len = inlet.recv(buffer)?;
+            message::check_seal(&black_box(&mut *buffer)[..len], case.size, sequence)?;
+        }
+        return Ok(());
+    }
+    if case.payload == Payload::Ends {
+        for sequence in sequences {
+            inlet.recv_with(|bytes| message::check_seal(bytes, case.size, sequence))??;
+        }
+        return Ok(());
+    }
+    match case.size {
+        8 => receive_stamped(inlet, 8, sequences),
+        64 => receive_stamped(inlet, 64, sequences),
+        size => receive_stamped(inlet, size, sequences),
+    }
+}
+
+#[inline(always)]
+fn receive_stamped<I: Inlet>(inlet: &mut I, size: usize, sequences: RangeInclusive<u64>) -> Result<(), Failure> {
+    let (first, last) = sequences.into_inner();
+    let mut sequence = first;
+    while sequence <= last {
+        inlet.recv_with(|bytes| message::check(bytes, size, sequence))??;
+        sequence += 1;
+    }
+    Ok(())
+}

@@ -1,0 +1,291 @@
+//! Errors. Setting a link up fails with one [`Error`] that names what was tried, on which object, which limit was met, its
+//! value, and what to do. On the data path each failure is a small enum, and a message that was not sent comes back.
+
+use ginnel_core::Corrupt;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+/// What kind of failure, for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The address cannot be understood.
+    InvalidAddress,
+    /// An option is unknown or its value impossible.
+    InvalidOption,
+    /// There is no such link.
+    NotFound,
+    /// There is one already.
+    AlreadyExists,
+    /// The user may not.
+    PermissionDenied,
+    /// What has this name is not a link that this build can use.
+    NotALink,
+    /// The link was made with other numbers than asked for.
+    Mismatch,
+    /// The link has as many handles as it was made for.
+    TooManyHandles,
+    /// The link is in use.
+    InUse,
+    /// The file system, or the user's share of it, is full.
+    NoSpace,
+    /// The process or the system has no descriptors left.
+    NoDescriptors,
+    /// The kernel or a sandbox lacks something.
+    Unsupported,
+    /// Another process is in the middle of something and does not go on.
+    Stuck,
+    /// Anything else that the kernel said.
+    Os,
+}
+
+/// Why a link could not be set up, listed or removed.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    tried: &'static str,
+    object: String,
+    problem: String,
+    remedy: String,
+    source: Option<io::Error>,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, tried: &'static str, object: impl Into<String>) -> Self {
+        let (object, problem, remedy) = (object.into(), String::new(), String::new());
+        Self { kind, tried, object, problem, remedy, source: None }
+    }
+
+    pub(crate) fn problem(mut self, problem: impl Into<String>) -> Self {
+        self.problem = problem.into();
+        self
+    }
+
+    pub(crate) fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = remedy.into();
+        self
+    }
+
+    /// From an errno, whose meaning is translated where the bare one would mislead.
+    pub(crate) fn os(tried: &'static str, object: impl Into<String>, source: io::Error) -> Self {
+        let (kind, remedy) = match source.raw_os_error().map(rustix_errno) {
+            Some(Errno::NotFound) => (ErrorKind::NotFound, ""),
+            Some(Errno::Denied) => (ErrorKind::PermissionDenied, "run as the owner, or set GINNEL_DIR to a directory of yours"),
+            Some(Errno::NoSpace) => (ErrorKind::NoSpace, "free some with `ginnel clean`, or ask for less with ?capacity= and ?memory="),
+            Some(Errno::NoDescriptors) => (ErrorKind::NoDescriptors, "raise the limit with `ulimit -n`, or close some"),
+            Some(Errno::NoMemory) => (ErrorKind::NoSpace, "raise the limit with `ulimit -v`, or ask for less with ?memory= and ?max="),
+            Some(Errno::TooBig) => (ErrorKind::NoSpace, "raise the limit with `ulimit -f`, or ask for less with ?memory= and ?max="),
+            Some(Errno::Unsupported) => (ErrorKind::Unsupported, "set GINNEL_DIR to a directory on tmpfs"),
+            _ => (ErrorKind::Os, ""),
+        };
+        Self { source: Some(source), ..Self::new(kind, tried, object) }.remedy(remedy)
+    }
+
+    /// What kind of failure.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// What was tried on it: "open", "create".
+    pub fn tried(&self) -> &str {
+        self.tried
+    }
+
+    /// What it was tried on: an address or a path.
+    pub fn object(&self) -> &str {
+        &self.object
+    }
+
+    /// What to do about it, if anything is known; empty otherwise.
+    pub fn remedy_text(&self) -> &str {
+        &self.remedy
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {} {}", self.tried, self.object)?;
+        if !self.problem.is_empty() {
+            write!(f, ": {}", self.problem)?;
+        }
+        if let Some(source) = &self.source {
+            write!(f, ": {source}")?;
+        }
+        if !self.remedy.is_empty() {
+            write!(f, "; {}", self.remedy)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|e| e as _)
+    }
+}
+
+enum Errno {
+    NotFound,
+    Denied,
+    NoSpace,
+    NoDescriptors,
+    NoMemory,
+    TooBig,
+    Unsupported,
+    Other,
+}
+
+fn rustix_errno(raw: i32) -> Errno {
+    use ginnel_os::errno as e;
+    match raw {
+        e::ENOENT => Errno::NotFound,
+        e::EACCES | e::EPERM | e::EROFS => Errno::Denied,
+        e::ENOSPC | e::EDQUOT => Errno::NoSpace,
+        e::EMFILE | e::ENFILE => Errno::NoDescriptors,
+        e::ENOMEM => Errno::NoMemory,
+        e::EFBIG => Errno::TooBig,
+        e::EOPNOTSUPP | e::ENOSYS => Errno::Unsupported,
+        _ => Errno::Other,
+    }
+}
+
+/// Why a message was not sent.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SendFailure {
+    /// The link holds as many messages as it may.
+    Full {
+        /// Messages that it may hold.
+        capacity: u64,
+    },
+    /// Every block of this size is in use, and the link's ceiling of block memory is reached.
+    NoMemory {
+        /// The ceiling, in bytes.
+        ceiling: u64,
+    },
+    /// The deadline came before there was room.
+    TimedOut {
+        /// Messages that the link may hold.
+        capacity: u64,
+    },
+    /// The link is full, and the last receiver has left.
+    Closed {
+        /// How many receivers were killed, rather than closed, since this sender opened.
+        died: u64,
+    },
+    /// The message is longer than the link allows.
+    TooLarge {
+        /// Its length in bytes.
+        len: usize,
+        /// The largest length in bytes.
+        max: u64,
+    },
+    /// The kernel would not commit memory for the message.
+    NoSpace(io::Error),
+    /// A peer wrote an impossible value; this handle can no longer be used.
+    Corrupt(Corrupt),
+    /// The handle belongs to the parent of this process.
+    Forked,
+}
+
+/// A message that was not sent, and why.
+pub struct SendError<M> {
+    /// The message, as it was given.
+    pub message: M,
+    /// Why it was not sent.
+    pub reason: SendFailure,
+    pub(crate) link: Arc<str>,
+}
+
+impl<M> SendError<M> {
+    /// Takes the message back.
+    pub fn into_message(self) -> M {
+        self.message
+    }
+
+    /// The same failure with something else in place of the message.
+    pub fn map<N>(self, change: impl FnOnce(M) -> N) -> SendError<N> {
+        SendError { message: change(self.message), reason: self.reason, link: self.link }
+    }
+}
+
+impl<M> fmt::Debug for SendError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendError").field("link", &self.link).field("reason", &self.reason).finish_non_exhaustive()
+    }
+}
+
+impl<M> fmt::Display for SendError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot send to {}: ", self.link)?;
+        match &self.reason {
+            SendFailure::Full { capacity } => {
+                write!(f, "it is full with {capacity} messages; receive some, or make it anew with a larger ?capacity=")
+            }
+            SendFailure::NoMemory { ceiling } => {
+                write!(f, "its {ceiling} bytes of block memory are in use; receive some, or make it anew with a larger ?memory=")
+            }
+            SendFailure::TimedOut { capacity } => {
+                write!(f, "timed out: it stayed full with {capacity} messages; receive some, or wait longer")
+            }
+            SendFailure::Closed { died: 0 } => {
+                write!(f, "it is full and the last receiver has left; start a receiver, or wait for one with ?follow")
+            }
+            SendFailure::Closed { died } => {
+                write!(f, "it is full and no receiver is left, {died} killed; start a receiver, or wait for one with ?follow")
+            }
+            SendFailure::TooLarge { len, max } => {
+                write!(f, "the message has {len} bytes, the link allows {max}; make it anew with ?max={}", len.next_power_of_two())
+            }
+            SendFailure::NoSpace(e) => {
+                write!(f, "no memory could be committed: {e}; free some with `ginnel clean`, or receive what is there")
+            }
+            SendFailure::Corrupt(what) => write!(f, "{what}: a peer damaged it; remove it with `ginnel rm --force {}`", self.link),
+            SendFailure::Forked => f.write_str("the handle belongs to the parent of this process; open one of its own"),
+        }
+    }
+}
+
+impl<M> std::error::Error for SendError<M> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.reason {
+            SendFailure::NoSpace(e) => Some(e),
+            _ => None,
+        }
+    }
+}
+
+/// Why no message was received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecvError {
+    /// There is none now.
+    Empty,
+    /// The deadline came before a message did.
+    TimedOut,
+    /// The last sender has left and every message was received.
+    Closed {
+        /// How many senders were killed, rather than closed, since this receiver opened: what they had not committed is lost.
+        died: u64,
+    },
+    /// A peer wrote an impossible value; this handle can no longer be used.
+    Corrupt(Corrupt),
+    /// The handle belongs to the parent of this process.
+    Forked,
+}
+
+impl fmt::Display for RecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("there is no message now"),
+            Self::TimedOut => f.write_str("timed out: no message came"),
+            Self::Closed { died: 0 } => f.write_str("the last sender has left and every message was received"),
+            Self::Closed { died } => write!(f, "no sender is left, {died} killed before closing; every committed message was received"),
+            Self::Corrupt(what) => write!(f, "{what}: a peer damaged the link; remove it with `ginnel rm --force`"),
+            Self::Forked => f.write_str("the handle belongs to the parent of this process; open one of its own"),
+        }
+    }
+}
+
+impl std::error::Error for RecvError {}

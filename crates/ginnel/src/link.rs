@@ -1,0 +1,148 @@
+//! A description of a link: its address and options. Opening it gives a [`Sender`] or a [`Receiver`].
+
+use crate::address::{Address, Wait, Wanted};
+use crate::error::Error;
+use crate::list::{self, Info};
+use crate::receiver::Receiver;
+use crate::region::{Mode, Region};
+use crate::sender::Sender;
+use ginnel_core::{Full, Role};
+
+/// A link by address, with the options that its handles get. The builder and the query of an address mean the same.
+///
+/// A number that is not given is the default for a link that is made, and whatever it has for one that is joined. One that is
+/// given must agree with a link that is there.
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+/// use ginnel::{Full, Link};
+///
+/// let link = Link::new("shm:orders?max=64KiB")?.capacity(16).full(Full::Reject);
+/// let sender = link.sender()?;
+/// assert_eq!(sender.capacity(), 16);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Link {
+    address: Address,
+    mode: Mode,
+}
+
+impl Link {
+    /// Understands an address such as `shm:orders?capacity=1024&max=64KiB`. Nothing is opened yet.
+    ///
+    /// # Errors
+    /// If the address or an option of it cannot be understood.
+    pub fn new(address: &str) -> Result<Self, Error> {
+        Ok(Self { address: address.parse()?, mode: Mode::Open })
+    }
+
+    /// Messages that the link holds at most: a power of two. Default 1024.
+    #[must_use]
+    pub fn capacity(self, messages: u64) -> Self {
+        self.with(|wanted| wanted.capacity = Some(messages))
+    }
+
+    /// Largest message, in bytes, up to 1 GiB. Default 16 MiB; costs no memory until such messages are sent.
+    #[must_use]
+    pub fn max(self, bytes: u64) -> Self {
+        self.with(|wanted| wanted.max = Some(bytes))
+    }
+
+    /// Ceiling of the memory for messages above 112 bytes, in bytes. Default 64 MiB, or four of the largest messages; memory
+    /// is committed when it is first needed.
+    #[must_use]
+    pub fn memory(self, bytes: u64) -> Self {
+        self.with(|wanted| wanted.memory = Some(bytes))
+    }
+
+    /// Handles that may be open at once. Default 128.
+    #[must_use]
+    pub fn participants(self, handles: u32) -> Self {
+        self.with(|wanted| wanted.participants = Some(handles))
+    }
+
+    /// What a sender does when the link is full. Default [`Full::Block`].
+    #[must_use]
+    pub fn full(self, full: Full) -> Self {
+        self.with(|wanted| wanted.full = Some(full))
+    }
+
+    /// Senders that may be open at once; 0, the default, is any number.
+    #[must_use]
+    pub fn senders(self, senders: u32) -> Self {
+        self.with(|wanted| wanted.senders = Some(senders))
+    }
+
+    /// Receivers that may be open at once; 0, the default, is any number.
+    #[must_use]
+    pub fn receivers(self, receivers: u32) -> Self {
+        self.with(|wanted| wanted.receivers = Some(receivers))
+    }
+
+    /// Keeps waiting for the next peer when the last one has left, instead of reporting the end.
+    #[must_use]
+    pub fn follow(mut self, follow: bool) -> Self {
+        self.address.follow = follow;
+        self
+    }
+
+    /// How the handles wait. Default [`Wait::Adaptive`].
+    #[must_use]
+    pub fn wait(mut self, wait: Wait) -> Self {
+        self.address.wait = wait;
+        self
+    }
+
+    /// Whether to find the link, make it, or either. Default [`Mode::Open`].
+    #[must_use]
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    fn with(mut self, set: impl FnOnce(&mut Wanted)) -> Self {
+        set(&mut self.address.wanted);
+        self
+    }
+
+    /// The link's address without options.
+    pub fn address(&self) -> String {
+        self.address.link()
+    }
+
+    /// Opens the sending end.
+    ///
+    /// # Errors
+    /// If the link cannot be found or made as asked; [`Error::kind`] tells which.
+    pub fn sender(&self) -> Result<Sender, Error> {
+        Region::join(&self.address, self.mode, Role::Sender).map(|membership| Sender::new(membership, &self.address))
+    }
+
+    /// Opens the receiving end.
+    ///
+    /// # Errors
+    /// If the link cannot be found or made as asked; [`Error::kind`] tells which.
+    pub fn receiver(&self) -> Result<Receiver, Error> {
+        Region::join(&self.address, self.mode, Role::Receiver).map(|membership| Receiver::new(membership, &self.address))
+    }
+
+    /// Removes the link's name. Without `force` only if nobody is attached and no message is in it; with it, those who are
+    /// attached go on with each other, and messages that nobody receives are lost.
+    ///
+    /// # Errors
+    /// If there is no such link, or it is in use.
+    pub fn unlink(&self, force: bool) -> Result<(), Error> {
+        Region::unlink(&self.address, force)
+    }
+
+    /// What there is to see of the link, without disturbing it.
+    ///
+    /// # Errors
+    /// If there is no such link.
+    pub fn info(&self) -> Result<Info, Error> {
+        list::info(&self.address)
+    }
+}

@@ -1,0 +1,237 @@
+//! Looking at links from outside: read-only, without their participants' help, without disturbing them; and cleaning up.
+
+use crate::address::{Address, Name, Wait, Wanted};
+use crate::directory::{Directory, shown};
+use crate::error::{Error, ErrorKind};
+use crate::region::{self, Region};
+use ginnel_core::{Counters, Engine, Geometry, ParticipantState, PoolUse, Role, TOKEN_BASE};
+use ginnel_os::mmap::Mapping;
+use ginnel_os::ofd_lock;
+use ginnel_os::process;
+use ginnel_os::tmpfile::{self, Access};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+/// Whether a link is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Liveness {
+    /// A living process has it open.
+    Live,
+    /// Nobody has it open, and it holds messages for the next receiver.
+    Waiting,
+    /// Left over from a crash: `clean` or the next opener collects it.
+    Stale,
+}
+
+/// What there is to see of a link.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Info {
+    /// Its address.
+    pub address: String,
+    /// Its file.
+    pub path: PathBuf,
+    /// Whether it is in use.
+    pub liveness: Liveness,
+    /// What its creator chose.
+    pub geometry: Geometry,
+    /// When it was made, in nanoseconds since 1970.
+    pub created_ns: u64,
+    /// Messages in it.
+    pub messages: u64,
+    /// Messages ever committed to it, and taken from it.
+    pub sent: u64,
+    /// See `sent`.
+    pub taken: u64,
+    /// Messages dropped, ever.
+    pub dropped: u64,
+    /// Participants that died, ever.
+    pub died: u64,
+    /// Bytes of memory that the file occupies.
+    pub allocated: u64,
+    /// Block memory.
+    pub pool: PoolUse,
+    /// Who has it open.
+    pub participants: Vec<ParticipantInfo>,
+}
+
+/// One open handle, or one that a dead process left.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ParticipantInfo {
+    /// Its number.
+    pub number: u32,
+    /// Which end it is.
+    pub role: Role,
+    /// Whether its process lives: the kernel's word, not the PID's.
+    pub alive: bool,
+    /// Its process, in its own PID namespace.
+    pub pid: u32,
+    /// Whether that is this process's PID namespace.
+    pub same_pid_namespace: bool,
+    /// When it joined, in nanoseconds since 1970.
+    pub joined_ns: u64,
+    /// What was done through its entry, by it and by those who had the entry before.
+    pub counters: Counters,
+}
+
+/// What `clean` did with one link, or would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Cleaned {
+    /// The link.
+    pub address: String,
+    /// Dead participants that were recovered.
+    pub dead: usize,
+    /// Whether nothing was left in it, so that it was removed.
+    pub removed: bool,
+}
+
+/// A link mapped read-only. The engine's methods that are used here only load.
+struct Snapshot {
+    engine: Engine,
+    _mapping: Mapping,
+    file: OwnedFd,
+    created_ns: u64,
+}
+
+impl Snapshot {
+    fn open(directory: &Directory, name: &Name, address: &str) -> Result<Self, Error> {
+        let tried = "look at";
+        let file = tmpfile::open_at(directory.as_fd(), &name.to_cstring(), Access::Read).map_err(|e| {
+            let error = Error::os(tried, address, e);
+            if error.kind() == ErrorKind::NotFound { error.remedy("`ginnel ls` lists those that are there") } else { error }
+        })?;
+        let (header, layout) = region::check(tried, directory, name, &file)?;
+        // Only the control part is looked at, but the engine checks offsets against the whole range.
+        let mapping = Mapping::of_file(file.as_fd(), layout.total_bytes(), false);
+        let mapping = mapping.map_err(|e| Error::os("map", address, e))?;
+        let engine = region::engine(&mapping, layout, header.asymmetric);
+        Ok(Self { engine, _mapping: mapping, file, created_ns: header.created_ns })
+    }
+
+    fn info(&self, directory: &Directory, name: &Name, address: String) -> Result<Info, Error> {
+        let engine = &self.engine;
+        let participants: Vec<_> = engine.participants().filter_map(|p| self.participant(p)).collect();
+        let census = engine.census();
+        let messages = engine.len();
+        let (taken, sent) = engine.positions();
+        let status = tmpfile::fstat(self.file.as_fd()).map_err(|e| Error::os("look at", address.as_str(), e))?;
+        let liveness = if participants.iter().any(|p| p.alive) {
+            Liveness::Live
+        } else if participants.is_empty() && messages > 0 {
+            Liveness::Waiting
+        } else {
+            Liveness::Stale
+        };
+        Ok(Info {
+            address,
+            path: directory.path().join(name.as_str()),
+            liveness,
+            geometry: *engine.layout().geometry(),
+            created_ns: self.created_ns,
+            messages,
+            sent,
+            taken,
+            dropped: engine.dropped(),
+            died: census.senders_died + census.receivers_died,
+            allocated: status.allocated,
+            pool: engine.pool_use(),
+            participants,
+        })
+    }
+
+    fn participant(&self, participant: ginnel_core::Participant) -> Option<ParticipantInfo> {
+        let entry = self.engine.entry(participant);
+        if entry.state == ParticipantState::Free {
+            return None;
+        }
+        let byte = TOKEN_BASE + u64::from(participant.number());
+        Some(ParticipantInfo {
+            number: participant.number(),
+            role: entry.state.role()?,
+            alive: !matches!(ofd_lock::first_locked(self.file.as_fd(), byte, 1), Ok(None)),
+            pid: entry.pid,
+            same_pid_namespace: entry.namespace == process::pid_namespace(),
+            joined_ns: entry.joined_ns,
+            counters: entry.counters,
+        })
+    }
+}
+
+pub(crate) fn info(address: &Address) -> Result<Info, Error> {
+    let link = address.link();
+    let missing = || Error::new(ErrorKind::NotFound, "look at", link.clone()).problem("there is no such link");
+    let directory = Directory::open_existing()?.ok_or_else(missing)?;
+    Snapshot::open(&directory, &address.name, &link)?.info(&directory, &address.name, link.clone())
+}
+
+/// Every link of this user, by name. A file that is not a link, or cannot be looked at, is the error in its place.
+///
+/// # Errors
+/// If the directory of links cannot be read. That it is not there is no error: then there are no links.
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+/// let sender = ginnel::Sender::open("shm:visible")?;
+/// let links: Result<Vec<_>, _> = ginnel::list()?.into_iter().collect();
+/// assert_eq!(links?[0].address, "shm:visible");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn list() -> Result<Vec<Result<Info, Error>>, Error> {
+    let Some(directory) = Directory::open_existing()? else { return Ok(Vec::new()) };
+    let mut links = Vec::new();
+    for name in directory.names()? {
+        let found = link_name(&directory, &name).and_then(|name| {
+            let address = format!("shm:{}", name.as_str());
+            Snapshot::open(&directory, &name, &address)?.info(&directory, &name, address)
+        });
+        match found {
+            Err(e) if e.kind() == ErrorKind::NotFound => {} // removed meanwhile
+            found => links.push(found),
+        }
+    }
+    Ok(links)
+}
+
+fn link_name(directory: &Directory, name: &std::ffi::CStr) -> Result<Name, Error> {
+    let text = name.to_str().map_err(|_| "its name is not UTF-8").and_then(Name::new);
+    text.map_err(|problem| {
+        let path = shown(&directory.path().join(name.to_string_lossy().as_ref()));
+        Error::new(ErrorKind::NotALink, "look at", path).problem(problem)
+    })
+}
+
+/// Recovers what dead processes left in every link of this user, and removes the links in which nothing is left. Links that
+/// living processes have open, and messages that wait for a receiver, stay. With `dry_run` nothing is changed.
+///
+/// # Errors
+/// If the directory of links cannot be read. A file that is not a link is left alone, as an error in its place.
+pub fn clean(dry_run: bool) -> Result<Vec<Result<Cleaned, Error>>, Error> {
+    let mut cleaned = Vec::new();
+    for info in list()? {
+        match info {
+            Ok(info) => cleaned.extend(clean_one(&info, dry_run).transpose()),
+            Err(e) => cleaned.push(Err(e)),
+        }
+    }
+    Ok(cleaned)
+}
+
+fn clean_one(info: &Info, dry_run: bool) -> Result<Option<Cleaned>, Error> {
+    let dead = info.participants.iter().filter(|p| !p.alive).count();
+    if dead == 0 && info.liveness != Liveness::Stale {
+        return Ok(None);
+    }
+    let name = Name::new(info.address.trim_start_matches("shm:"));
+    let (Ok(name), false) = (name, dry_run) else {
+        let removed = info.liveness == Liveness::Stale && info.messages == 0;
+        return Ok(Some(Cleaned { address: info.address.clone(), dead, removed }));
+    };
+    let address = Address { name, wanted: Wanted::default(), follow: false, wait: Wait::default() };
+    let (dead, removed) = Region::tidy(&address)?;
+    Ok((dead > 0 || removed).then(|| Cleaned { address: info.address.clone(), dead, removed }))
+}

@@ -1,0 +1,202 @@
+//! A message being written in place.
+
+use crate::error::{SendError, SendFailure};
+use crate::sender::Sender;
+use crate::wait::Until;
+use ginnel_core::{Block, INLINE_MAX};
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::time::{Duration, Instant};
+
+/// Bytes of a link, lent to write a message into. [`commit`](Self::commit) sends it, dropping it does not.
+///
+/// Messages of up to 112 bytes are written into the guard and copied when they are committed: that costs less than a block.
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+/// let sender = ginnel::Sender::open("shm:frames")?;
+/// let receiver = ginnel::Receiver::open("shm:frames")?;
+/// let mut frame = sender.loan(1 << 20)?;
+/// frame.fill(7);
+/// frame.commit()?;
+/// assert!(receiver.recv()?.iter().all(|byte| *byte == 7));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "a loan that is not committed is not sent"]
+pub struct Loan<'a> {
+    sender: &'a Sender,
+    len: usize,
+    tag: u16,
+    place: Place,
+}
+
+enum Place {
+    Small([u8; INLINE_MAX]),
+    Block(Block),
+    /// Committed: nothing to give back.
+    Sent,
+}
+
+impl<'a> Loan<'a> {
+    pub(crate) fn is_small(len: usize) -> bool {
+        len <= INLINE_MAX
+    }
+
+    pub(crate) fn small(sender: &'a Sender, len: usize) -> Self {
+        Self { sender, len, tag: 0, place: Place::Small([0; INLINE_MAX]) }
+    }
+
+    pub(crate) fn in_place(sender: &'a Sender, block: Block, len: usize) -> Self {
+        sender.loans.set(sender.loans.get() + 1);
+        Self { sender, len, tag: 0, place: Place::Block(block) }
+    }
+
+    /// Sets the tag that travels with the message; 0 otherwise.
+    pub fn set_tag(&mut self, tag: u16) {
+        self.tag = tag;
+    }
+
+    /// Sends the message; waits while the link is full, unless it was made to reject or to drop the oldest.
+    ///
+    /// # Errors
+    /// With the loan, as [`Sender::send`].
+    pub fn commit(self) -> Result<(), SendError<Self>> {
+        self.commit_until(Until::Forever)
+    }
+
+    /// Sends the message if there is room now.
+    ///
+    /// # Errors
+    /// With the loan, as [`Sender::try_send`].
+    pub fn try_commit(self) -> Result<(), SendError<Self>> {
+        self.commit_until(Until::Now)
+    }
+
+    /// Sends the message, waiting for room for at most this long.
+    ///
+    /// # Errors
+    /// With the loan, as [`Sender::send_timeout`].
+    pub fn commit_timeout(self, timeout: Duration) -> Result<(), SendError<Self>> {
+        self.commit_until(Until::after(timeout))
+    }
+
+    /// Sends the message, waiting for room until then at most.
+    ///
+    /// # Errors
+    /// With the loan, as [`Sender::send_deadline`].
+    pub fn commit_deadline(self, deadline: Instant) -> Result<(), SendError<Self>> {
+        self.commit_until(Until::Instant(deadline))
+    }
+
+    fn commit_until(mut self, until: Until) -> Result<(), SendError<Self>> {
+        let sent = match &self.place {
+            Place::Small(bytes) => self.sender.commit_small(&bytes[..self.len], self.tag, until),
+            Place::Block(block) => self.sender.commit_block(*block, self.len, self.tag, until),
+            Place::Sent => Ok(()),
+        };
+        match sent {
+            Ok(()) => {
+                self.forget_block();
+                Ok(())
+            }
+            Err(reason) => {
+                let sender = self.sender;
+                Err(sender.error(self, reason))
+            }
+        }
+    }
+
+    fn forget_block(&mut self) {
+        if let Place::Block(_) = self.place {
+            self.sender.loans.set(self.sender.loans.get() - 1);
+        }
+        self.place = Place::Sent;
+    }
+
+    fn assert_ours(&self) {
+        assert!(self.sender.region().is_ours(), "a loan belongs to the parent of this process: {}", SendFailureForked);
+    }
+}
+
+struct SendFailureForked;
+
+impl fmt::Display for SendFailureForked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", SendFailure::Forked)
+    }
+}
+
+#[allow(unsafe_code)] // Makes slices of a block that the protocol gives to this guard alone.
+mod bytes {
+    use super::{Block, Loan};
+    use std::ptr::NonNull;
+
+    fn address(loan: &Loan<'_>, block: &Block) -> NonNull<u8> {
+        let engine = loan.sender.engine();
+        engine.memory().bytes(engine.block_range(block).0, loan.len)
+    }
+
+    pub(super) fn shared<'a>(loan: &'a Loan<'_>, block: &Block) -> &'a [u8] {
+        let address = address(loan, block);
+        // SAFETY: `loan.len` bytes of the mapping, checked by `bytes`, which lives as long as the sender that the loan
+        // borrows; the block's record names this participant, so peers that follow the protocol leave it alone, and one
+        // that does not could as well change this process's own memory (same uid; see SECURITY.md).
+        unsafe { std::slice::from_raw_parts(address.as_ptr(), loan.len) }
+    }
+
+    pub(super) fn exclusive<'a>(loan: &'a mut Loan<'_>, block: &Block) -> &'a mut [u8] {
+        let address = address(loan, block);
+        // SAFETY: as in `shared`; the loan is borrowed exclusively, and no other loan has this block.
+        unsafe { std::slice::from_raw_parts_mut(address.as_ptr(), loan.len) }
+    }
+}
+
+impl Deref for Loan<'_> {
+    type Target = [u8];
+
+    /// # Panics
+    /// In a forked child: the loan is its parent's.
+    fn deref(&self) -> &[u8] {
+        self.assert_ours();
+        match &self.place {
+            Place::Small(bytes) => &bytes[..self.len],
+            Place::Block(block) => bytes::shared(self, block),
+            Place::Sent => &[],
+        }
+    }
+}
+
+impl DerefMut for Loan<'_> {
+    /// # Panics
+    /// In a forked child: the loan is its parent's.
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.assert_ours();
+        if let Place::Block(block) = self.place {
+            return bytes::exclusive(self, &block);
+        }
+        match &mut self.place {
+            Place::Small(bytes) => &mut bytes[..self.len],
+            _ => &mut [],
+        }
+    }
+}
+
+impl Drop for Loan<'_> {
+    fn drop(&mut self) {
+        if let Place::Block(block) = self.place {
+            self.forget_block();
+            if self.sender.region().is_ours() {
+                self.sender.engine().abort(block);
+                self.sender.region().wake_senders();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Loan<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loan").field("len", &self.len).field("tag", &self.tag).finish_non_exhaustive()
+    }
+}

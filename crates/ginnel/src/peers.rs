@@ -1,0 +1,53 @@
+//! Whether the other end of a link is still there. A count of the participants' table is kept as long as the membership's
+//! version stands still, so the question costs one load.
+
+use ginnel_core::{Census, Engine, Role};
+use std::cell::Cell;
+
+/// What a handle knows of the other end.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    /// The role of the peers.
+    role: Role,
+    /// When this handle opened.
+    first: Census,
+    now: Cell<Census>,
+    /// Whether a message came from a peer, so that one must have been there.
+    heard: Cell<bool>,
+}
+
+impl Peers {
+    pub(crate) fn new(engine: &Engine, role: Role) -> Self {
+        let first = engine.census();
+        Self { role, first, now: Cell::new(first), heard: Cell::new(false) }
+    }
+
+    pub(crate) fn heard_of_one(&self) {
+        self.heard.set(true);
+    }
+
+    /// If there was a peer since this handle opened and none is there now: how many of them died. With no peer yet, none is
+    /// gone: this handle waits for the first, as one waits for the other end of a FIFO.
+    pub(crate) fn are_gone(&self, engine: &Engine) -> Option<u64> {
+        if self.now.get().version != engine.membership_version() {
+            self.now.set(engine.census());
+        }
+        let now = self.now.get();
+        let (there, was_there, joined, died) = match self.role {
+            Role::Sender => (
+                now.senders,
+                self.first.senders,
+                now.senders_joined.wrapping_sub(self.first.senders_joined),
+                now.senders_died.wrapping_sub(self.first.senders_died),
+            ),
+            Role::Receiver => (
+                now.receivers,
+                self.first.receivers,
+                now.receivers_joined.wrapping_sub(self.first.receivers_joined),
+                now.receivers_died.wrapping_sub(self.first.receivers_died),
+            ),
+        };
+        let ever = was_there > 0 || joined > 0 || died > 0 || self.heard.get();
+        (there == 0 && ever).then_some(died)
+    }
+}

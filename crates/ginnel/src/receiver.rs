@@ -1,0 +1,316 @@
+//! The receiving end of a link.
+
+use crate::address::{Address, Wait};
+use crate::error::{Error, RecvError};
+use crate::message::Message;
+use crate::peers::Peers;
+use crate::region::{Membership, Region, drops_oldest};
+use crate::wait::{Look, Until, Waiter};
+use ginnel_core::{Consumer, Corrupt, Delivery, Engine, PopError, Role};
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// The receiving end of a link. A clone is another participant; a handle may move between threads, but one at a time uses it.
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+/// use ginnel::{Receiver, RecvError, Sender};
+///
+/// let receiver = Receiver::open("shm:numbers")?;
+/// let sender = Sender::open("shm:numbers")?;
+/// sender.send_all([[1u8], [2], [3]])?;
+/// drop(sender);
+/// let sum: u32 = receiver.iter().map(|message| u32::from(message[0])).sum();
+/// assert_eq!(sum, 6);
+/// assert_eq!(receiver.recv().unwrap_err(), RecvError::Closed { died: 0 });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Receiver {
+    // Before the membership: nothing of the consumer's is used after it has left.
+    consumer: RefCell<Consumer>,
+    waiter: Waiter,
+    peers: Peers,
+    follow: bool,
+    corrupt: Cell<Option<Corrupt>>,
+    /// Messages in hand; those that were forgotten go back when the handle is dropped.
+    pub(crate) in_hand: Cell<usize>,
+    /// Messages dropped before this receiver opened.
+    dropped_before: u64,
+    membership: Membership,
+}
+
+impl Receiver {
+    pub(crate) fn new(membership: Membership, address: &Address) -> Self {
+        Self::with(membership, address.follow, address.wait)
+    }
+
+    fn with(membership: Membership, follow: bool, wait: Wait) -> Self {
+        let engine = membership.region.engine();
+        Self {
+            consumer: RefCell::new(Consumer::new(membership.me)),
+            waiter: Waiter::new(wait),
+            peers: Peers::new(engine, Role::Sender),
+            follow,
+            corrupt: Cell::new(None),
+            in_hand: Cell::new(0),
+            dropped_before: engine.dropped(),
+            membership,
+        }
+    }
+
+    /// Opens the receiving end of a link; makes the link if it is not there. See [`Link`](crate::Link) for options.
+    ///
+    /// # Errors
+    /// If the address is bad, or the link cannot be opened.
+    pub fn open(address: &str) -> Result<Self, Error> {
+        crate::Link::new(address)?.receiver()
+    }
+
+    /// Makes a link and opens its receiving end.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and if the link is there.
+    pub fn create(address: &str) -> Result<Self, Error> {
+        crate::Link::new(address)?.mode(crate::Mode::Create).receiver()
+    }
+
+    /// Opens the receiving end of a link that is there.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and if the link is not there.
+    pub fn join(address: &str) -> Result<Self, Error> {
+        crate::Link::new(address)?.mode(crate::Mode::Join).receiver()
+    }
+
+    /// Another receiver of the same link, which shares its messages: another participant, which can move to another thread.
+    ///
+    /// # Errors
+    /// If the link has as many handles, or receivers, as it was made for.
+    pub fn try_clone(&self) -> Result<Self, Error> {
+        let membership = self.membership.another(Role::Receiver)?;
+        Ok(Self::with(membership, self.follow, self.waiter.policy()))
+    }
+
+    /// Receives the next message; waits for one. The message stays in its place until the guard is dropped: if this process is
+    /// killed before that, another receiver gets it, marked as [redelivered](Message::redelivered).
+    ///
+    /// # Errors
+    /// [`RecvError::Closed`] when the last sender has left and every message was received.
+    #[inline]
+    pub fn recv(&self) -> Result<Message<'_>, RecvError> {
+        self.recv_until(Until::Forever)
+    }
+
+    /// Receives a message if there is one now.
+    ///
+    /// # Errors
+    /// As [`Self::recv`], and [`RecvError::Empty`].
+    #[inline]
+    pub fn try_recv(&self) -> Result<Message<'_>, RecvError> {
+        self.recv_until(Until::Now)
+    }
+
+    /// Receives the next message, waiting for at most this long.
+    ///
+    /// # Errors
+    /// As [`Self::recv`], and [`RecvError::TimedOut`].
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Message<'_>, RecvError> {
+        self.recv_until(Until::after(timeout))
+    }
+
+    /// Receives the next message, waiting until then at most.
+    ///
+    /// # Errors
+    /// As [`Self::recv`], and [`RecvError::TimedOut`].
+    pub fn recv_deadline(&self, deadline: Instant) -> Result<Message<'_>, RecvError> {
+        self.recv_until(Until::Instant(deadline))
+    }
+
+    /// Receives at least one message, waiting for it, and as many more as are there, up to `most`.
+    ///
+    /// # Errors
+    /// As [`Self::recv`].
+    pub fn recv_many(&self, most: usize) -> Result<Vec<Message<'_>>, RecvError> {
+        let mut messages = Vec::new();
+        if most == 0 {
+            return Ok(messages);
+        }
+        messages.push(self.recv()?);
+        while messages.len() < most {
+            match self.try_take() {
+                Ok(message) => messages.push(message),
+                Err(_) => break, // the next call says why
+            }
+        }
+        Ok(messages)
+    }
+
+    /// Messages until the end: ends when [`Self::recv`] would fail.
+    pub fn iter(&self) -> impl Iterator<Item = Message<'_>> {
+        std::iter::from_fn(|| self.recv().ok())
+    }
+
+    /// Messages that are there: ends when [`Self::try_recv`] would fail.
+    pub fn try_iter(&self) -> impl Iterator<Item = Message<'_>> {
+        std::iter::from_fn(|| self.try_recv().ok())
+    }
+
+    /// Messages in the link now, those in hand not counted.
+    pub fn len(&self) -> u64 {
+        self.engine().len()
+    }
+
+    /// Whether no message is in the link now.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Messages that the link may hold.
+    pub fn capacity(&self) -> u64 {
+        self.engine().layout().geometry().capacity
+    }
+
+    /// Whether there was a sender since this receiver opened, and none is left. Messages may still be there.
+    pub fn is_closed(&self) -> bool {
+        self.peers.are_gone(self.engine()).is_some()
+    }
+
+    /// Messages of this link, since this receiver opened, that nobody will receive: dropped to make room, or in the hands of a
+    /// killed receiver of a link that drops the oldest. Exact.
+    pub fn dropped(&self) -> u64 {
+        self.engine().dropped() - self.dropped_before
+    }
+
+    /// The link's address, without options.
+    pub fn address(&self) -> &str {
+        self.region().link()
+    }
+
+    // ---- how
+
+    pub(crate) fn region(&self) -> &std::sync::Arc<Region> {
+        &self.membership.region
+    }
+
+    #[inline(always)]
+    pub(crate) fn engine(&self) -> &Engine {
+        self.membership.region.engine()
+    }
+
+    #[inline(always)]
+    fn recv_until(&self, until: Until) -> Result<Message<'_>, RecvError> {
+        match self.try_take() {
+            Ok(message) => Ok(message),
+            Err(obstacle) => self.wait_take(until, obstacle),
+        }
+    }
+
+    #[inline(always)]
+    fn try_take(&self) -> Result<Message<'_>, PopError> {
+        if !self.region().is_ours() || self.corrupt.get().is_some() {
+            return Err(PopError::Empty); // `wait_take` says why
+        }
+        let delivery = self.engine().try_pop(&mut self.consumer.borrow_mut())?;
+        Ok(self.hand_out(delivery))
+    }
+
+    #[inline(always)]
+    fn hand_out(&self, delivery: Delivery) -> Message<'_> {
+        self.in_hand.set(self.in_hand.get() + 1);
+        if drops_oldest(self.engine()) {
+            return Message::detached(self, delivery);
+        }
+        Message::in_place(self, delivery)
+    }
+
+    #[cold]
+    fn wait_take(&self, until: Until, first: PopError) -> Result<Message<'_>, RecvError> {
+        if !self.region().is_ours() {
+            return Err(RecvError::Forked);
+        }
+        if let Some(what) = self.corrupt.get() {
+            return Err(RecvError::Corrupt(what));
+        }
+        if let PopError::Corrupt(what) = first {
+            return Err(self.poisoned(what));
+        }
+        let taken = self.waiter.wait(self.region(), self.membership.me, &self.engine().items(), until, || {
+            // In this order: what the last sender sent before it left is seen by the try after it was found gone.
+            let gone = if self.follow { None } else { self.peers.are_gone(self.engine()) };
+            match (self.try_take(), gone) {
+                (Ok(message), _) => Look::Done(Ok(message)),
+                (Err(PopError::Corrupt(what)), _) => Look::Done(Err(self.poisoned(what))),
+                (Err(PopError::Empty), Some(died)) => Look::Done(Err(RecvError::Closed { died })),
+                (Err(PopError::Empty), None) => Look::Nothing,
+                _ => Look::Busy,
+            }
+        });
+        taken.unwrap_or(Err(if matches!(until, Until::Now) { RecvError::Empty } else { RecvError::TimedOut }))
+    }
+
+    fn poisoned(&self, what: Corrupt) -> RecvError {
+        self.corrupt.set(Some(what));
+        RecvError::Corrupt(what)
+    }
+
+    /// Ends a delivery that stayed in its place.
+    #[inline(always)]
+    pub(crate) fn release(&self, delivery: Delivery) {
+        self.in_hand.set(self.in_hand.get() - 1);
+        if self.region().is_ours() {
+            self.peers.heard_of_one();
+            self.engine().release(&self.consumer.borrow(), delivery);
+            self.region().wake_senders();
+        }
+    }
+
+    /// Leaves the slot of a delivery.
+    pub(crate) fn detach(&self, delivery: Delivery) -> Option<ginnel_core::Block> {
+        self.peers.heard_of_one();
+        let block = self.engine().detach(&self.consumer.borrow(), delivery);
+        self.region().wake_senders();
+        block
+    }
+
+    /// Ends a detached delivery.
+    pub(crate) fn release_detached(&self, block: Option<ginnel_core::Block>) {
+        self.in_hand.set(self.in_hand.get() - 1);
+        if self.region().is_ours() {
+            self.engine().release_detached(&self.consumer.borrow(), block);
+            self.region().wake_senders();
+        }
+    }
+}
+
+impl Clone for Receiver {
+    /// As [`Receiver::try_clone`].
+    ///
+    /// # Panics
+    /// If the link has as many handles, or receivers, as it was made for.
+    fn clone(&self) -> Self {
+        self.try_clone().unwrap_or_else(|e| panic!("{e}"))
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        // Messages whose guards were forgotten, or that a corrupt link did not let out.
+        if (self.in_hand.get() > 0 || self.corrupt.get().is_some()) && self.region().is_ours() {
+            self.engine().recover_self(self.membership.me);
+        }
+    }
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver")
+            .field("link", &self.address())
+            .field("participant", &self.membership.me.number())
+            .field("len", &self.len())
+            .field("capacity", &self.capacity())
+            .finish_non_exhaustive()
+    }
+}

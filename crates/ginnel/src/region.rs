@@ -1,0 +1,475 @@
+//! The file of a link: how it is made, found, joined and removed, so that a process that is killed at any instruction of
+//! this leaves nothing in the way of the next one.
+//!
+//! - *Born complete.* The file is built without a name, then `linkat(2)` names it or finds the name taken. Whoever finds a
+//!   name finds a whole link.
+//! - *Joining* is in two steps: the token of a free entry, then the state of the entry. One who is killed between leaves a
+//!   free entry whose token is gone.
+//! - *Leaving*: the last one who leaves an empty link decides in one word that it ends, then removes the name, under a lock
+//!   that dies with its holder. One who joins meanwhile makes that decision fail, or finds the link ended, removes
+//!   the name itself and makes a new one.
+//!
+//! [I1] A name is removed only by the holder of its file's removal lock, while the name still stands for that file.
+//! [I2] An entry that is not free and whose token nobody holds belongs to a dead participant, and to nobody else.
+
+use crate::address::{Address, Name, Wanted};
+use crate::directory::{Directory, shown};
+use crate::error::{Error, ErrorKind};
+use ginnel_core::{
+    Engine, Full, Header, HeaderError, Identity, JoinError, Layout, Memory, Participant, ParticipantState, REMOVE_BYTE,
+    Role, Rule, TOKEN_BASE,
+};
+use ginnel_os::fork::{self, Generation};
+use ginnel_os::mmap::Mapping;
+use ginnel_os::ofd_lock::{self, Token};
+use ginnel_os::tmpfile::{self, Access, Kind};
+use ginnel_os::{errno, fallocate, futex, membarrier, process};
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+/// How long another process may stand in the middle of removing a name before that is an error.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Whether a link is to be found, made, or either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Mode {
+    /// Joins the link, or makes it if it is not there.
+    #[default]
+    Open,
+    /// Makes the link; an error if it is there.
+    Create,
+    /// Joins the link; an error if it is not there.
+    Join,
+}
+
+/// An attached link: its mapping, its file, and where it lies.
+pub(crate) struct Region {
+    engine: Engine,
+    mapping: Mapping,
+    /// Holds no lock, so that a forked child that inherits it keeps nobody alive; used to look at locks, and to grow.
+    file: OwnedFd,
+    directory: Directory,
+    name: CString,
+    link: Arc<str>,
+    generation: Generation,
+    /// Whether the watcher knows this region.
+    pub(crate) watched: AtomicBool,
+}
+
+/// A handle's place in the table, which it holds until it is dropped.
+pub(crate) struct Membership {
+    pub(crate) region: Arc<Region>,
+    pub(crate) me: Participant,
+    /// While it is there, the participant lives.
+    _token: Token,
+}
+
+impl std::fmt::Debug for Region {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Region").field("link", &self.link).finish_non_exhaustive()
+    }
+}
+
+impl Region {
+    /// Opens a link as one of its ends.
+    pub(crate) fn join(address: &Address, mode: Mode, role: Role) -> Result<Membership, Error> {
+        let end = Instant::now() + PATIENCE;
+        let mut created = false;
+        loop {
+            let directory = Directory::open()?;
+            let region = match Self::find(directory, address)? {
+                Ok(region) if mode == Mode::Create && !created => {
+                    region.reap();
+                    if region.remove_if_ended()? {
+                        continue; // left over from a crash
+                    }
+                    let error = Error::new(ErrorKind::AlreadyExists, "create", address.link());
+                    return Err(error.remedy(format!("open it instead, or remove it with `ginnel rm {}`", address.link())));
+                }
+                Ok(region) => Arc::new(region),
+                Err(_) if mode == Mode::Join => {
+                    let error = Error::new(ErrorKind::NotFound, "open", address.link()).problem("there is no such link");
+                    return Err(error.remedy("`ginnel ls` lists those that are there"));
+                }
+                Err(directory) => {
+                    created |= Self::create(&directory, address)?;
+                    continue;
+                }
+            };
+            if let Some((option, wanted, is)) = address.wanted.mismatch(region.engine.layout().geometry()) {
+                let error = Error::new(ErrorKind::Mismatch, "open", address.link());
+                let problem = format!("it was made with {option}={is}, and {option}={wanted} was asked for");
+                return Err(error.problem(problem).remedy("leave the option out, or remove the link and make it anew"));
+            }
+            if let Some(membership) = region.enter(role)? {
+                return Ok(membership);
+            }
+            region.remove_name(end)?; // it ended just now
+        }
+    }
+
+    /// Finds a link by name. The directory comes back if nothing has the name.
+    fn find(directory: Directory, address: &Address) -> Result<Result<Self, Directory>, Error> {
+        let tried = "open";
+        let name = address.name.to_cstring();
+        let file = match tmpfile::open_at(directory.as_fd(), &name, Access::ReadWrite) {
+            Ok(file) => file,
+            Err(e) => match e.raw_os_error() {
+                Some(errno::ENOENT) => return Ok(Err(directory)),
+                Some(errno::ELOOP) => return Err(not_a_link(tried, &directory, &address.name, "it is a symbolic link")),
+                Some(errno::ENXIO) => return Err(not_a_link(tried, &directory, &address.name, "it is a socket or FIFO")),
+                _ if is_directory(&directory, &address.name) => {
+                    return Err(not_a_link(tried, &directory, &address.name, "it is a directory"));
+                }
+                _ => return Err(Error::os(tried, address.link(), e)),
+            },
+        };
+        let header = check(tried, &directory, &address.name, &file)?;
+        if header.0.asymmetric && !membarrier::register() {
+            return Err(Error::new(ErrorKind::Unsupported, tried, address.link())
+                .problem("it was made where membarrier(2) works, and this process may not call it")
+                .remedy("allow that system call in the sandbox, or make the link from inside it"));
+        }
+        Self::attach(directory, name, address.link(), file, header).map(Ok)
+    }
+
+    fn attach(
+        directory: Directory,
+        name: CString,
+        link: String,
+        file: OwnedFd,
+        (header, layout): (Header, Layout),
+    ) -> Result<Self, Error> {
+        let os = |e| Error::os("map", link.clone(), e);
+        let mapping = Mapping::of_file(file.as_fd(), layout.total_bytes(), true).map_err(os)?;
+        let generation = fork::generation().map_err(os)?;
+        let engine = engine(&mapping, layout, header.asymmetric);
+        Ok(Self {
+            engine,
+            mapping,
+            file,
+            directory,
+            name,
+            link: link.into(),
+            generation,
+            watched: AtomicBool::new(false),
+        })
+    }
+
+    /// Makes the file of a new link and names it. False if somebody else was first.
+    fn create(directory: &Directory, address: &Address) -> Result<bool, Error> {
+        let tried = "create";
+        let geometry = address.wanted.geometry();
+        let layout = Layout::new(geometry).map_err(|e| invalid_option(address, &e))?;
+        let header = Header { geometry, asymmetric: membarrier::register(), created_ns: process::now_ns() };
+        let os = |e| Error::os(tried, address.link(), e);
+        let file = tmpfile::create_unnamed(directory.as_fd()).map_err(os)?;
+        tmpfile::set_len(file.as_fd(), layout.total_bytes() as u64).map_err(os)?;
+        let bytes = layout.control_bytes() as u64;
+        fallocate::commit(file.as_fd(), 0, bytes).map_err(|e| match e.raw_os_error() {
+            Some(errno::ENOSPC) => no_space(directory, address, bytes, e),
+            _ => os(e),
+        })?;
+        tmpfile::write_at(file.as_fd(), &header.encode(&layout), 0).map_err(os)?;
+        match tmpfile::link_at(file.as_fd(), directory.as_fd(), &address.name.to_cstring()) {
+            Ok(()) => Ok(true),
+            Err(e) if e.raw_os_error() == Some(errno::EEXIST) => Ok(false),
+            Err(e) => Err(os(e)),
+        }
+    }
+
+    /// Becomes a participant. `None` if the link has ended.
+    pub(crate) fn enter(self: &Arc<Self>, role: Role) -> Result<Option<Membership>, Error> {
+        self.reap();
+        let geometry = *self.engine.layout().geometry();
+        let limit = if role == Role::Sender { geometry.senders } else { geometry.receivers };
+        // Where the role is limited, joining is one at a time: two at once could otherwise both go in, or both be refused.
+        let _gate = if limit == 0 { None } else { Some(self.lock(REMOVE_BYTE, Instant::now() + PATIENCE)?) };
+        for me in self.engine.participants() {
+            if self.engine.state(me) != ParticipantState::Free {
+                continue;
+            }
+            let Some(token) = self.token(me)? else { continue };
+            self.recover(me); // somebody may have joined, and died, since the state was read
+            let identity =
+                Identity { pid: process::id(), namespace: process::pid_namespace(), now_ns: process::now_ns() };
+            return match self.engine.join(me, role, identity) {
+                Ok(()) => Ok(Some(Membership { region: self.clone(), me, _token: token })),
+                Err(JoinError::RoleTaken(there)) => Err(role_taken(&self.link, role, there, limit)),
+                Err(_) => Ok(None),
+            };
+        }
+        let limit = geometry.participants;
+        Err(Error::new(ErrorKind::TooManyHandles, "open", self.link.to_string())
+            .problem(format!("it has {limit} handles, as many as it was made for"))
+            .remedy("close some, or make it anew with a larger ?participants="))
+    }
+
+    fn token(&self, participant: Participant) -> Result<Option<Token>, Error> {
+        let byte = TOKEN_BASE + u64::from(participant.number());
+        Token::take(self.file.as_fd(), byte).map_err(|e| Error::os("take a place in", self.link.to_string(), e))
+    }
+
+    /// Takes a lock of the link that its holders keep for a few system calls.
+    pub(crate) fn lock(&self, byte: u64, end: Instant) -> Result<Token, Error> {
+        loop {
+            let taken = Token::take(self.file.as_fd(), byte);
+            if let Some(token) = taken.map_err(|e| Error::os("lock", self.link.to_string(), e))? {
+                return Ok(token);
+            }
+            if Instant::now() > end {
+                return Err(Error::new(ErrorKind::Stuck, "lock", self.link.to_string())
+                    .problem("another process holds it and does not go on: it is stopped, perhaps")
+                    .remedy("continue or kill that process; `ginnel info` lists those that are attached"));
+            }
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+
+    /// Whether nobody holds a participant's token. On an error the answer is no: never recover the living.
+    fn is_dead(&self, participant: Participant) -> bool {
+        let byte = TOKEN_BASE + u64::from(participant.number());
+        matches!(ofd_lock::first_locked(self.file.as_fd(), byte, 1), Ok(None))
+    }
+
+    /// Looks for dead participants and recovers them. Returns how many.
+    pub(crate) fn reap(&self) -> usize {
+        if !self.generation.is_current() {
+            return 0;
+        }
+        let there = self.engine.participants().filter(|p| self.engine.state(*p) != ParticipantState::Free);
+        there.filter(|p| self.is_dead(*p) && self.recover_dead(*p)).count()
+    }
+
+    fn recover_dead(&self, dead: Participant) -> bool {
+        match self.token(dead) {
+            Ok(Some(_token)) => self.recover(dead),
+            _ => false, // it closed meanwhile, or somebody else recovers it
+        }
+    }
+
+    /// Recovers an entry whose token the caller holds. False if there was nothing to recover.
+    fn recover(&self, dead: Participant) -> bool {
+        let recovered = self.engine.recover(dead).is_some();
+        if recovered {
+            self.wake_all();
+            self.engine.finish_leave(dead);
+        }
+        recovered
+    }
+
+    /// Wakes everybody who sleeps on the link, to look again; even those who were forgotten with a dead sleeper's epoch.
+    fn wake_all(&self) {
+        for event in [self.engine.items(), self.engine.room()] {
+            event.notify();
+            let _ = futex::wake_all(event.futex_word());
+        }
+    }
+
+    /// After messages were committed: wakes as many receivers, if any sleep.
+    #[inline(always)]
+    pub(crate) fn wake_receivers(&self, messages: u32) {
+        let event = self.engine.items();
+        if event.notify() {
+            let _ = futex::wake(event.futex_word(), messages);
+        }
+    }
+
+    /// After a place became free: wakes the senders that sleep. All of them, as they may wait for different things: a slot, or
+    /// a block of one size.
+    #[inline(always)]
+    pub(crate) fn wake_senders(&self) {
+        let event = self.engine.room();
+        if event.notify() {
+            let _ = futex::wake_all(event.futex_word());
+        }
+    }
+
+    /// Removes the name of a link that has ended, if it still stands for this file.
+    fn remove_name(&self, end: Instant) -> Result<(), Error> {
+        let _lock = self.lock(REMOVE_BYTE, end)?;
+        let os = |e| Error::os("remove", self.link.to_string(), e);
+        let mine = tmpfile::fstat(self.file.as_fd()).map_err(os)?.identity;
+        match tmpfile::stat_at(self.directory.as_fd(), &self.name) {
+            Ok(status) if status.identity == mine => tmpfile::unlink_at(self.directory.as_fd(), &self.name).map_err(os),
+            Ok(_) => Ok(()),
+            Err(e) if e.raw_os_error() == Some(errno::ENOENT) => Ok(()),
+            Err(e) => Err(os(e)),
+        }
+    }
+
+    /// Removes the link if nobody is attached and no message is left.
+    fn remove_if_ended(&self) -> Result<bool, Error> {
+        if !self.engine.try_remove() {
+            return Ok(false);
+        }
+        self.remove_name(Instant::now() + PATIENCE).map(|()| true)
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(crate) fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
+    pub(crate) fn file(&self) -> &OwnedFd {
+        &self.file
+    }
+
+    pub(crate) fn link(&self) -> &Arc<str> {
+        &self.link
+    }
+
+    /// Whether the caller runs in the process that opened the link.
+    #[inline(always)]
+    pub(crate) fn is_ours(&self) -> bool {
+        self.generation.is_current()
+    }
+
+    /// Removes a link by name. Without `force`, only if no live process is attached and it holds no message.
+    pub(crate) fn unlink(address: &Address, force: bool) -> Result<(), Error> {
+        let tried = "remove";
+        let missing = || Error::new(ErrorKind::NotFound, tried, address.link()).problem("there is no such link");
+        let Some(directory) = Directory::open_existing()? else { return Err(missing()) };
+        let Ok(region) = Self::find(directory, address)? else { return Err(missing()) };
+        region.reap();
+        if force {
+            region.engine.remove();
+            region.wake_all();
+            return region.remove_name(Instant::now() + PATIENCE);
+        }
+        if region.remove_if_ended()? {
+            return Ok(());
+        }
+        let census = region.engine.census();
+        let error = Error::new(ErrorKind::InUse, tried, address.link());
+        let (there, messages) = (census.senders + census.receivers, region.engine.len());
+        Err(error
+            .problem(format!("{there} handles are open and {messages} messages are in it"))
+            .remedy("receive and close, or add `--force` to lose them"))
+    }
+
+    /// Recovers the dead of a link and removes it if nothing is left in it. True if it was removed.
+    pub(crate) fn tidy(address: &Address) -> Result<(usize, bool), Error> {
+        let Some(directory) = Directory::open_existing()? else { return Ok((0, false)) };
+        let Ok(region) = Self::find(directory, address)? else { return Ok((0, false)) };
+        let dead = region.reap();
+        Ok((dead, region.remove_if_ended()?))
+    }
+}
+
+impl Membership {
+    /// Another participant of the same link, with the same mapping.
+    pub(crate) fn another(&self, role: Role) -> Result<Self, Error> {
+        let link = self.region.link.to_string();
+        if !self.region.is_ours() {
+            return Err(Error::new(ErrorKind::InUse, "clone a handle of", link)
+                .problem("it belongs to the parent of this process")
+                .remedy("open one of its own"));
+        }
+        self.region.enter(role)?.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, "clone a handle of", link).problem("the link was removed")
+        })
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        if !self.region.is_ours() {
+            return; // the parent's
+        }
+        self.region.engine.begin_leave(self.me);
+        self.region.wake_all();
+        self.region.engine.finish_leave(self.me);
+        // An error leaves a link that the next opener uses, or `clean` collects.
+        let _ = self.region.remove_if_ended();
+    }
+}
+
+/// The engine over a mapping, which the caller keeps at least as long.
+#[allow(unsafe_code)] // Ties the engine to the mapping that is stored beside it.
+pub(crate) fn engine(mapping: &Mapping, layout: Layout, asymmetric: bool) -> Engine {
+    // SAFETY: the two owners of an engine, `Region` and `list::Snapshot`, keep the mapping in the same struct, never hand
+    // the engine out by value, and drop it before the mapping.
+    let memory = unsafe { Memory::new(mapping.base(), mapping.len()) };
+    let heavy = if asymmetric { membarrier::global } else { || std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst) };
+    Engine::new(memory, layout, asymmetric, heavy)
+}
+
+/// Checks that an open file is a link of this user's that this build can use.
+pub(crate) fn check(
+    tried: &'static str,
+    directory: &Directory,
+    name: &Name,
+    file: &OwnedFd,
+) -> Result<(Header, Layout), Error> {
+    let path = shown(&directory.path().join(name.as_str()));
+    let os = |e| Error::os(tried, path.clone(), e);
+    let status = tmpfile::fstat(file.as_fd()).map_err(os)?;
+    if status.kind != Kind::File {
+        return Err(not_a_link(tried, directory, name, "it is not a regular file"));
+    }
+    if status.uid != process::user() {
+        let error = Error::new(ErrorKind::PermissionDenied, tried, path);
+        return Err(error
+            .problem(format!("it belongs to user {}, not to you", status.uid))
+            .remedy("choose another name, or have its owner remove it"));
+    }
+    if status.mode & 0o022 != 0 {
+        return Err(not_a_link(tried, directory, name, "its mode lets others write to it"));
+    }
+    if status.links > 1 {
+        return Err(not_a_link(tried, directory, name, "it has a second name"));
+    }
+    let mut bytes = [0; Header::BYTES];
+    let read = tmpfile::read_at(file.as_fd(), &mut bytes, 0).map_err(os)?;
+    Header::parse(&bytes[..read], status.bytes).map_err(|e: HeaderError| not_a_link(tried, directory, name, &e.to_string()))
+}
+
+fn is_directory(directory: &Directory, name: &Name) -> bool {
+    let status = tmpfile::stat_at(directory.as_fd(), &name.to_cstring());
+    status.is_ok_and(|status| status.kind == Kind::Directory)
+}
+
+fn not_a_link(tried: &'static str, directory: &Directory, name: &Name, problem: &str) -> Error {
+    Error::new(ErrorKind::NotALink, tried, shown(&directory.path().join(name.as_str())))
+        .problem(format!("this is not a link that this build can use: {problem}"))
+        .remedy("choose another name, or remove that file yourself")
+}
+
+fn invalid_option(address: &Address, e: &ginnel_core::GeometryError) -> Error {
+    let Wanted { max, .. } = address.wanted;
+    let remedy = match (e.option, e.rule) {
+        ("memory", Rule::Between(least, _)) => format!("max={} needs ?memory={least} at least", max.unwrap_or_default()),
+        (option, Rule::Between(least, most)) => format!("write ?{option}= with a number from {least} to {most}"),
+        (option, Rule::PowerOfTwo(below, above)) => format!("write ?{option}={below} or ?{option}={above}"),
+        _ => String::new(),
+    };
+    Error::new(ErrorKind::InvalidOption, "create", address.link()).problem(e.to_string()).remedy(remedy)
+}
+
+fn no_space(directory: &Directory, address: &Address, bytes: u64, e: std::io::Error) -> Error {
+    let free = tmpfile::free_space(directory.as_fd()).map_or(0, |(free, _)| free);
+    let path = shown(directory.path());
+    Error::os("create", address.link(), e).problem(format!("it needs {bytes} bytes and {path} has {free} free")).remedy(
+        "ask for less with ?capacity=, ?participants= and ?memory=, remount that file system with a larger size=, or set GINNEL_DIR to another",
+    )
+}
+
+fn role_taken(link: &str, role: Role, there: u32, limit: u32) -> Error {
+    let (option, what) = if role == Role::Sender { ("senders", "sender") } else { ("receivers", "receiver") };
+    Error::new(ErrorKind::TooManyHandles, "open", link)
+        .problem(format!("it was made with {option}={limit} and has {there} {what} open"))
+        .remedy(format!("close that, or make the link anew without ?{option}="))
+}
+
+/// Whether drops instead of waiting: its messages are copied out at once, so that a slow receiver holds nothing up.
+pub(crate) fn drops_oldest(engine: &Engine) -> bool {
+    engine.layout().geometry().full == Full::DropOldest
+}

@@ -1,0 +1,466 @@
+//! The sending end of a link.
+
+use crate::address::{Address, Wait};
+use crate::error::{Error, SendError, SendFailure};
+use crate::loan::Loan;
+use crate::peers::Peers;
+use crate::region::{Membership, Region, drops_oldest};
+use crate::wait::{Look, Until, Waiter};
+use ginnel_core::{Block, Engine, Full, GROW_BYTE, Producer, PushError, Role};
+use ginnel_os::fallocate;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+/// The sending end of a link. A clone is another participant; a handle may move between threads, but one at a time uses it.
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+/// use ginnel::{Receiver, Sender};
+///
+/// let sender = Sender::open("shm:greetings")?;
+/// let receiver = Receiver::open("shm:greetings")?;
+/// sender.send(b"hello")?;
+/// assert_eq!(&*receiver.recv()?, b"hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Sender {
+    // Before the membership: nothing of the producer's is used after it has left.
+    producer: RefCell<Producer>,
+    waiter: Waiter,
+    peers: Peers,
+    follow: bool,
+    corrupt: Cell<bool>,
+    /// Loans that are out; those that were forgotten are given back when the handle is dropped.
+    pub(crate) loans: Cell<usize>,
+    membership: Membership,
+}
+
+/// What a try found in the way.
+enum Obstacle {
+    /// Worth waiting for.
+    Full,
+    /// The same, for a block of this many bytes.
+    NoBlock(usize),
+    /// Over in a moment.
+    Busy,
+    /// Not worth waiting for.
+    Failed(SendFailure),
+}
+
+impl Sender {
+    pub(crate) fn new(membership: Membership, address: &Address) -> Self {
+        let (follow, wait) = (address.follow, address.wait);
+        Self::with(membership, follow, wait)
+    }
+
+    fn with(membership: Membership, follow: bool, wait: Wait) -> Self {
+        Self {
+            producer: RefCell::new(Producer::new(membership.me)),
+            waiter: Waiter::new(wait),
+            peers: Peers::new(membership.region.engine(), Role::Receiver),
+            follow,
+            corrupt: Cell::new(false),
+            loans: Cell::new(0),
+            membership,
+        }
+    }
+
+    /// Opens the sending end of a link; makes the link if it is not there. See [`Link`](crate::Link) for options.
+    ///
+    /// # Errors
+    /// If the address is bad, or the link cannot be opened.
+    pub fn open(address: &str) -> Result<Self, Error> {
+        crate::Link::new(address)?.sender()
+    }
+
+    /// Makes a link and opens its sending end.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and if the link is there.
+    pub fn create(address: &str) -> Result<Self, Error> {
+        crate::Link::new(address)?.mode(crate::Mode::Create).sender()
+    }
+
+    /// Opens the sending end of a link that is there.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and if the link is not there.
+    pub fn join(address: &str) -> Result<Self, Error> {
+        crate::Link::new(address)?.mode(crate::Mode::Join).sender()
+    }
+
+    /// Another sender of the same link: another participant, which can move to another thread.
+    ///
+    /// # Errors
+    /// If the link has as many handles, or senders, as it was made for.
+    pub fn try_clone(&self) -> Result<Self, Error> {
+        let membership = self.membership.another(Role::Sender)?;
+        Ok(Self::with(membership, self.follow, self.waiter.policy()))
+    }
+
+    /// Sends a message; waits while the link is full, unless it was made to reject or to drop the oldest.
+    ///
+    /// # Errors
+    /// With the message, if it cannot be sent: too long, nobody left who could make room, or no memory.
+    #[inline]
+    pub fn send<M: AsRef<[u8]>>(&self, message: M) -> Result<(), SendError<M>> {
+        self.send_until(0, message, Until::Forever)
+    }
+
+    /// Sends a message with a tag: 16 bits of the application's own, which travel with it.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    #[inline]
+    pub fn send_tagged<M: AsRef<[u8]>>(&self, tag: u16, message: M) -> Result<(), SendError<M>> {
+        self.send_until(tag, message, Until::Forever)
+    }
+
+    /// Sends a message if there is room now.
+    ///
+    /// # Errors
+    /// As [`Self::send`], and [`SendFailure::Full`] or [`SendFailure::NoMemory`] if there is no room.
+    #[inline]
+    pub fn try_send<M: AsRef<[u8]>>(&self, message: M) -> Result<(), SendError<M>> {
+        self.send_until(0, message, Until::Now)
+    }
+
+    /// Sends a message, waiting for room for at most this long.
+    ///
+    /// # Errors
+    /// As [`Self::send`], and [`SendFailure::TimedOut`].
+    pub fn send_timeout<M: AsRef<[u8]>>(&self, message: M, timeout: Duration) -> Result<(), SendError<M>> {
+        self.send_until(0, message, Until::after(timeout))
+    }
+
+    /// Sends a message, waiting for room until then at most.
+    ///
+    /// # Errors
+    /// As [`Self::send`], and [`SendFailure::TimedOut`].
+    pub fn send_deadline<M: AsRef<[u8]>>(&self, message: M, deadline: Instant) -> Result<(), SendError<M>> {
+        self.send_until(0, message, Until::Instant(deadline))
+    }
+
+    /// Sends many messages, in order, and wakes receivers once for several. Returns how many were sent.
+    ///
+    /// # Errors
+    /// As [`Self::send`], with the first message that was not sent; those before it were.
+    pub fn send_all<M: AsRef<[u8]>>(&self, messages: impl IntoIterator<Item = M>) -> Result<u64, SendError<M>> {
+        let (mut sent, mut quiet) = (0, 0);
+        for message in messages {
+            if let Err(obstacle) = self.try_once(0, message.as_ref()) {
+                self.region().wake_receivers(quiet);
+                quiet = 0;
+                if let Err(reason) = self.wait_send(0, message.as_ref(), Until::Forever, obstacle) {
+                    return Err(self.error(message, reason));
+                }
+            } else {
+                quiet += 1;
+            }
+            sent += 1;
+            if quiet == 64 {
+                self.region().wake_receivers(quiet);
+                quiet = 0;
+            }
+        }
+        if quiet > 0 {
+            self.region().wake_receivers(quiet);
+        }
+        Ok(sent)
+    }
+
+    /// Lends `len` bytes of the link to write a message in place; its contents are unspecified until written. Waits for memory.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub fn loan(&self, len: usize) -> Result<Loan<'_>, SendError<()>> {
+        self.loan_until(len, Until::Forever)
+    }
+
+    /// As [`Self::loan`], without waiting.
+    ///
+    /// # Errors
+    /// As [`Self::try_send`].
+    pub fn try_loan(&self, len: usize) -> Result<Loan<'_>, SendError<()>> {
+        self.loan_until(len, Until::Now)
+    }
+
+    /// As [`Self::loan`], waiting until then at most.
+    ///
+    /// # Errors
+    /// As [`Self::send_deadline`].
+    pub fn loan_deadline(&self, len: usize, deadline: Instant) -> Result<Loan<'_>, SendError<()>> {
+        self.loan_until(len, Until::Instant(deadline))
+    }
+
+    /// Messages in the link now.
+    pub fn len(&self) -> u64 {
+        self.engine().len()
+    }
+
+    /// Whether no message is in the link now.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the link holds as many messages as it may.
+    pub fn is_full(&self) -> bool {
+        self.len() >= self.capacity()
+    }
+
+    /// Messages that the link may hold.
+    pub fn capacity(&self) -> u64 {
+        self.engine().layout().geometry().capacity
+    }
+
+    /// Largest message, in bytes.
+    pub fn max_message(&self) -> u64 {
+        self.engine().layout().geometry().max
+    }
+
+    /// Whether there was a receiver since this sender opened, and none is left. A message can still be sent while there is
+    /// room: it waits in the link for the next receiver.
+    pub fn is_closed(&self) -> bool {
+        self.peers.are_gone(self.engine()).is_some()
+    }
+
+    /// The link's address, without options.
+    pub fn address(&self) -> &str {
+        self.region().link()
+    }
+
+    // ---- how
+
+    pub(crate) fn region(&self) -> &std::sync::Arc<Region> {
+        &self.membership.region
+    }
+
+    #[inline(always)]
+    pub(crate) fn engine(&self) -> &Engine {
+        self.membership.region.engine()
+    }
+
+    pub(crate) fn error<M>(&self, message: M, reason: SendFailure) -> SendError<M> {
+        if let SendFailure::Corrupt(_) = reason {
+            self.corrupt.set(true);
+        }
+        SendError { message, reason, link: self.region().link().clone() }
+    }
+
+    #[inline(always)]
+    fn send_until<M: AsRef<[u8]>>(&self, tag: u16, message: M, until: Until) -> Result<(), SendError<M>> {
+        match self.try_once(tag, message.as_ref()) {
+            Ok(()) => {
+                self.region().wake_receivers(1);
+                Ok(())
+            }
+            Err(obstacle) => {
+                let sent = self.wait_send(tag, message.as_ref(), until, obstacle);
+                sent.map_err(|reason| self.error(message, reason))
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn try_once(&self, tag: u16, message: &[u8]) -> Result<(), Obstacle> {
+        self.check()?;
+        let pushed = self.engine().try_push(&mut self.producer.borrow_mut(), tag, message);
+        pushed.map_err(|e| self.obstacle(e, message.len()))
+    }
+
+    #[inline(always)]
+    fn check(&self) -> Result<(), Obstacle> {
+        if !self.region().is_ours() {
+            return Err(Obstacle::Failed(SendFailure::Forked));
+        }
+        if self.corrupt.get() {
+            return Err(Obstacle::Failed(SendFailure::Corrupt(ginnel_core::Corrupt::Slot)));
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn obstacle(&self, error: PushError, len: usize) -> Obstacle {
+        match error {
+            PushError::Full => Obstacle::Full,
+            PushError::NoBlock => Obstacle::NoBlock(len),
+            PushError::TooLarge => Obstacle::Failed(SendFailure::TooLarge { len, max: self.max_message() }),
+            PushError::Corrupt(what) => Obstacle::Failed(SendFailure::Corrupt(what)),
+            _ => Obstacle::Busy,
+        }
+    }
+
+    #[cold]
+    fn wait_send(&self, tag: u16, message: &[u8], until: Until, first: Obstacle) -> Result<(), SendFailure> {
+        self.wait_for(until, first, || self.try_once(tag, message))?;
+        self.region().wake_receivers(1);
+        Ok(())
+    }
+
+    /// Tries again until it works, fails for good, or the time has come.
+    fn wait_for<T>(
+        &self,
+        until: Until,
+        first: Obstacle,
+        mut attempt: impl FnMut() -> Result<T, Obstacle>,
+    ) -> Result<T, SendFailure> {
+        if let Obstacle::Failed(reason) = first {
+            return Err(reason);
+        }
+        let rejects = self.engine().layout().geometry().full == Full::Reject;
+        let until = if rejects { Until::Now } else { until };
+        let mut first = Some(first);
+        let mut lacked_memory = false;
+        let done = self.waiter.wait(self.region(), self.membership.me, &self.engine().room(), until, || {
+            let gone = self.peers_gone();
+            // What the first try found may be mended at once: memory to commit, an old message to drop.
+            let tried = first.take().map_or_else(&mut attempt, Err);
+            lacked_memory = matches!(tried, Err(Obstacle::NoBlock(_)));
+            match tried {
+                Ok(done) => Look::Done(Ok(done)),
+                Err(Obstacle::Failed(reason)) => Look::Done(Err(reason)),
+                Err(Obstacle::Busy) => Look::Busy,
+                Err(Obstacle::Full) => self.full(gone),
+                Err(Obstacle::NoBlock(len)) => self.no_block(len, gone),
+            }
+        });
+        done.unwrap_or_else(|| Err(self.out_of_time(until, lacked_memory)))
+    }
+
+    /// How many receivers died, if none is left and that is the end.
+    fn peers_gone(&self) -> Option<u64> {
+        if self.follow { None } else { self.peers.are_gone(self.engine()) }
+    }
+
+    fn full<T>(&self, gone: Option<u64>) -> Look<Result<T, SendFailure>> {
+        if drops_oldest(self.engine()) {
+            return match self.engine().make_room(&mut self.producer.borrow_mut()) {
+                Ok(_) => Look::Busy,
+                Err(PushError::Corrupt(what)) => Look::Done(Err(SendFailure::Corrupt(what))),
+                Err(_) => Look::Busy,
+            };
+        }
+        match gone {
+            Some(died) => Look::Done(Err(SendFailure::Closed { died })),
+            None => Look::Nothing,
+        }
+    }
+
+    fn no_block<T>(&self, len: usize, gone: Option<u64>) -> Look<Result<T, SendFailure>> {
+        match self.grow(len) {
+            Ok(Grown::Again) => Look::Busy,
+            Ok(Grown::AtCeiling) => self.full(gone),
+            Err(reason) => Look::Done(Err(reason)),
+        }
+    }
+
+    fn out_of_time(&self, until: Until, lacked_memory: bool) -> SendFailure {
+        let geometry = self.engine().layout().geometry();
+        match until {
+            Until::Now if lacked_memory => SendFailure::NoMemory { ceiling: geometry.memory },
+            Until::Now => SendFailure::Full { capacity: geometry.capacity },
+            _ => SendFailure::TimedOut { capacity: geometry.capacity },
+        }
+    }
+
+    /// Commits memory for blocks of `len` bytes; at the ceiling, or where the kernel has no more, takes it from an unused class.
+    fn grow(&self, len: usize) -> Result<Grown, SendFailure> {
+        let (engine, file) = (self.engine(), self.region().file().as_fd());
+        let Ok(_lock) = self.region().lock(GROW_BYTE, Instant::now() + Duration::from_millis(100)) else {
+            return Ok(Grown::Again); // somebody else is at it
+        };
+        let refused = match engine.extent_to_commit(len) {
+            Some(extent) => match fallocate::commit(file, extent.offset, extent.len) {
+                Ok(()) => {
+                    self.region().mapping().populate(extent.offset as usize, extent.len as usize);
+                    engine.extent_ready(&extent);
+                    return Ok(Grown::Again);
+                }
+                Err(e) => Some(e),
+            },
+            None => None,
+        };
+        match (engine.extent_to_release(len), refused) {
+            (Some(unused), _) => {
+                fallocate::release(file, unused.offset, unused.len).map_err(SendFailure::NoSpace)?;
+                Ok(Grown::Again)
+            }
+            (None, Some(e)) => Err(SendFailure::NoSpace(e)),
+            (None, None) => Ok(Grown::AtCeiling),
+        }
+    }
+
+    fn loan_until(&self, len: usize, until: Until) -> Result<Loan<'_>, SendError<()>> {
+        let loan = self.try_loan_once(len).or_else(|obstacle| self.wait_for(until, obstacle, || self.try_loan_once(len)));
+        loan.map_err(|reason| self.error((), reason))
+    }
+
+    fn try_loan_once(&self, len: usize) -> Result<Loan<'_>, Obstacle> {
+        self.check()?;
+        if Loan::is_small(len) {
+            if len as u64 > self.max_message() {
+                return Err(self.obstacle(PushError::TooLarge, len));
+            }
+            return Ok(Loan::small(self, len));
+        }
+        let block = self.engine().claim(&mut self.producer.borrow_mut(), len);
+        block.map(|block| Loan::in_place(self, block, len)).map_err(|e| self.obstacle(e, len))
+    }
+
+    /// Sends what a loan's block holds.
+    pub(crate) fn commit_block(&self, block: Block, len: usize, tag: u16, until: Until) -> Result<(), SendFailure> {
+        let mut attempt = || {
+            self.check()?;
+            let committed = self.engine().commit(&mut self.producer.borrow_mut(), block, len, tag);
+            committed.map_err(|e| self.obstacle(e, len))
+        };
+        attempt().or_else(|obstacle| self.wait_for(until, obstacle, &mut attempt))?;
+        self.region().wake_receivers(1);
+        Ok(())
+    }
+
+    /// Sends what a small loan holds.
+    pub(crate) fn commit_small(&self, message: &[u8], tag: u16, until: Until) -> Result<(), SendFailure> {
+        self.send_until(tag, message, until).map_err(|e| e.reason)
+    }
+}
+
+enum Grown {
+    /// Something changed: try again.
+    Again,
+    /// Everything that the link may have is in use.
+    AtCeiling,
+}
+
+impl Clone for Sender {
+    /// As [`Sender::try_clone`].
+    ///
+    /// # Panics
+    /// If the link has as many handles, or senders, as it was made for.
+    fn clone(&self) -> Self {
+        self.try_clone().unwrap_or_else(|e| panic!("{e}"))
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        if self.loans.get() > 0 && self.region().is_ours() {
+            self.engine().recover_self(self.membership.me);
+        }
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender")
+            .field("link", &self.address())
+            .field("participant", &self.membership.me.number())
+            .field("len", &self.len())
+            .field("capacity", &self.capacity())
+            .finish_non_exhaustive()
+    }
+}

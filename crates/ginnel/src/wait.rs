@@ -1,0 +1,162 @@
+//! Waiting for a link: look, spin for as long as that has paid off, then sleep until somebody publishes, leaves or dies.
+//!
+//! A sleeper announces itself before it looks for the last time, so a message or a death between the look and the sleep
+//! wakes it (see `event` in ginnel-core). Deadlines are absolute: a signal neither shortens nor lengthens a wait.
+
+use crate::address::Wait;
+use crate::region::Region;
+use crate::watch;
+use ginnel_core::{Event, Participant};
+use ginnel_os::futex::{self, Deadline};
+use ginnel_os::process;
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// What one look at the link found.
+pub(crate) enum Look<T> {
+    /// Done, well or not.
+    Done(T),
+    /// Nothing yet: a wake-up will tell.
+    Nothing,
+    /// Somebody is in the middle of a few instructions, or was killed there: no wake-up is promised.
+    Busy,
+}
+
+/// Until when to wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Until {
+    /// Not at all.
+    Now,
+    /// For ever.
+    Forever,
+    /// Until an instant.
+    Instant(Instant),
+}
+
+impl Until {
+    /// After a time from now; for ever if that is beyond the clock.
+    pub(crate) fn after(timeout: Duration) -> Self {
+        Instant::now().checked_add(timeout).map_or(Self::Forever, Self::Instant)
+    }
+
+    fn has_come(self) -> bool {
+        match self {
+            Self::Now => true,
+            Self::Forever => false,
+            Self::Instant(at) => Instant::now() >= at,
+        }
+    }
+
+    fn deadline(self) -> Deadline {
+        match self {
+            Self::Instant(at) => Deadline::at(at),
+            _ => Deadline::NEVER,
+        }
+    }
+}
+
+/// How a handle waits, and how well spinning has paid off.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    policy: Wait,
+    spins: Cell<u32>,
+}
+
+const SPINS_LEAST: u32 = 16;
+const SPINS_MOST: u32 = 4096;
+/// Looks between two looks at the clock while spinning for ever.
+const CLOCK_EVERY: u32 = 256;
+/// Sleep while somebody else is in the middle of a few instructions.
+const NAP: Duration = Duration::from_micros(50);
+
+impl Waiter {
+    pub(crate) fn new(policy: Wait) -> Self {
+        Self { policy, spins: Cell::new(SPINS_LEAST * 16) }
+    }
+
+    pub(crate) fn policy(&self) -> Wait {
+        self.policy
+    }
+
+    /// Looks until there is a result or the time has come; then `None`. The first look was in vain already.
+    #[cold]
+    pub(crate) fn wait<T>(
+        &self,
+        region: &Arc<Region>,
+        me: Participant,
+        event: &Event<'_>,
+        until: Until,
+        mut look: impl FnMut() -> Look<T>,
+    ) -> Option<T> {
+        watch::watch(region);
+        if matches!(until, Until::Now) {
+            return Self::look_now(&mut look);
+        }
+        loop {
+            if let Some(done) = self.spin(until, &mut look) {
+                return Some(done);
+            }
+            if until.has_come() {
+                return None;
+            }
+            if self.policy == Wait::Spin {
+                continue;
+            }
+            let waiting = event.arm();
+            let found = look();
+            if let Look::Nothing = found {
+                region.engine().count_sleep(me);
+                // An error would be a sandbox that forbids futexes: then this becomes a busy wait, and still correct.
+                let _ = futex::wait(event.futex_word(), waiting.sequence, until.deadline());
+            }
+            event.disarm(waiting);
+            match found {
+                Look::Done(done) => return Some(done),
+                Look::Nothing => {}
+                Look::Busy => std::thread::sleep(NAP),
+            }
+        }
+    }
+
+    /// A look that does not wait; but a side that changes hands, or a message whose last bytes are being written, is worth a few.
+    fn look_now<T>(look: &mut impl FnMut() -> Look<T>) -> Option<T> {
+        for turn in 0..200 {
+            match look() {
+                Look::Done(done) => return Some(done),
+                Look::Nothing => return None,
+                Look::Busy if turn < 100 => std::hint::spin_loop(),
+                Look::Busy => std::thread::yield_now(),
+            }
+        }
+        None
+    }
+
+    fn spin<T>(&self, until: Until, look: &mut impl FnMut() -> Look<T>) -> Option<T> {
+        let spins = match self.policy {
+            Wait::Spin => u32::MAX,
+            Wait::Block => 1,
+            Wait::Adaptive if is_single_core() => 1,
+            Wait::Adaptive => self.spins.get(),
+        };
+        for turn in 0..spins {
+            if let Look::Done(done) = look() {
+                self.spins.set((self.spins.get() * 2).min(SPINS_MOST));
+                return Some(done);
+            }
+            if turn % CLOCK_EVERY == CLOCK_EVERY - 1 && until.has_come() {
+                return None;
+            }
+            std::hint::spin_loop();
+        }
+        self.spins.set((self.spins.get() / 2).max(SPINS_LEAST));
+        None
+    }
+}
+
+/// Whether this process may run on one core only: then spinning steals the time of the one that it waits for.
+fn is_single_core() -> bool {
+    static SINGLE: OnceLock<bool> = OnceLock::new();
+    *SINGLE.get_or_init(|| process::cores().is_ok_and(|cores| cores.len() < 2))
+}

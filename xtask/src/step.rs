@@ -1,0 +1,297 @@
+//! Steps: child commands with a hard limit on their wall-clock time.
+//!
+//! A hang must end as a failure with a message, and nothing that a step started may outlive it. So each step runs in a
+//! process group of its own, led by a *reaper*: a shell that waits on a pipe which we hold, and kills its group when that pipe
+//! closes. It closes when the limit is reached, when the step is done, and when this process itself is interrupted or killed.
+//! While the reaper lives the group's number cannot be reused, so only what the step started is ever hit. A process that
+//! leaves the group of its own accord (`setsid`) escapes.
+//!
+//! ```text
+//! xtask --pipe--> reaper (sh)      one process group
+//!   `-- waits -->  cargo -- test binary -- ...
+//! ```
+
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::Outcome;
+
+/// The longest that a step may take unless the caller says otherwise, its build included.
+pub(crate) const DEFAULT_LIMIT: Duration = Duration::from_secs(20 * 60);
+
+/// How long to wait for the rest of a step's output after its group is gone: a process that escaped may hold the pipe.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// One command that must succeed.
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
+    pub(crate) command: Command,
+    /// Read the test runner's closing lines, and fail when no test ran: a suite that is configured away is not a success.
+    pub(crate) counts_tests: bool,
+    /// Of these files one must exist, or the step fails before it starts. Empty: nothing is needed.
+    pub(crate) needs_one_of: Vec<PathBuf>,
+}
+
+/// What a step came to.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) name: &'static str,
+    pub(crate) took: Duration,
+    pub(crate) tests_passed: Option<u64>,
+    /// Why it failed; `None` when it passed.
+    pub(crate) failure: Option<String>,
+}
+
+impl Step {
+    /// A step that runs `cargo` with `arguments` in `root`.
+    pub(crate) fn cargo(name: &'static str, root: &Path, arguments: &[&str]) -> Self {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.args(arguments).current_dir(root);
+        Self { name, command, counts_tests: false, needs_one_of: Vec::new() }
+    }
+
+    /// Runs the step to its end or to `limit`, whichever comes first.
+    pub(crate) fn run(mut self, limit: Duration) -> Report {
+        eprintln!("\n== {}: {}", self.name, shown(&self.command));
+        let start = Instant::now();
+        let (tests_passed, failure) = match self.judge(limit) {
+            Ok((tests, failure)) => (tests, failure),
+            Err(error) => (None, Some(format!("{error:#}"))),
+        };
+        let report = Report { name: self.name, took: start.elapsed(), tests_passed, failure };
+        eprintln!("== {report}");
+        report
+    }
+
+    fn judge(&mut self, limit: Duration) -> Result<(Option<u64>, Option<String>)> {
+        if !self.needs_one_of.is_empty() && !self.needs_one_of.iter().any(|file| file.is_file()) {
+            return Ok((None, Some(format!("{} is missing", self.needs_one_of[0].display()))));
+        }
+        let (ended, tests) = self.execute(limit)?;
+        let failure = match ended {
+            None => Some(format!("killed at the limit of {} s: it hangs or is too slow", limit.as_secs())),
+            Some(status) if !status.success() => Some(status.to_string()),
+            Some(_) if tests == Some(0) => Some("no test ran: is the suite configured away?".to_owned()),
+            Some(_) => None,
+        };
+        Ok((tests, failure))
+    }
+
+    /// The exit status, or `None` at the limit; and how many tests passed, when that is counted.
+    fn execute(&mut self, limit: Duration) -> Result<(Option<ExitStatus>, Option<u64>)> {
+        let group = Group::start().context("cannot start `sh`, which guards the step")?;
+        self.command.process_group(group.id()).stdin(Stdio::null());
+        if self.counts_tests {
+            self.command.stdout(Stdio::piped());
+        }
+        let mut child = self.command.spawn().context("cannot start the command")?;
+        let output = child.stdout.take().map(forward);
+
+        let (done, ended) = mpsc::channel();
+        thread::spawn(move || done.send(child.wait()));
+        let status = match ended.recv_timeout(limit) {
+            Ok(status) => Some(status.context("cannot wait for the command")?),
+            Err(_) => None,
+        };
+        group.end();
+        let tests = output.map(|tests| tests.recv_timeout(LAST_WORDS).unwrap_or(0));
+        Ok((status, tests))
+    }
+}
+
+/// A process group that dies with the pipe to its leader's standard input.
+struct Group {
+    reaper: Child,
+}
+
+impl Group {
+    fn start() -> std::io::Result<Self> {
+        let reaper = Command::new("sh")
+            .args(["-c", "read -r never; kill -s KILL 0"])
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        Ok(Self { reaper })
+    }
+
+    fn id(&self) -> i32 {
+        i32::try_from(self.reaper.id()).expect("a process id of Linux fits an i32")
+    }
+
+    /// Kills whatever is left of the group, and waits until its leader is gone.
+    fn end(mut self) {
+        // `wait` closes the pipe first. How the leader died is of no interest.
+        let _ = self.reaper.wait();
+    }
+}
+
+/// Copies the output to ours as it comes; at its end sends how many tests passed.
+fn forward(mut output: ChildStdout) -> mpsc::Receiver<u64> {
+    let (total, result) = mpsc::channel();
+    thread::spawn(move || {
+        // The tests of this file fake the closing lines of a test runner; an outer run must not count those.
+        let mut ours: Box<dyn Write> = if cfg!(test) { Box::new(std::io::sink()) } else { Box::new(std::io::stdout()) };
+        let mut passed = PassedTests::default();
+        let mut buffer = [0; 4096];
+        while let Ok(length @ 1..) = output.read(&mut buffer) {
+            // Nobody may be reading us any more; the tests are still worth running.
+            let _ = ours.write_all(&buffer[..length]).and_then(|()| ours.flush());
+            passed.read(&buffer[..length]);
+        }
+        total.send(passed.total)
+    });
+    result
+}
+
+/// Sums the closing lines of Rust's test runner.
+#[derive(Default)]
+struct PassedTests {
+    line: Vec<u8>,
+    total: u64,
+}
+
+impl PassedTests {
+    fn read(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            if byte == b'\n' {
+                self.total += passed_in(&String::from_utf8_lossy(&self.line)).unwrap_or(0);
+                self.line.clear();
+            } else {
+                self.line.push(byte);
+            }
+        }
+    }
+}
+
+/// `test result: ok. 12 passed; 0 failed; ...` says 12.
+fn passed_in(line: &str) -> Option<u64> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    counts.split_once(" passed;")?.0.parse().ok()
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let verdict = if self.failure.is_none() { "passed" } else { "FAILED" };
+        write!(f, "{:10} {verdict} in {:.1} s", self.name, self.took.as_secs_f64())?;
+        if let Some(tests) = self.tests_passed {
+            write!(f, ", {tests} tests passed")?;
+        }
+        match &self.failure {
+            Some(why) => write!(f, ": {why}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Prints the table of all steps; failed when one failed.
+pub(crate) fn summarise(reports: &[Report]) -> Outcome {
+    eprintln!("\n== summary");
+    for report in reports {
+        eprintln!("   {report}");
+    }
+    if reports.iter().any(|report| report.failure.is_some()) { Outcome::Failed } else { Outcome::Passed }
+}
+
+/// Takes `--limit SECONDS` out of `arguments`; gives the limit and the rest, or what is wrong.
+pub(crate) fn limit_of(arguments: &[String]) -> Result<(Duration, Vec<&str>), String> {
+    let mut limit = DEFAULT_LIMIT;
+    let mut rest = Vec::new();
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        if argument == "--limit" {
+            let seconds = arguments.next().and_then(|text| text.parse().ok()).filter(|&seconds| seconds > 0);
+            limit = Duration::from_secs(seconds.ok_or("--limit needs a number of seconds above 0")?);
+        } else {
+            rest.push(argument.as_str());
+        }
+    }
+    Ok((limit, rest))
+}
+
+/// The command as one could type it, with the variables that were set for it.
+fn shown(command: &Command) -> String {
+    let mut words = Vec::new();
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            words.push(format!("{}={value:?}", name.to_string_lossy()));
+        }
+    }
+    let program = Path::new(command.get_program());
+    words.push(program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned());
+    words.extend(command.get_args().map(|argument| argument.to_string_lossy().into_owned()));
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Step {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Step { name: "shell", command, counts_tests: false, needs_one_of: Vec::new() }
+    }
+
+    #[test]
+    fn the_status_of_the_command_decides() {
+        assert!(shell("exit 0").run(DEFAULT_LIMIT).failure.is_none());
+        assert_eq!(shell("exit 7").run(DEFAULT_LIMIT).failure.unwrap(), "exit status: 7");
+    }
+
+    #[test]
+    fn a_hang_is_killed_with_its_children_and_reported() {
+        // The grandchild holds the output open: were it alive, the count of tests would never come.
+        let mut step = shell("sleep 600 & sleep 600");
+        step.counts_tests = true;
+        let report = step.run(Duration::from_millis(200));
+        assert!(report.failure.unwrap().contains("killed at the limit"));
+        assert!(report.took < LAST_WORDS, "a grandchild outlived the step");
+    }
+
+    #[test]
+    fn what_a_step_leaves_behind_is_killed() {
+        let mut step = shell("sleep 600 & echo 'test result: ok. 1 passed; 0 failed'");
+        step.counts_tests = true;
+        let report = step.run(DEFAULT_LIMIT);
+        assert_eq!((report.tests_passed, report.failure), (Some(1), None));
+        assert!(report.took < LAST_WORDS, "a process outlived its step");
+    }
+
+    #[test]
+    fn a_suite_without_tests_fails() {
+        let mut step = shell("echo 'test result: ok. 0 passed; 0 failed'");
+        step.counts_tests = true;
+        assert!(step.run(DEFAULT_LIMIT).failure.unwrap().contains("no test ran"));
+    }
+
+    #[test]
+    fn a_missing_test_target_fails_before_it_starts() {
+        let mut step = shell("exit 0");
+        step.needs_one_of = vec!["/nonexistent/tests/loom.rs".into()];
+        assert!(step.run(DEFAULT_LIMIT).failure.unwrap().contains("loom.rs is missing"));
+    }
+
+    #[test]
+    fn passed_tests_are_summed_over_binaries_and_reads() {
+        let mut passed = PassedTests::default();
+        passed.read(b"test a ... ok\ntest result: ok. 3 pas");
+        passed.read(b"sed; 0 failed\ntest result: FAILED. 4 passed; 1 failed\n");
+        assert_eq!(passed.total, 7);
+    }
+
+    #[test]
+    fn the_limit_is_taken_out_of_the_arguments() {
+        let arguments = ["loom", "--limit", "5"].map(String::from);
+        assert_eq!(limit_of(&arguments), Ok((Duration::from_secs(5), vec!["loom"])));
+        assert!(limit_of(&["--limit".into(), "soon".into()]).is_err());
+    }
+}

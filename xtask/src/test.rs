@@ -1,0 +1,112 @@
+//! `cargo xtask test`: every test of the project, from a fresh clone.
+//!
+//! | step      | what it adds                                                                            |
+//! |-----------|-----------------------------------------------------------------------------------------|
+//! | workspace | unit tests, model tests, real processes, and examples and benches that must compile      |
+//! | doc       | the examples in the documentation                                                        |
+//! | loom      | the core under every interleaving that the bound on preemptions allows                   |
+//! | crash     | processes killed at every step, in the code that users run                               |
+//!
+//! Loom is built apart (`target/loom`): its `--cfg` would otherwise rebuild everything at each change of step.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::Outcome;
+use crate::step::{self, Step};
+
+/// Preemptions a loom model explores per execution: two find nearly every bug, three take hours.
+const LOOM_PREEMPTIONS: &str = "2";
+
+/// Runs the steps named in `arguments`, or all.
+pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<Outcome> {
+    let chosen = step::limit_of(arguments).and_then(|(limit, names)| Ok((limit, choose(steps(root), &names)?)));
+    let (limit, steps) = match chosen {
+        Ok(chosen) => chosen,
+        Err(wrong) => {
+            eprintln!("xtask test: {wrong}");
+            return Ok(Outcome::Usage);
+        }
+    };
+    let reports: Vec<_> = steps.into_iter().map(|step| step.run(limit)).collect();
+    Ok(step::summarise(&reports))
+}
+
+/// All steps, in the order in which they run: from cheap to dear.
+pub(crate) fn steps(root: &Path) -> Vec<Step> {
+    let mut workspace = Step::cargo("workspace", root, &["test", "--workspace", "--all-targets"]);
+    workspace.counts_tests = true;
+    let mut doc = Step::cargo("doc", root, &["test", "--workspace", "--doc"]);
+    doc.counts_tests = true;
+    vec![workspace, doc, loom(root), crash(root)]
+}
+
+fn loom(root: &Path) -> Step {
+    let mut step = Step::cargo("loom", root, &["test", "-p", "ginnel-core", "--release", "--test", "loom"]);
+    let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    step.command
+        .env("RUSTFLAGS", format!("{flags} --cfg loom").trim_start())
+        .env("LOOM_MAX_PREEMPTIONS", LOOM_PREEMPTIONS)
+        .env("CARGO_TARGET_DIR", target.join("loom"));
+    step.counts_tests = true;
+    step.needs_one_of = test_target(root, "ginnel-core", "loom");
+    step
+}
+
+fn crash(root: &Path) -> Step {
+    let mut step = Step::cargo("crash", root, &["test", "--release", "-p", "ginnel", "--test", "crash"]);
+    step.counts_tests = true;
+    step.needs_one_of = test_target(root, "ginnel", "crash");
+    step
+}
+
+/// Where cargo looks for the integration test `name`.
+fn test_target(root: &Path, package: &str, name: &str) -> Vec<PathBuf> {
+    let tests = root.join("crates").join(package).join("tests");
+    vec![tests.join(format!("{name}.rs")), tests.join(name).join("main.rs")]
+}
+
+fn choose(mut steps: Vec<Step>, names: &[&str]) -> Result<Vec<Step>, String> {
+    let known: Vec<_> = steps.iter().map(|step| step.name).collect();
+    if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
+        return Err(format!("there is no step `{unknown}`; the steps are {}", known.join(", ")));
+    }
+    steps.retain(|step| names.is_empty() || names.contains(&step.name));
+    Ok(steps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(names: &[&str]) -> Result<Vec<&'static str>, String> {
+        Ok(choose(steps(Path::new("/nonexistent")), names)?.iter().map(|step| step.name).collect())
+    }
+
+    #[test]
+    fn without_names_every_step_runs() {
+        assert_eq!(chosen(&[]).unwrap(), ["workspace", "doc", "loom", "crash"]);
+    }
+
+    #[test]
+    fn names_choose_and_unknown_ones_are_refused() {
+        assert_eq!(chosen(&["crash", "doc"]).unwrap(), ["doc", "crash"]);
+        assert!(chosen(&["fuzz"]).unwrap_err().contains("workspace, doc, loom, crash"));
+    }
+
+    #[test]
+    fn every_step_counts_its_tests() {
+        assert!(steps(Path::new("/nonexistent")).iter().all(|step| step.counts_tests));
+    }
+
+    #[test]
+    fn loom_and_crash_name_the_file_they_need() {
+        for name in ["loom", "crash"] {
+            let step = choose(steps(Path::new("/nonexistent")), &[name]).unwrap().remove(0);
+            let report = step.run(step::DEFAULT_LIMIT);
+            assert!(report.failure.unwrap().contains(&format!("tests/{name}.rs is missing")));
+        }
+    }
+}
