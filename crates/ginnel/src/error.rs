@@ -1,6 +1,7 @@
 //! Errors. Setting a link up fails with one [`Error`] that names what was tried, on which object, which limit was met, its
-//! value, and what to do. On the data path each failure is a small enum, and a message that was not sent comes back.
+//! value, and what to do. On the data path each failure is a small enum, and a message that was not sent stays the caller's.
 
+use crate::loan::Loan;
 use ginnel_core::Corrupt;
 use std::fmt;
 use std::io;
@@ -189,34 +190,66 @@ pub enum SendFailure {
     Forked,
 }
 
-/// A message that was not sent, and why.
-pub struct SendError<M> {
-    /// The message, as it was given.
-    pub message: M,
-    /// Why it was not sent.
-    pub reason: SendFailure,
+/// A message was not sent. Its bytes are still the caller's: sending copies from a borrowed slice.
+#[derive(Debug)]
+pub struct SendError {
+    pub(crate) reason: SendFailure,
     pub(crate) link: Arc<str>,
 }
 
-impl<M> SendError<M> {
-    /// Takes the message back.
-    pub fn into_message(self) -> M {
-        self.message
-    }
-
-    /// The same failure with something else in place of the message.
-    pub fn map<N>(self, change: impl FnOnce(M) -> N) -> SendError<N> {
-        SendError { message: change(self.message), reason: self.reason, link: self.link }
+impl SendError {
+    /// Why it was not sent.
+    pub fn reason(&self) -> &SendFailure {
+        &self.reason
     }
 }
 
-impl<M> fmt::Debug for SendError<M> {
+/// Some of several messages were not sent.
+#[derive(Debug)]
+pub struct SendAllError {
+    /// How many were sent before.
+    pub sent: u64,
+    /// Why the next one was not.
+    pub error: SendError,
+}
+
+impl fmt::Display for SendAllError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SendError").field("link", &self.link).field("reason", &self.reason).finish_non_exhaustive()
+        write!(f, "{} messages were sent, then: {}", self.sent, self.error)
     }
 }
 
-impl<M> fmt::Display for SendError<M> {
+impl std::error::Error for SendAllError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// A loan that was not sent yet, and why: commit it again, or drop it.
+#[derive(Debug)]
+pub struct CommitError<'a> {
+    /// The loan, as it was written.
+    pub loan: Loan<'a>,
+    /// Why it was not sent.
+    pub error: SendError,
+}
+
+impl fmt::Display for CommitError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for CommitError<'_> {}
+
+impl From<CommitError<'_>> for SendError {
+    /// Gives the loan up.
+    fn from(e: CommitError<'_>) -> Self {
+        e.error
+    }
+}
+
+impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot send to {}: ", self.link)?;
         match &self.reason {
@@ -247,7 +280,7 @@ impl<M> fmt::Display for SendError<M> {
     }
 }
 
-impl<M> std::error::Error for SendError<M> {
+impl std::error::Error for SendError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.reason {
             SendFailure::NoSpace(e) => Some(e),

@@ -1,6 +1,6 @@
 //! A message being written in place.
 
-use crate::error::{SendError, SendFailure};
+use crate::error::{CommitError, SendError};
 use crate::sender::Sender;
 use crate::wait::Until;
 use ginnel_core::{Block, INLINE_MAX};
@@ -61,16 +61,16 @@ impl<'a> Loan<'a> {
     /// Sends the message; waits while the link is full, unless it was made to reject or to drop the oldest.
     ///
     /// # Errors
-    /// With the loan, as [`Sender::send`].
-    pub fn commit(self) -> Result<(), SendError<Self>> {
-        self.commit_until(Until::Forever)
+    /// As [`Sender::send`]; the loan is given up. The other forms give it back.
+    pub fn commit(self) -> Result<(), SendError> {
+        Ok(self.commit_until(Until::Forever)?)
     }
 
     /// Sends the message if there is room now.
     ///
     /// # Errors
     /// With the loan, as [`Sender::try_send`].
-    pub fn try_commit(self) -> Result<(), SendError<Self>> {
+    pub fn try_commit(self) -> Result<(), CommitError<'a>> {
         self.commit_until(Until::Now)
     }
 
@@ -78,7 +78,7 @@ impl<'a> Loan<'a> {
     ///
     /// # Errors
     /// With the loan, as [`Sender::send_timeout`].
-    pub fn commit_timeout(self, timeout: Duration) -> Result<(), SendError<Self>> {
+    pub fn commit_timeout(self, timeout: Duration) -> Result<(), CommitError<'a>> {
         self.commit_until(Until::after(timeout))
     }
 
@@ -86,11 +86,11 @@ impl<'a> Loan<'a> {
     ///
     /// # Errors
     /// With the loan, as [`Sender::send_deadline`].
-    pub fn commit_deadline(self, deadline: Instant) -> Result<(), SendError<Self>> {
+    pub fn commit_deadline(self, deadline: Instant) -> Result<(), CommitError<'a>> {
         self.commit_until(Until::Instant(deadline))
     }
 
-    fn commit_until(mut self, until: Until) -> Result<(), SendError<Self>> {
+    fn commit_until(mut self, until: Until) -> Result<(), CommitError<'a>> {
         let sent = match &self.place {
             Place::Small(bytes) => self.sender.commit_small(&bytes[..self.len], self.tag, until),
             Place::Block(block) => self.sender.commit_block(*block, self.len, self.tag, until),
@@ -102,8 +102,8 @@ impl<'a> Loan<'a> {
                 Ok(())
             }
             Err(reason) => {
-                let sender = self.sender;
-                Err(sender.error(self, reason))
+                let error = self.sender.error(reason);
+                Err(CommitError { loan: self, error })
             }
         }
     }
@@ -116,15 +116,7 @@ impl<'a> Loan<'a> {
     }
 
     fn assert_ours(&self) {
-        assert!(self.sender.region().is_ours(), "a loan belongs to the parent of this process: {}", SendFailureForked);
-    }
-}
-
-struct SendFailureForked;
-
-impl fmt::Display for SendFailureForked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", SendFailure::Forked)
+        assert!(self.sender.region().is_ours(), "a loan belongs to the parent of this process");
     }
 }
 

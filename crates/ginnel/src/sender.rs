@@ -1,7 +1,7 @@
 //! The sending end of a link.
 
 use crate::address::{Address, Wait};
-use crate::error::{Error, SendError, SendFailure};
+use crate::error::{Error, SendAllError, SendError, SendFailure};
 use crate::loan::Loan;
 use crate::peers::Peers;
 use crate::region::{Membership, Region, drops_oldest};
@@ -105,10 +105,10 @@ impl Sender {
     /// Sends a message; waits while the link is full, unless it was made to reject or to drop the oldest.
     ///
     /// # Errors
-    /// With the message, if it cannot be sent: too long, nobody left who could make room, or no memory.
+    /// If it cannot be sent: too long, nobody left who could make room, or no memory.
     #[inline]
-    pub fn send<M: AsRef<[u8]>>(&self, message: M) -> Result<(), SendError<M>> {
-        self.send_until(0, message, Until::Forever)
+    pub fn send<M: AsRef<[u8]> + ?Sized>(&self, message: &M) -> Result<(), SendError> {
+        self.send_until(0, message.as_ref(), Until::Forever)
     }
 
     /// Sends a message with a tag: 16 bits of the application's own, which travel with it.
@@ -116,8 +116,8 @@ impl Sender {
     /// # Errors
     /// As [`Self::send`].
     #[inline]
-    pub fn send_tagged<M: AsRef<[u8]>>(&self, tag: u16, message: M) -> Result<(), SendError<M>> {
-        self.send_until(tag, message, Until::Forever)
+    pub fn send_tagged<M: AsRef<[u8]> + ?Sized>(&self, tag: u16, message: &M) -> Result<(), SendError> {
+        self.send_until(tag, message.as_ref(), Until::Forever)
     }
 
     /// Sends a message if there is room now.
@@ -125,38 +125,38 @@ impl Sender {
     /// # Errors
     /// As [`Self::send`], and [`SendFailure::Full`] or [`SendFailure::NoMemory`] if there is no room.
     #[inline]
-    pub fn try_send<M: AsRef<[u8]>>(&self, message: M) -> Result<(), SendError<M>> {
-        self.send_until(0, message, Until::Now)
+    pub fn try_send<M: AsRef<[u8]> + ?Sized>(&self, message: &M) -> Result<(), SendError> {
+        self.send_until(0, message.as_ref(), Until::Now)
     }
 
     /// Sends a message, waiting for room for at most this long.
     ///
     /// # Errors
     /// As [`Self::send`], and [`SendFailure::TimedOut`].
-    pub fn send_timeout<M: AsRef<[u8]>>(&self, message: M, timeout: Duration) -> Result<(), SendError<M>> {
-        self.send_until(0, message, Until::after(timeout))
+    pub fn send_timeout<M: AsRef<[u8]> + ?Sized>(&self, message: &M, timeout: Duration) -> Result<(), SendError> {
+        self.send_until(0, message.as_ref(), Until::after(timeout))
     }
 
     /// Sends a message, waiting for room until then at most.
     ///
     /// # Errors
     /// As [`Self::send`], and [`SendFailure::TimedOut`].
-    pub fn send_deadline<M: AsRef<[u8]>>(&self, message: M, deadline: Instant) -> Result<(), SendError<M>> {
-        self.send_until(0, message, Until::Instant(deadline))
+    pub fn send_deadline<M: AsRef<[u8]> + ?Sized>(&self, message: &M, deadline: Instant) -> Result<(), SendError> {
+        self.send_until(0, message.as_ref(), Until::Instant(deadline))
     }
 
     /// Sends many messages, in order, and wakes receivers once for several. Returns how many were sent.
     ///
     /// # Errors
-    /// As [`Self::send`], with the first message that was not sent; those before it were.
-    pub fn send_all<M: AsRef<[u8]>>(&self, messages: impl IntoIterator<Item = M>) -> Result<u64, SendError<M>> {
+    /// As [`Self::send`], with the number of messages that were sent before.
+    pub fn send_all<M: AsRef<[u8]>>(&self, messages: impl IntoIterator<Item = M>) -> Result<u64, SendAllError> {
         let (mut sent, mut quiet) = (0, 0);
         for message in messages {
             if let Err(obstacle) = self.try_once(0, message.as_ref()) {
                 self.region().wake_receivers(quiet);
                 quiet = 0;
                 if let Err(reason) = self.wait_send(0, message.as_ref(), Until::Forever, obstacle) {
-                    return Err(self.error(message, reason));
+                    return Err(SendAllError { sent, error: self.error(reason) });
                 }
             } else {
                 quiet += 1;
@@ -177,7 +177,7 @@ impl Sender {
     ///
     /// # Errors
     /// As [`Self::send`].
-    pub fn loan(&self, len: usize) -> Result<Loan<'_>, SendError<()>> {
+    pub fn loan(&self, len: usize) -> Result<Loan<'_>, SendError> {
         self.loan_until(len, Until::Forever)
     }
 
@@ -185,7 +185,7 @@ impl Sender {
     ///
     /// # Errors
     /// As [`Self::try_send`].
-    pub fn try_loan(&self, len: usize) -> Result<Loan<'_>, SendError<()>> {
+    pub fn try_loan(&self, len: usize) -> Result<Loan<'_>, SendError> {
         self.loan_until(len, Until::Now)
     }
 
@@ -193,7 +193,7 @@ impl Sender {
     ///
     /// # Errors
     /// As [`Self::send_deadline`].
-    pub fn loan_deadline(&self, len: usize, deadline: Instant) -> Result<Loan<'_>, SendError<()>> {
+    pub fn loan_deadline(&self, len: usize, deadline: Instant) -> Result<Loan<'_>, SendError> {
         self.loan_until(len, Until::Instant(deadline))
     }
 
@@ -244,23 +244,23 @@ impl Sender {
         self.membership.region.engine()
     }
 
-    pub(crate) fn error<M>(&self, message: M, reason: SendFailure) -> SendError<M> {
+    pub(crate) fn error(&self, reason: SendFailure) -> SendError {
         if let SendFailure::Corrupt(_) = reason {
             self.corrupt.set(true);
         }
-        SendError { message, reason, link: self.region().link().clone() }
+        SendError { reason, link: self.region().link().clone() }
     }
 
     #[inline(always)]
-    fn send_until<M: AsRef<[u8]>>(&self, tag: u16, message: M, until: Until) -> Result<(), SendError<M>> {
-        match self.try_once(tag, message.as_ref()) {
+    fn send_until(&self, tag: u16, message: &[u8], until: Until) -> Result<(), SendError> {
+        match self.try_once(tag, message) {
             Ok(()) => {
                 self.region().wake_receivers(1);
                 Ok(())
             }
             Err(obstacle) => {
-                let sent = self.wait_send(tag, message.as_ref(), until, obstacle);
-                sent.map_err(|reason| self.error(message, reason))
+                let sent = self.wait_send(tag, message, until, obstacle);
+                sent.map_err(|reason| self.error(reason))
             }
         }
     }
@@ -394,9 +394,9 @@ impl Sender {
         }
     }
 
-    fn loan_until(&self, len: usize, until: Until) -> Result<Loan<'_>, SendError<()>> {
+    fn loan_until(&self, len: usize, until: Until) -> Result<Loan<'_>, SendError> {
         let loan = self.try_loan_once(len).or_else(|obstacle| self.wait_for(until, obstacle, || self.try_loan_once(len)));
-        loan.map_err(|reason| self.error((), reason))
+        loan.map_err(|reason| self.error(reason))
     }
 
     fn try_loan_once(&self, len: usize) -> Result<Loan<'_>, Obstacle> {
