@@ -14,12 +14,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cases = sizes.iter().flat_map(|size| {
         [Case::round_trip(Mode::Spin, *size), Case::stream(Mode::Spin, *size), Case::stream(Mode::Block, *size)]
     });
-    let plan = Plan {
-        cases: cases.collect(),
-        rounds: 7,
-        amount: Amount::Time(Duration::from_millis(50)),
-        ..Plan::default()
-    };
+    let plan =
+        Plan { cases: cases.collect(), rounds: 7, amount: Amount::Time(Duration::from_millis(50)), ..Plan::default() };
     let report = contest(&plan, &neighbours(), |now| eprint!("\r\x1b[K{} of {}", now.done + 1, now.total))?;
     eprint!("\r\x1b[K");
     print!("{}", table(&report));
@@ -33,7 +29,11 @@ fn neighbours() -> Vec<Contender> {
     };
     vec![
         ring("chosen", |shape| shape).role(Role::Raw),
-        ring("half the slots", |shape| Shape { slots: shape.slots / 2, batch: shape.batch.div_ceil(2), ..shape }),
+        ring("half the slots", |shape| Shape {
+            slots: (shape.slots / 2).max(1),
+            batch: shape.batch.div_ceil(2),
+            ..shape
+        }),
         ring("twice the slots", |shape| Shape { slots: shape.slots * 2, ..shape }),
         ring("half the batch", |shape| Shape { batch: shape.batch.div_ceil(2), ..shape }),
         ring("one ahead", |shape| Shape { ahead: 1, ..shape }),

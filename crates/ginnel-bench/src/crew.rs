@@ -37,9 +37,9 @@ use rustix::process::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::Failure;
 use crate::cores;
 use crate::region::Region;
-use crate::Failure;
 
 /// Why a run gave no result.
 #[derive(Debug, thiserror::Error)]
@@ -100,20 +100,18 @@ impl Gate {
     }
 }
 
+type Body<'a, T> = dyn FnOnce(&Gate) -> Result<T, Failure> + 'a;
+
 /// One process of a run.
 pub struct Member<'a, T> {
     name: &'static str,
     core: Option<usize>,
-    body: Box<dyn FnOnce(&Gate) -> Result<T, Failure> + 'a>,
+    body: Box<Body<'a, T>>,
 }
 
 impl<'a, T> Member<'a, T> {
     /// A member called `name` in errors, pinned to `core` if there is one, that runs `body`.
-    pub fn new(
-        name: &'static str,
-        core: Option<usize>,
-        body: impl FnOnce(&Gate) -> Result<T, Failure> + 'a,
-    ) -> Self {
+    pub fn new(name: &'static str, core: Option<usize>, body: impl FnOnce(&Gate) -> Result<T, Failure> + 'a) -> Self {
         Self { name, core, body: Box::new(body) }
     }
 }
@@ -165,10 +163,8 @@ fn watch(children: &mut [Child], deadline: Instant, limit: Duration) -> Result<(
 fn wait_for_any(children: &[Child], left: Duration) -> rustix::io::Result<()> {
     let running = children.iter().filter(|child| child.ended.is_none());
     let mut fds: Vec<_> = running.map(|child| PollFd::new(&child.pidfd, PollFlags::IN)).collect();
-    let timeout = Timespec {
-        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: i64::from(left.subsec_nanos()),
-    };
+    let timeout =
+        Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(left.subsec_nanos()) };
     match poll(&mut fds, Some(&timeout)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
         Err(errno) => Err(errno),
@@ -385,10 +381,8 @@ mod tests {
     #[test]
     fn hung_members_are_named_at_the_limit_and_gone_after_it() {
         let started = Instant::now();
-        let members = vec![
-            Member::new("quick", None, |_: &Gate| Ok(1)),
-            Member::new("sleeper", None, |_: &Gate| nap()),
-        ];
+        let members =
+            vec![Member::new("quick", None, |_: &Gate| Ok(1)), Member::new("sleeper", None, |_: &Gate| nap())];
         let error = run(members, Duration::from_millis(200)).unwrap_err();
         assert_eq!(error.to_string(), "the sleeper did not finish within 200ms");
         assert!(started.elapsed() < LIMIT);

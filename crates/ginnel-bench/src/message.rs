@@ -88,10 +88,13 @@ fn wrong_length(found: usize, expected: usize, sequence: u64) -> Failure {
 #[inline(never)]
 fn wrong_content(bytes: &[u8], sequence: u64) -> Failure {
     match bytes.get(..8).map(word_of) {
-        Some(found) if found != sequence => {
-            Failure::new(format_args!("expected message {sequence}, the bytes say {found}: lost, repeated or out of order"))
+        None => Failure::new(format_args!("expected message {sequence}, the bytes are {bytes:?}")),
+        Some(found) if found != sequence => Failure::new(format_args!(
+            "expected message {sequence}, the bytes say {found}: lost, repeated or out of order"
+        )),
+        Some(_) => {
+            Failure::new(format_args!("message {sequence} is damaged: its sequence is right, its payload is not"))
         }
-        _ => Failure::new(format_args!("message {sequence} is damaged: its sequence is right, its payload is not")),
     }
 }
 

@@ -66,10 +66,10 @@ pub struct Shape {
 impl Shape {
     /// The shape that measured best for `case`; `examples/sweep.rs` compares it with its neighbours.
     ///
-    /// A stream gets 128 KiB of slots, but no fewer than 8 and no more than 4,096 of them: the footprint made no difference
-    /// until it left the second-level cache, and with fewer slots each side waits for the other's whole message. The batch is
-    /// half the ring or 64 messages, a quarter of that where somebody may sleep, so that the other is awake before the ring runs
-    /// out. Asking ahead gained nothing over the processor's own prefetching.
+    /// A stream gets 128 KiB of slots, but no fewer than 8 (2 above 8 MiB) and no more than 4,096 of them: the footprint made no
+    /// difference until it left the second-level cache, and with fewer slots each side waits for the other's whole message. The
+    /// batch is half the ring or 64 messages, a quarter of that where somebody may sleep, so that the other is awake before the
+    /// ring runs out. Asking ahead gained nothing over the processor's own prefetching.
     ///
     /// One pause between two looks took a quarter off the round trip on a Zen 5, for no load of the line is then in flight when
     /// it is written; two cost more than none. Intel's pauses are longer, so the baselines have a ring without them too. A stream looks
@@ -78,13 +78,14 @@ impl Shape {
     pub fn best(case: &Case) -> Self {
         match case.workload {
             Workload::RoundTrip => {
-                let slots = if case.copies() { 2 } else { 64 };
+                let slots = if case.size > 4096 { 1 } else { 64 };
                 Self { slots, batch: 1, ahead: 0, pauses: 1, looks: 0 }
             }
             Workload::Stream => {
-                let slots = ((128 << 10) / case.size.max(1)).next_power_of_two().clamp(8, 4096) as u64;
+                let fewest = if case.size > 8 << 20 { 2 } else { 8 };
+                let slots = ((128 << 10) / case.size.max(1)).next_power_of_two().clamp(fewest, 4096) as u64;
                 let share = if case.mode == Mode::Spin { 2 } else { 8 };
-                Self { slots, batch: (slots / share).min(64), ahead: 0, pauses: 1, looks: 2000 }
+                Self { slots, batch: (slots / share).clamp(1, 64), ahead: 0, pauses: 1, looks: 2000 }
             }
         }
     }
@@ -94,6 +95,7 @@ impl Shape {
 #[derive(Debug)]
 pub struct RawRing {
     there: Arc<Region>,
+    /// The same region where the case has no way back: it is never opened.
     back: Arc<Region>,
     size: usize,
     mode: Mode,
@@ -130,7 +132,9 @@ impl RawRing {
         }
         let slots = usize::try_from(shape.slots).map_err(Failure::new)?;
         let region = || Region::new(SLOTS_AT + slots * case.size.next_multiple_of(8));
-        Ok(Self { there: region()?, back: region()?, size: case.size, mode: case.mode, shape })
+        let there = region()?;
+        let back = if case.workload == Workload::RoundTrip { region()? } else { Arc::clone(&there) };
+        Ok(Self { there, back, size: case.size, mode: case.mode, shape })
     }
 
     fn end(&self, way: Way, words: Words) -> End {
@@ -186,12 +190,8 @@ const PRODUCER: Words = Words {
     their_bed: offset_of!(Header, hungry),
 };
 
-const CONSUMER: Words = Words {
-    mine: PRODUCER.theirs,
-    theirs: PRODUCER.mine,
-    my_bed: PRODUCER.their_bed,
-    their_bed: PRODUCER.my_bed,
-};
+const CONSUMER: Words =
+    Words { mine: PRODUCER.theirs, theirs: PRODUCER.mine, my_bed: PRODUCER.their_bed, their_bed: PRODUCER.my_bed };
 
 /// What both ends do alike: publish a position, and wait for the other's to move.
 #[derive(Debug)]

@@ -35,6 +35,7 @@ const SEQUENCE: usize = 8;
 #[derive(Debug)]
 pub struct RawSlots {
     there: Arc<Region>,
+    /// The same region where the case has no way back: it is never opened.
     back: Arc<Region>,
     size: usize,
     stride: usize,
@@ -67,7 +68,9 @@ impl RawSlots {
         }
         let stride = (SEQUENCE + case.size).next_multiple_of(align);
         let bytes = LINE + usize::try_from(slots).map_err(Failure::new)? * stride;
-        Ok(Self { there: Region::new(bytes)?, back: Region::new(bytes)?, size: case.size, stride, slots, batch, pauses })
+        let there = Region::new(bytes)?;
+        let back = if case.workload == Workload::RoundTrip { Region::new(bytes)? } else { Arc::clone(&there) };
+        Ok(Self { there, back, size: case.size, stride, slots, batch, pauses })
     }
 
     fn end(&self, way: Way) -> End {

@@ -24,9 +24,11 @@ impl Report {
     pub fn failures(&self) -> impl Iterator<Item = (&Case, &str, &str)> {
         self.groups.iter().flat_map(|group| {
             let failed = |row: &'_ Row| row.failure.is_some();
-            group.rows.iter().filter(move |row| failed(row)).map(|row| {
-                (&group.case, row.mechanism.as_str(), row.failure.as_deref().unwrap_or_default())
-            })
+            group
+                .rows
+                .iter()
+                .filter(move |row| failed(row))
+                .map(|row| (&group.case, row.mechanism.as_str(), row.failure.as_deref().unwrap_or_default()))
         })
     }
 }
@@ -55,7 +57,7 @@ pub struct Row {
     pub size: usize,
     /// Messages (round trips) measured in each round.
     pub messages: u64,
-    /// How many runs were thrown away because another process took the core of a side that spins.
+    /// How many runs were thrown away because another process took a side's core.
     pub repeated: u32,
     /// How many of the runs that count were disturbed all the same.
     pub disturbed: u32,
@@ -126,6 +128,8 @@ pub struct Cost {
     pub cpu_share: Spread,
     /// Processor time for each message (round trip), ns.
     pub cpu_ns_per_message: Spread,
+    /// Seconds for which another process had its core although it could run, for each second that passed.
+    pub queued_share: Spread,
     /// How often it slept, for each message (round trip).
     pub sleeps_per_message: Spread,
 }
@@ -181,6 +185,10 @@ impl Record {
             cpu_share: self.spread(|sample| {
                 let (usage, seconds) = of(sample);
                 usage.cpu_s / seconds
+            })?,
+            queued_share: self.spread(|sample| {
+                let (usage, seconds) = of(sample);
+                usage.queued_s / seconds
             })?,
             cpu_ns_per_message: self.spread(|sample| of(sample).0.cpu_s * 1e9 / sample.messages as f64)?,
             sleeps_per_message: self
@@ -244,7 +252,7 @@ mod tests {
             messages: 100,
             elapsed_s: *elapsed_s,
             times: None,
-            sender: Usage { cpu_s: 0.5, voluntary_switches: 50, involuntary_switches: 0 },
+            sender: Usage { cpu_s: 0.5, queued_s: 0.0, voluntary_switches: 50, involuntary_switches: 0 },
             sender_s: 1.0,
             receiver: Usage::default(),
             receiver_s: 1.0,

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use crate::case::Bytes;
 use crate::contest::Role;
 use crate::report::{Cost, Group, Report, Row, Spread};
-use crate::{Environment, Mode, Workload};
+use crate::{Environment, Workload};
 
 /// Renders `report` as plain text.
 #[must_use]
@@ -43,15 +43,16 @@ fn header(environment: &Environment, rounds: u32) -> String {
         "noise in 100 ms: longest gap {} and {}, {} and {} above 10 us",
         gaps[0], gaps[1], many[0], many[1]
     );
-    let _ = writeln!(out, "median of {rounds} rounds; ratios round by round against the best raw one (*), (lowest to highest)");
+    let _ = writeln!(
+        out,
+        "median of {rounds} rounds; ratios round by round against the best raw one (*), (lowest to highest)"
+    );
     out
 }
 
 fn titles(group: &Group) -> Vec<String> {
     let columns: &[&str] = match group.case.workload {
-        Workload::RoundTrip => {
-            &["", "ratio", "", "to line", "p50", "p90", "p99", "p99.9", "max", "cpu", "sleeps/trip"]
-        }
+        Workload::RoundTrip => &["", "ratio", "", "to line", "p50", "p90", "p99", "p99.9", "max", "cpu", "sleeps/trip"],
         Workload::Stream => &["", "ratio", "", "M/s", "GB/s", "cpu ns/msg", "cpu", "sleeps/1000"],
     };
     columns.iter().map(|title| (*title).to_owned()).collect()
@@ -100,8 +101,8 @@ fn cells(group: &Group, row: &Row) -> Vec<String> {
             cells.push(per_message(|cost| cost.sleeps_per_message, 1e-3, 2));
         }
     }
-    if group.case.mode == Mode::Spin && row.disturbed > 0 {
-        cells.push(format!("disturbed {} times", row.disturbed));
+    if row.disturbed > 0 {
+        cells.push(format!("{} disturbed", row.disturbed));
     }
     cells
 }

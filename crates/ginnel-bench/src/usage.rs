@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 pub struct Usage {
     /// Processor seconds, user and system.
     pub cpu_s: f64,
+    /// Seconds for which its main thread could have run and another process had the core; 0 where the kernel does not say.
+    pub queued_s: f64,
     /// How often it slept.
     pub voluntary_switches: u64,
     /// How often the core was taken from it.
@@ -31,6 +33,7 @@ impl Usage {
         let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
         Self {
             cpu_s: seconds(usage.ru_utime) + seconds(usage.ru_stime),
+            queued_s: queued_s().unwrap_or_default(),
             voluntary_switches: u64::try_from(usage.ru_nvcsw).unwrap_or(0),
             involuntary_switches: u64::try_from(usage.ru_nivcsw).unwrap_or(0),
         }
@@ -41,8 +44,16 @@ impl Usage {
         let now = Self::now();
         Self {
             cpu_s: now.cpu_s - start.cpu_s,
+            queued_s: now.queued_s - start.queued_s,
             voluntary_switches: now.voluntary_switches - start.voluntary_switches,
             involuntary_switches: now.involuntary_switches - start.involuntary_switches,
         }
     }
+}
+
+/// The calling thread's wait on run queues so far: the second number of its `schedstat`, in ns.
+fn queued_s() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    let ns: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(ns as f64 / 1e9)
 }

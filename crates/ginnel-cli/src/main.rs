@@ -1,2 +1,37 @@
-//! Stub.
-fn main() {}
+//! `ginnel`: the tool. Each command is a file under `commands`; what they share is here beside this file.
+//!
+//! | what | where |
+//! |---|---|
+//! | exit statuses and errors for people | `exit` |
+//! | Ctrl-C | `interrupt` |
+//! | bytes in, messages out | `input`, `framing` |
+//! | messages in, bytes out | `output` |
+//! | progress; tables; numbers; JSON | `meter`, `table`, `units`, `json` |
+//!
+//! Data goes to stdout, talk to stderr. A flag is declared in one place, the struct of its command; help, man pages and
+//! completions come from there.
+
+mod commands;
+mod exit;
+mod framing;
+mod input;
+mod interrupt;
+mod json;
+mod meter;
+mod output;
+mod table;
+mod units;
+
+use clap::Parser;
+use commands::Cli;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if let Some(status) = commands::tour::child() {
+        return status;
+    }
+    match Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

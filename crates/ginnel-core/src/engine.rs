@@ -6,8 +6,8 @@
 
 use crate::event::Event;
 use crate::header::{ITEMS, ROOM};
-use crate::layout::{INLINE_MAX, Layout};
-use crate::memory::Memory;
+use crate::layout::{INLINE_MAX, LINE, Layout};
+use crate::memory::{Line, Memory};
 use crate::participants::{LOSSES, Participant};
 use crate::pool::Block;
 use crate::ring::{Body, Consumer, Outgoing, Producer};
@@ -33,6 +33,8 @@ pub enum Corrupt {
     Block,
     /// A side names an impossible owner.
     Mode,
+    /// A position lies beyond another that bounds it.
+    Position,
 }
 
 impl fmt::Display for Corrupt {
@@ -42,6 +44,7 @@ impl fmt::Display for Corrupt {
             Self::Length => "a message's length is impossible",
             Self::Block => "a message refers to a block that is not its own",
             Self::Mode => "a side of the ring names an impossible owner",
+            Self::Position => "a position of the ring is impossible",
         })
     }
 }
@@ -79,23 +82,70 @@ pub enum PopError {
 pub struct Delivery {
     /// Its position in the link's order.
     pub position: u64,
-    /// Bytes.
-    pub len: usize,
-    /// What its sender tagged it with.
-    pub tag: u16,
-    /// Whether somebody who died may have received it before.
-    pub redelivered: bool,
-    /// Where its bytes are.
-    pub place: Place,
+    /// Offset of its bytes in the region.
+    pub offset: usize,
+    /// The slot's second word, checked: length, place and tag.
+    pub(crate) meta: Meta,
+    /// The block's word, as its holder knows it; 0 if the message lies in its slot.
+    pub(crate) block_word: u64,
 }
 
-/// Where a message's bytes are.
+/// The second word of a slot: length 32 bits, place 8 (0 inline, else class + 1), 0 7, redelivered 1, tag 16. In a slot the
+/// bit `redelivered` is 0: it is set in a receiver's copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// In its slot.
-    Inline,
-    /// In a block.
-    Block(Block),
+pub(crate) struct Meta(pub(crate) u64);
+
+impl Meta {
+    const REDELIVERED: u64 = 1 << 47;
+
+    pub(crate) fn new(len: usize, class: Option<u8>, tag: u16) -> Self {
+        Self(len as u64 | class.map_or(0, |class| u64::from(class) + 1) << 32 | u64::from(tag) << 48)
+    }
+
+    #[inline(always)]
+    pub(crate) fn len(self) -> usize {
+        self.0 as u32 as usize
+    }
+
+    /// Class of the block that holds the message; none if it is inline.
+    #[inline(always)]
+    pub(crate) fn class(self) -> Option<u8> {
+        ((self.0 >> 32) as u8).checked_sub(1)
+    }
+
+    pub(crate) fn with_redelivered(self, redelivered: bool) -> Self {
+        let flag = if redelivered { Self::REDELIVERED } else { 0 };
+        Self(self.0 & !Self::REDELIVERED | flag)
+    }
+}
+
+impl Delivery {
+    /// Bytes.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.meta.len()
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What its sender tagged it with.
+    pub fn tag(&self) -> u16 {
+        (self.meta.0 >> 48) as u16
+    }
+
+    /// Whether somebody who died may have received it before.
+    pub fn redelivered(&self) -> bool {
+        self.meta.0 & Meta::REDELIVERED != 0
+    }
+
+    /// Whether its bytes lie in its slot.
+    #[inline(always)]
+    pub fn is_inline(&self) -> bool {
+        self.block_word == 0
+    }
 }
 
 impl Engine {
@@ -129,9 +179,27 @@ impl Engine {
         self.memory.word(offset)
     }
 
+    /// A word of the header page.
+    #[inline(always)]
+    pub(crate) fn control(&self, offset: usize) -> &AtomicU64 {
+        &self.memory.control()[offset / 8]
+    }
+
     #[inline(always)]
     pub(crate) fn entry_word(&self, participant: Participant, field: usize) -> &AtomicU64 {
         self.memory.word(self.layout.entry(participant.number()) + field)
+    }
+
+    /// The line of a participant's entry that its owner writes at each operation.
+    #[inline(always)]
+    pub(crate) fn hot(&self, participant: Participant) -> &Line {
+        self.memory.line(self.layout.entry(participant.number()) + LINE)
+    }
+
+    /// The words of a position's slot.
+    #[inline(always)]
+    pub(crate) fn slot(&self, position: u64) -> &Line {
+        self.memory.line(self.layout.slot(position))
     }
 
     /// The participant that an owner field names, if there can be one.
@@ -154,7 +222,7 @@ impl Engine {
 
     #[inline(always)]
     fn event(&self, at: usize) -> Event<'_> {
-        Event::new(self.memory.word32(at), self.memory.word(at + 8), self.fences)
+        Event::new(self.memory.word32(at), self.control(at + 8), self.fences)
     }
 
     // ---- sending
@@ -163,10 +231,13 @@ impl Engine {
     ///
     /// # Errors
     /// If there is no room, or the region is corrupt.
-    #[inline]
+    #[inline(always)]
     pub fn try_push(&self, producer: &mut Producer, tag: u16, message: &[u8]) -> Result<(), PushError> {
         let len = message.len();
-        if len <= INLINE_MAX && len as u64 <= self.layout.geometry().max {
+        if len <= self.layout.inline_max() {
+            if self.push_fast(producer, tag, message) {
+                return Ok(());
+            }
             return self.push_slot(producer, &Outgoing { tag, len, body: Body::Inline(message) });
         }
         self.push_large(producer, tag, message)
@@ -221,37 +292,33 @@ impl Engine {
 
     // ---- receiving
 
+    /// Takes the next message, if that is the common case: an inline message, on a side that is exclusive to this consumer.
+    #[inline(always)]
+    pub fn try_pop_fast(&self, consumer: &mut Consumer) -> Option<Delivery> {
+        self.take_fast(consumer)
+    }
+
     /// Takes the next message; it stays in its place until [`Self::release`] or [`Self::detach`].
     ///
     /// # Errors
     /// If there is none, or the region is corrupt.
-    #[inline]
     pub fn try_pop(&self, consumer: &mut Consumer) -> Result<Delivery, PopError> {
         self.take_slot(consumer)
     }
 
-    /// Offset and length of a delivered message in the region.
-    #[inline]
-    pub fn message_range(&self, delivery: &Delivery) -> (usize, usize) {
-        match &delivery.place {
-            Place::Inline => (self.layout.slot(delivery.position) + crate::ring::PAYLOAD, delivery.len),
-            Place::Block(block) => (self.block_range(block).0, delivery.len),
-        }
-    }
-
     /// Ends a delivery: the message is consumed, its place is free. Notify [`Self::room`].
-    #[inline]
-    pub fn release(&self, consumer: &Consumer, delivery: Delivery) {
-        match delivery.place {
-            Place::Inline => self.free_slot(delivery.position),
-            Place::Block(block) => self.release_block(consumer.me, delivery.position, block),
+    #[inline(always)]
+    pub fn release(&self, consumer: &mut Consumer, delivery: &Delivery) {
+        match self.block_of(delivery) {
+            None => self.release_slot(consumer, delivery.position),
+            Some(block) => self.release_block(consumer, delivery.position, block),
         }
     }
 
     /// The order makes each kill harmless: before the take-over the message goes back; after it, it is consumed.
-    fn release_block(&self, me: Participant, position: u64, mut block: Block) {
-        let mine = self.take_over_block(&mut block, me);
-        self.free_slot(position);
+    fn release_block(&self, consumer: &mut Consumer, position: u64, mut block: Block) {
+        let mine = self.take_over_block(&mut block, consumer.me);
+        self.release_slot(consumer, position);
         if mine {
             self.free_block(&block);
         }
@@ -259,31 +326,43 @@ impl Engine {
 
     /// On a link that drops the oldest, a slow receiver must not hold up the ring: it leaves the slot and keeps the
     /// block. An inline message must have been copied out before. Notify [`Self::room`].
-    pub fn detach(&self, consumer: &Consumer, delivery: Delivery) -> Option<Block> {
+    pub fn detach(&self, consumer: &Consumer, delivery: &mut Delivery) {
         self.count(consumer.me, LOSSES, 1); // in hand: lost, and counted, if this process dies now
-        let block = match delivery.place {
-            Place::Inline => None,
-            Place::Block(mut block) => self.take_over_block(&mut block, consumer.me).then_some(block),
-        };
+        if let Some(mut block) = self.block_of(delivery) {
+            self.take_over_block(&mut block, consumer.me);
+            delivery.block_word = block.word;
+        }
         self.free_slot(delivery.position);
-        block
     }
 
     /// Ends a detached delivery. Notify [`Self::room`].
-    pub fn release_detached(&self, consumer: &Consumer, block: Option<Block>) {
+    pub fn release_detached(&self, consumer: &Consumer, delivery: &Delivery) {
         self.count(consumer.me, LOSSES, 1u64.wrapping_neg());
-        if let Some(block) = block {
+        if let Some(block) = self.block_of(delivery) {
             self.free_block(&block);
         }
     }
 
+    #[inline(always)]
+    fn block_of(&self, delivery: &Delivery) -> Option<Block> {
+        if delivery.is_inline() {
+            return None;
+        }
+        Some(self.block_at(delivery.meta.class()?, delivery.offset, delivery.block_word))
+    }
+
     /// Finishes a drop: the slot is `me`'s, its message is counted as dropped.
     pub(crate) fn discard(&self, me: Participant, position: u64) {
-        let slot = self.layout.slot(position);
-        let block = self.place_in_slot(slot).and_then(|(class, len)| self.block_in_slot(slot, class, len).ok());
-        match block {
-            Some(block) => self.release_block(me, position, block),
-            None => self.free_slot(position),
+        let slot = self.slot(position);
+        match self.block_in_slot(slot, self.meta_in(slot)) {
+            Ok(Some(mut block)) => {
+                let mine = self.take_over_block(&mut block, me);
+                self.free_slot(position);
+                if mine {
+                    self.free_block(&block);
+                }
+            }
+            _ => self.free_slot(position),
         }
     }
 }

@@ -34,6 +34,8 @@ pub(crate) const RETURNS: usize = LINE + 24;
 pub(crate) const TAIL: usize = 2 * LINE;
 /// Next position to take, written by consumers.
 pub(crate) const HEAD: usize = 3 * LINE;
+/// Every position below was released, whatever its slot's word says: written by a consumer that has its side for itself.
+pub(crate) const RELEASED: usize = 3 * LINE + 8;
 /// Where receivers sleep, waiting for messages.
 pub(crate) const ITEMS: usize = 4 * LINE;
 /// Where senders sleep, waiting for room.

@@ -20,8 +20,10 @@ pub const LINE: usize = 128;
 pub const PAGE: usize = 4096;
 /// Bytes of a slot, message included when it is small.
 pub const SLOT_BYTES: usize = 128;
+/// Bytes of a slot before its message.
+pub(crate) const SLOT_HEAD: usize = 16;
 /// Largest message that lies in its slot, in bytes.
-pub const INLINE_MAX: usize = 112;
+pub const INLINE_MAX: usize = SLOT_BYTES - SLOT_HEAD;
 /// Bytes of the smallest block.
 pub const BLOCK_MIN: usize = 256;
 /// Size classes at most: 256 B to 1 GiB by powers of two.
@@ -180,6 +182,7 @@ pub struct Layout {
     geometry: Geometry,
     index_mask: u64,
     lap_shift: u32,
+    inline_max: usize,
     ring: usize,
     classes: [Class; CLASSES_MAX],
     classes_len: usize,
@@ -200,6 +203,7 @@ impl Layout {
             geometry,
             index_mask: geometry.capacity - 1,
             lap_shift: geometry.capacity.trailing_zeros(),
+            inline_max: INLINE_MAX.min(geometry.max as usize),
             ring,
             classes: [Class::default(); CLASSES_MAX],
             classes_len: 0,
@@ -253,6 +257,12 @@ impl Layout {
         self.index_mask + 1
     }
 
+    /// Largest message of this link that lies in its slot.
+    #[inline(always)]
+    pub(crate) fn inline_max(&self) -> usize {
+        self.inline_max
+    }
+
     /// The lap of a position.
     #[inline(always)]
     pub(crate) fn lap(&self, position: u64) -> u64 {
@@ -283,8 +293,8 @@ impl Layout {
 
     /// The class whose blocks hold `len` bytes, where `len` is above [`INLINE_MAX`] and at most the link's largest.
     #[inline(always)]
-    pub(crate) fn class_of(&self, len: usize) -> usize {
-        len.div_ceil(BLOCK_MIN).next_power_of_two().trailing_zeros() as usize
+    pub(crate) fn class_of(&self, len: usize) -> u8 {
+        len.div_ceil(BLOCK_MIN).next_power_of_two().trailing_zeros() as u8
     }
 }
 
@@ -353,7 +363,7 @@ mod tests {
             let layout = Layout::new(geometry).unwrap();
             let len = (geometry.max as f64 * part) as usize;
             prop_assume!(len > INLINE_MAX);
-            let class = layout.class_of(len);
+            let class = usize::from(layout.class_of(len));
             prop_assert!(layout.classes()[class].block_bytes >= len);
             prop_assert!(class == 0 || layout.classes()[class - 1].block_bytes < len);
         }

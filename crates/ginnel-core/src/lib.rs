@@ -33,7 +33,7 @@ mod side;
 mod slot;
 mod sync;
 
-pub use engine::{Corrupt, Delivery, Engine, Place, PopError, PushError};
+pub use engine::{Corrupt, Delivery, Engine, PopError, PushError};
 pub use event::{Event, Waiting};
 pub use header::{Header, HeaderError};
 pub use layout::{

@@ -9,8 +9,16 @@ pub use mapped::Memory;
 #[cfg(loom)]
 pub use modelled::Memory;
 
+/// The words of one line.
+pub(crate) type Line = [crate::sync::AtomicU64; crate::layout::LINE / 8];
+
+/// The words of the header page.
+pub(crate) type Control = [crate::sync::AtomicU64; crate::layout::CONTROL_BYTES / 8];
+
 #[cfg(not(loom))]
 mod mapped {
+    use super::{Control, Line};
+    use crate::layout::{CONTROL_BYTES, LINE, SLOT_HEAD};
     use crate::sync::{AtomicU32, AtomicU64};
     use core::ptr::NonNull;
 
@@ -18,6 +26,10 @@ mod mapped {
     pub struct Memory {
         base: NonNull<u8>,
         len: usize,
+        /// Offset of the last word: one comparison bounds a word.
+        last_word: usize,
+        /// Offset of the last line, likewise.
+        last_line: usize,
     }
 
     // SAFETY: all shared access goes through atomics, or through raw copies of ranges that the queue's protocol gives
@@ -32,8 +44,8 @@ mod mapped {
         /// # Safety
         /// The range must stay mapped, readable and writable for as long as the value or anything made from it is used.
         pub unsafe fn new(base: NonNull<u8>, len: usize) -> Self {
-            assert!(base.as_ptr().addr() % 8 == 0, "a region must be aligned to 8 bytes");
-            Self { base, len }
+            assert!(base.as_ptr().addr() % 8 == 0 && len >= CONTROL_BYTES, "a region must be aligned to 8 bytes, and hold a header");
+            Self { base, len, last_word: len - 8, last_line: len - LINE }
         }
 
         /// Bytes in the region.
@@ -46,24 +58,44 @@ mod mapped {
             self.len == 0
         }
 
+        /// The address of the word at `offset`, which the layout makes a multiple of its size.
         #[inline(always)]
-        fn at(&self, offset: usize, len: usize, align: usize) -> NonNull<u8> {
-            let fits = offset <= self.len && len <= self.len - offset;
-            assert!(fits && offset % align == 0, "an offset outside the region");
-            // SAFETY: offset + len lies within the mapping, as just checked.
+        fn at(&self, offset: usize) -> NonNull<u8> {
+            assert!(offset <= self.last_word, "an offset outside the region");
+            debug_assert_eq!(offset % 8, 0);
+            // SAFETY: eight bytes from the offset lie within the mapping, as just checked.
             unsafe { self.base.add(offset) }
         }
 
         #[inline(always)]
         pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
-            // SAFETY: in range and aligned as checked by `at`; shared memory is only ever accessed as an atomic here.
-            unsafe { self.at(offset, 8, 8).cast::<AtomicU64>().as_ref() }
+            // SAFETY: in range as checked by `at`; aligned, as every offset of a word in `layout` and `header` is a multiple
+            // of 8 (its tests), and the base is; shared memory is only ever accessed as an atomic here.
+            unsafe { self.at(offset).cast::<AtomicU64>().as_ref() }
+        }
+
+        /// The words of a whole line: one check for all of them.
+        #[inline(always)]
+        pub(crate) fn line(&self, offset: usize) -> &Line {
+            assert!(offset <= self.last_line, "a line outside the region");
+            debug_assert_eq!(offset % LINE, 0);
+            // SAFETY: a line from the offset lies within the mapping, as just checked.
+            let line = unsafe { self.base.add(offset) }.cast::<Line>();
+            // SAFETY: as in `word`, for each of its words.
+            unsafe { line.as_ref() }
+        }
+
+        /// The words of the header page: no check, as no region is shorter.
+        #[inline(always)]
+        pub(crate) fn control(&self) -> &Control {
+            // SAFETY: `new` made sure that the region has a header page; the rest as in `word`.
+            unsafe { self.base.cast::<Control>().as_ref() }
         }
 
         #[inline(always)]
         pub(crate) fn word32(&self, offset: usize) -> &AtomicU32 {
-            // SAFETY: in range and aligned as checked by `at`; shared memory is only ever accessed as an atomic here.
-            unsafe { self.at(offset, 4, 4).cast::<AtomicU32>().as_ref() }
+            // SAFETY: as in `word`.
+            unsafe { self.at(offset).cast::<AtomicU32>().as_ref() }
         }
 
         /// The address of `len` bytes at `offset`.
@@ -72,7 +104,9 @@ mod mapped {
         /// If the range leaves the region.
         #[inline(always)]
         pub fn bytes(&self, offset: usize, len: usize) -> NonNull<u8> {
-            self.at(offset, len, 1)
+            assert!(offset <= self.len && len <= self.len - offset, "a range outside the region");
+            // SAFETY: offset + len lies within the mapping, as just checked.
+            unsafe { self.base.add(offset) }
         }
 
         #[inline(always)]
@@ -81,11 +115,22 @@ mod mapped {
             // SAFETY: `to` has room for `from.len()` bytes of the mapping; `from` is private memory, so they are apart.
             unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), to.as_ptr(), from.len()) }
         }
+
+        /// Copies into a slot's line, behind its first two words.
+        #[inline(always)]
+        pub(crate) fn copy_into_slot(&self, slot: usize, from: &[u8]) {
+            assert!(from.len() <= LINE - SLOT_HEAD, "a message too long for a slot");
+            let to = core::ptr::from_ref(self.line(slot)).cast::<u8>().cast_mut();
+            // SAFETY: the line has as many bytes behind its first words, and its words are atomics, so they may be written
+            // through a shared reference; `from` is private memory, so they are apart.
+            unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), to.add(SLOT_HEAD), from.len()) }
+        }
     }
 }
 
 #[cfg(loom)]
 mod modelled {
+    use super::{Control, Line};
     use crate::sync::{AtomicU32, AtomicU64, Relaxed};
     use std::collections::HashMap;
     use std::vec::Vec;
@@ -112,6 +157,15 @@ mod modelled {
             &self.words[offset / 8]
         }
 
+        pub(crate) fn control(&self) -> &Control {
+            self.words[..crate::layout::CONTROL_BYTES / 8].try_into().expect("a region has a header")
+        }
+
+        pub(crate) fn line(&self, offset: usize) -> &Line {
+            let words = &self.words[offset / 8..][..crate::layout::LINE / 8];
+            words.try_into().expect("a line has this many words")
+        }
+
         pub(crate) fn word32(&self, offset: usize) -> &AtomicU32 {
             &self.halves[&offset]
         }
@@ -124,7 +178,11 @@ mod modelled {
             }
         }
 
-        pub(crate) fn copy_out(&self, offset: usize, to: &mut [u8]) {
+        pub(crate) fn copy_into_slot(&self, slot: usize, from: &[u8]) {
+            self.copy_in(slot + crate::layout::SLOT_HEAD, from);
+        }
+
+        pub fn copy_out(&self, offset: usize, to: &mut [u8]) {
             for (i, chunk) in to.chunks_mut(8).enumerate() {
                 let bytes = self.word(offset + 8 * i).load(Relaxed).to_le_bytes();
                 chunk.copy_from_slice(&bytes[..chunk.len()]);

@@ -37,7 +37,7 @@
 
 use crate::engine::Engine;
 use crate::header::MEMBERSHIP;
-use crate::sync::{Acquire, Relaxed, SeqCst};
+use crate::sync::{Acquire, AtomicU64, Relaxed, SeqCst};
 
 const STATE: usize = 0;
 const PID: usize = 8;
@@ -45,13 +45,14 @@ const JOINED_AT: usize = 16;
 const NAMESPACE: usize = 24;
 pub(crate) const LOSSES_NEXT: usize = 32;
 const JOINS: usize = 40;
-pub(crate) const BUSY: usize = 128;
-pub(crate) const MESSAGES: usize = 136;
-pub(crate) const BYTES: usize = 144;
-pub(crate) const LOSSES: usize = 152;
-pub(crate) const REDELIVERED: usize = 160;
-pub(crate) const SKIPPED: usize = 168;
-pub(crate) const SLEPT: usize = 176;
+/// Words of the hot line, at 128.
+pub(crate) const BUSY: usize = 0;
+pub(crate) const MESSAGES: usize = 1;
+pub(crate) const BYTES: usize = 2;
+pub(crate) const LOSSES: usize = 3;
+pub(crate) const REDELIVERED: usize = 4;
+pub(crate) const SKIPPED: usize = 5;
+pub(crate) const SLEPT: usize = 6;
 
 /// Where the count of drops begins in the losses word; below it, messages held in hand.
 pub(crate) const DROPPED_SHIFT: u32 = 24;
@@ -264,14 +265,18 @@ impl Engine {
             return Err(JoinError::RoleTaken(there));
         }
         let pid = u64::from(identity.pid);
-        for (field, value) in [(PID, pid), (NAMESPACE, identity.namespace), (JOINED_AT, identity.now_ns), (BUSY, 0)] {
+        for (field, value) in [(PID, pid), (NAMESPACE, identity.namespace), (JOINED_AT, identity.now_ns)] {
             // ORDERING: relaxed, published by the state word.
             self.entry_word(participant, field).store(value, Relaxed);
         }
+        // ORDERING: relaxed, published by the state word.
+        self.hot(participant)[BUSY].store(0, Relaxed);
         let word = self.state_word(participant);
         self.set_state(participant, word.with(ParticipantState::Active(role)));
         // After the state: if this process is killed in between, its death is counted instead.
-        self.count(participant, JOINS, if role == Role::Sender { 1 } else { 1 << 32 });
+        let joins = self.entry_word(participant, JOINS);
+        // ORDERING: relaxed, one writer; published by the membership word.
+        joins.store(joins.load(Relaxed).wrapping_add(if role == Role::Sender { 1 } else { 1 << 32 }), Relaxed);
         if !self.bump_membership() {
             self.set_state(participant, word.with(ParticipantState::Free));
             return Err(JoinError::Removed);
@@ -282,7 +287,7 @@ impl Engine {
     /// Adds one to the version; false if the link is removed.
     pub(crate) fn bump_membership(&self) -> bool {
         // ORDERING [S1] [S2]: SeqCst; publishes the state stored before, and meets the remover's CAS.
-        self.word(MEMBERSHIP).fetch_add(1, SeqCst) & REMOVED == 0
+        self.control(MEMBERSHIP).fetch_add(1, SeqCst) & REMOVED == 0
     }
 
     /// First half of leaving in good order: the handle no longer counts. [`Self::finish_leave`] follows after the peers were woken.
@@ -316,7 +321,7 @@ impl Engine {
     #[inline]
     pub fn membership_version(&self) -> u64 {
         // ORDERING [S1]: acquire; the states counted at this version.
-        self.word(MEMBERSHIP).load(Acquire)
+        self.control(MEMBERSHIP).load(Acquire)
     }
 
     /// Counts who is there.
@@ -355,19 +360,21 @@ impl Engine {
         // ORDERING [S2]: SeqCst; fails if anyone joined since `version` was read.
         nobody
             && self.is_drained()
-            && self.word(MEMBERSHIP).compare_exchange(version, version | REMOVED, SeqCst, SeqCst).is_ok()
+            && self.control(MEMBERSHIP).compare_exchange(version, version | REMOVED, SeqCst, SeqCst).is_ok()
     }
 
     /// Ends the link whoever is there: those who are go on with each other, nobody joins any more.
     pub fn remove(&self) {
         // ORDERING [S2]: SeqCst, as `try_remove`.
-        self.word(MEMBERSHIP).fetch_or(REMOVED, SeqCst);
+        self.control(MEMBERSHIP).fetch_or(REMOVED, SeqCst);
     }
 
     /// One entry, for people.
     pub fn entry(&self, participant: Participant) -> Entry {
         // ORDERING: relaxed; figures for people.
         let field = |at| self.entry_word(participant, at).load(Relaxed);
+        // ORDERING: relaxed; figures for people.
+        let hot = |at: usize| self.hot(participant)[at].load(Relaxed);
         Entry {
             participant,
             state: self.state(participant),
@@ -375,34 +382,39 @@ impl Engine {
             namespace: field(NAMESPACE),
             joined_ns: field(JOINED_AT),
             counters: Counters {
-                messages: field(MESSAGES),
-                bytes: field(BYTES),
-                dropped: field(LOSSES) >> DROPPED_SHIFT,
-                redelivered: field(REDELIVERED),
-                skipped: field(SKIPPED),
-                slept: field(SLEPT),
+                messages: hot(MESSAGES),
+                bytes: hot(BYTES),
+                dropped: hot(LOSSES) >> DROPPED_SHIFT,
+                redelivered: hot(REDELIVERED),
+                skipped: hot(SKIPPED),
+                slept: hot(SLEPT),
             },
         }
     }
 
-    /// Adds to a counter of one's own entry: it has one writer, so this is a plain load and store.
+    /// Adds to a counter of one's own hot line: it has one writer, so this is a plain load and store.
     #[inline(always)]
     pub(crate) fn count(&self, participant: Participant, field: usize, by: u64) {
-        let word = self.entry_word(participant, field);
-        // ORDERING: relaxed, one writer; figures for people, or ordered by the word that follows.
-        word.store(word.load(Relaxed).wrapping_add(by), Relaxed);
+        add(&self.hot(participant)[field], by);
     }
 
     /// Messages dropped on this link so far, by everybody together.
     pub fn dropped(&self) -> u64 {
         // ORDERING: relaxed; a sum of single-writer counters.
-        self.participants().map(|p| self.entry_word(p, LOSSES).load(Relaxed) >> DROPPED_SHIFT).sum()
+        self.participants().map(|p| self.hot(p)[LOSSES].load(Relaxed) >> DROPPED_SHIFT).sum()
     }
 
     /// Notes that a participant goes to sleep.
     pub fn count_sleep(&self, participant: Participant) {
         self.count(participant, SLEPT, 1);
     }
+}
+
+/// Adds to a word that has one writer.
+#[inline(always)]
+pub(crate) fn add(word: &AtomicU64, by: u64) {
+    // ORDERING: relaxed, one writer; figures for people, or ordered by the word that follows.
+    word.store(word.load(Relaxed).wrapping_add(by), Relaxed);
 }
 
 #[cfg(test)]

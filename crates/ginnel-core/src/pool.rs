@@ -27,6 +27,7 @@
 
 use crate::engine::{Corrupt, Engine, PushError};
 use crate::layout::Class;
+use crate::memory::Line;
 use crate::participants::Participant;
 use crate::ring::Producer;
 use crate::sync::{AcqRel, Acquire, Relaxed, Release};
@@ -41,7 +42,7 @@ const COMMITTED_AT: usize = 8;
 /// A block that the caller holds, or that a slot refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block {
-    pub(crate) class: usize,
+    pub(crate) class: u8,
     pub(crate) index: u32,
     /// The record's word, as its holder knows it.
     pub(crate) word: u64,
@@ -54,7 +55,7 @@ pub struct Extent {
     pub offset: u64,
     /// Bytes.
     pub len: u64,
-    class: usize,
+    class: u8,
     first: u32,
     blocks: u32,
 }
@@ -94,14 +95,14 @@ fn is_owned_by(word: u64, participant: Participant) -> bool {
 }
 
 impl Engine {
-    fn class(&self, class: usize) -> &Class {
-        &self.layout().classes()[class]
+    fn class(&self, class: u8) -> &Class {
+        &self.layout().classes()[usize::from(class)]
     }
 
     /// Takes a block of at least `len` bytes, which is above the inline size.
     pub(crate) fn take_block(&self, producer: &mut Producer, len: usize) -> Result<Block, PushError> {
         let class = self.layout().class_of(len);
-        let window = &mut producer.windows[class];
+        let window = &mut producer.windows[usize::from(class)];
         let blocks = self.class(class).blocks;
         if window.next >= window.len {
             window.next = 0;
@@ -109,14 +110,14 @@ impl Engine {
         let next = window.next;
         if window.len > 0 {
             if let Some(block) = self.try_take(class, next, producer.me) {
-                producer.windows[class].next = next + 1;
+                producer.windows[usize::from(class)].next = next + 1;
                 return Ok(block);
             }
         }
         // The window is too small, or others use its blocks: look at all, from the lowest.
         for index in 0..blocks {
             if let Some(block) = self.try_take(class, index, producer.me) {
-                let window = &mut producer.windows[class];
+                let window = &mut producer.windows[usize::from(class)];
                 window.len = window.len.max(index + 1);
                 window.next = index + 1;
                 return Ok(block);
@@ -126,7 +127,7 @@ impl Engine {
     }
 
     #[inline(always)]
-    fn try_take(&self, class: usize, index: u32, me: Participant) -> Option<Block> {
+    fn try_take(&self, class: u8, index: u32, me: Participant) -> Option<Block> {
         let record = self.word(self.class(class).record(index));
         // ORDERING: relaxed; the CAS decides.
         let seen = record.load(Relaxed);
@@ -165,8 +166,8 @@ impl Engine {
     }
 
     /// Turns a slot's reference into a block, or finds it impossible.
-    pub(crate) fn check_block(&self, class: usize, index: u64, word: u64, len: usize) -> Result<Block, Corrupt> {
-        let Some(found) = self.layout().classes().get(class) else {
+    pub(crate) fn check_block(&self, class: u8, index: u64, word: u64, len: usize) -> Result<Block, Corrupt> {
+        let Some(found) = self.layout().classes().get(usize::from(class)) else {
             return Err(Corrupt::Block);
         };
         if index >= u64::from(found.blocks) || len > found.block_bytes || len as u64 > self.layout().geometry().max {
@@ -187,24 +188,27 @@ impl Engine {
         (class.block(block.index), class.block_bytes)
     }
 
+    /// The block whose bytes begin at `offset`.
+    pub(crate) fn block_at(&self, class: u8, offset: usize, word: u64) -> Block {
+        let found = self.class(class);
+        Block { class, index: ((offset - found.area) / found.block_bytes) as u32, word }
+    }
+
     /// Whether the caller owns the block that a slot refers to: it was killed while it released the message.
-    pub(crate) fn owns_block_in(&self, slot: usize, participant: Participant) -> bool {
+    pub(crate) fn owns_block_in(&self, slot: &Line, participant: Participant) -> bool {
         self.record_in(slot).is_some_and(|now| is_owned_by(now, participant))
     }
 
-    fn record_in(&self, slot: usize) -> Option<u64> {
-        let (class, _) = self.place_in_slot(slot)?;
-        let class = self.layout().classes().get(class)?;
-        // ORDERING: relaxed, as in `block_in_slot`.
-        let index = self.word(slot + crate::ring::PAYLOAD).load(Relaxed);
-        let index = u32::try_from(index).ok().filter(|index| *index < class.blocks)?;
+    fn record_in(&self, slot: &Line) -> Option<u64> {
+        let class = self.layout().classes().get(usize::from(self.meta_in(slot).class()?))?;
+        let index = u32::try_from(self.block_index_in(slot)).ok().filter(|index| *index < class.blocks)?;
         // ORDERING: acquire; with the CAS of `take_over_block`.
         Some(self.word(class.record(index)).load(Acquire))
     }
 
     /// Frees every block of a dead participant that no slot refers to. The caller holds its token.
     pub(crate) fn free_blocks_of(&self, dead: Participant) {
-        for (class, found) in self.layout().classes().iter().enumerate() {
+        for (class, found) in (0u8..).zip(self.layout().classes()) {
             for index in 0..found.blocks {
                 // ORDERING: acquire; with the CAS that made it the dead one's.
                 let now = self.word(found.record(index)).load(Acquire);
@@ -217,14 +221,13 @@ impl Engine {
 
     /// Whether the slot where this block was committed last still refers to it. If the slot has moved on, a receiver took the
     /// block over first, so the caller's CAS on the record fails.
-    fn is_in_ring(&self, found: &Class, class: usize, index: u32, now: u64) -> bool {
+    fn is_in_ring(&self, found: &Class, class: u8, index: u32, now: u64) -> bool {
         // ORDERING: relaxed; the owner is dead.
         let position = self.word(found.record(index) + COMMITTED_AT).load(Relaxed);
-        let slot = self.layout().slot(position);
+        let slot = self.slot(position);
         let held = self.slot_word(position);
         held.holds_message_of(self.layout().lap(position))
-            && self.place_in_slot(slot).is_some_and(|(at, _)| at == class)
-            && self.block_in_slot(slot, class, 0) == Ok(Block { class, index, word: now })
+            && self.block_in_slot(slot, self.meta_in(slot)) == Ok(Some(Block { class, index, word: now }))
     }
 
     // ---- extents; the caller holds the link's grow lock
@@ -232,7 +235,7 @@ impl Engine {
     /// The next extent to commit for messages of `len` bytes, if the class has one left and the ceiling allows it.
     pub fn extent_to_commit(&self, len: usize) -> Option<Extent> {
         let class = self.layout().class_of(len);
-        let found = *self.layout().classes().get(class)?;
+        let found = *self.layout().classes().get(usize::from(class))?;
         let pool = self.pool_use();
         if pool.committed + found.extent_bytes() as u64 > pool.ceiling.max(found.extent_bytes() as u64) {
             return None;
@@ -243,7 +246,7 @@ impl Engine {
             .map(|first| self.extent(class, first))
     }
 
-    fn extent(&self, class: usize, first: u32) -> Extent {
+    fn extent(&self, class: u8, first: u32) -> Extent {
         let found = self.class(class);
         let (offset, len) = (found.block(first) as u64, found.extent_bytes() as u64);
         Extent { offset, len, class, first, blocks: found.extent_blocks }
@@ -271,7 +274,7 @@ impl Engine {
     /// Takes an unused extent of another class out of use, so that its memory can be given back.
     pub fn extent_to_release(&self, len: usize) -> Option<Extent> {
         let wanted = self.layout().class_of(len);
-        for class in (0..self.layout().classes().len()).filter(|class| *class != wanted) {
+        for class in (0..self.layout().classes().len() as u8).filter(|class| *class != wanted) {
             let found = self.class(class);
             for first in (0..found.blocks).step_by(found.extent_blocks as usize).rev() {
                 if self.retire(found, first) {

@@ -43,13 +43,10 @@ impl Engine {
         if self.layout().geometry().full == Full::DropOldest {
             self.settle_losses(dead, role);
         }
-        for index in 0..self.layout().capacity() {
-            self.recover_slot(dead, role, index, &mut recovered);
-        }
-        self.free_blocks_of(dead);
+        self.undo_claims(dead, role, &mut recovered);
         self.resign_sides(dead);
         // ORDERING [S12]: SeqCst; the slots that went back. Even if none did: a first survivor may have died before this line.
-        self.word(RETURNS).fetch_add(1, SeqCst);
+        self.control(RETURNS).fetch_add(1, SeqCst);
         self.bump_membership();
         self.items().reset();
         self.room().reset();
@@ -61,12 +58,19 @@ impl Engine {
         let role = self.state(me).role();
         let mut recovered = Recovered { role: Role::Sender, was_open: true, returned: 0, skipped: 0 };
         let Some(role) = role else { return };
-        for index in 0..self.layout().capacity() {
-            self.recover_slot(me, role, index, &mut recovered);
-        }
-        self.free_blocks_of(me);
+        self.undo_claims(me, role, &mut recovered);
         // ORDERING [S12]: SeqCst; the slots that went back.
-        self.word(RETURNS).fetch_add(1, SeqCst);
+        self.control(RETURNS).fetch_add(1, SeqCst);
+    }
+
+    fn undo_claims(&self, dead: Participant, role: Role, recovered: &mut Recovered) {
+        if role == Role::Receiver && self.is_exclusive_to(role, dead) {
+            self.mark_held(dead); // then they are found as on a shared side
+        }
+        for index in 0..self.layout().capacity() {
+            self.recover_slot(dead, role, index, recovered);
+        }
+        self.free_blocks_of(dead);
     }
 
     fn recover_slot(&self, dead: Participant, role: Role, index: u64, recovered: &mut Recovered) {
@@ -93,21 +97,19 @@ impl Engine {
     fn replace(&self, index: u64, word: Word, state: State) {
         let next = Word::new(word.lap(), state, None);
         // ORDERING [S9]: release; what the dead one's claim published goes on.
-        let _ = self.word(self.layout().slot(index)).compare_exchange(word.0, next.0, AcqRel, Acquire);
+        let _ = self.slot(index)[0].compare_exchange(word.0, next.0, AcqRel, Acquire);
     }
 
     /// A sender holds a slot only to drop its message; a receiver that took the block over has consumed it.
     fn is_being_released(&self, dead: Participant, role: Role, index: u64) -> bool {
-        role == Role::Sender || self.owns_block_in(self.layout().slot(index), dead)
+        role == Role::Sender || self.owns_block_in(self.slot(index), dead)
     }
 
     /// Goes on where the dead one stopped, in its name: its block is freed with all others that are its.
     fn finish_release(&self, dead: Participant, position: u64) {
-        let slot = self.layout().slot(position);
-        if let Some((class, len)) = self.place_in_slot(slot) {
-            if let Ok(mut block) = self.block_in_slot(slot, class, len) {
-                self.take_over_block(&mut block, dead);
-            }
+        let slot = self.slot(position);
+        if let Ok(Some(mut block)) = self.block_in_slot(slot, self.meta_in(slot)) {
+            self.take_over_block(&mut block, dead);
         }
         self.free_slot(position);
     }
@@ -119,7 +121,7 @@ impl Engine {
             word.is_owned_by(dead) && word.state() == Some(State::Reading)
         };
         let mut holding = (0..self.layout().capacity()).filter(held);
-        let losses = self.entry_word(dead, LOSSES);
+        let losses = &self.hot(dead)[LOSSES];
         // ORDERING: relaxed; the writer is dead, its entry is the caller's.
         let now = losses.load(Relaxed);
         if role == Role::Sender {
@@ -129,7 +131,7 @@ impl Engine {
             }
             return;
         }
-        let goes_back = holding.filter(|index| !self.owns_block_in(self.layout().slot(*index), dead)).count() as u64;
+        let goes_back = holding.filter(|index| !self.owns_block_in(self.slot(*index), dead)).count() as u64;
         let lost = (now & crate::participants::HELD_MASK).saturating_sub(goes_back);
         let dropped = (now >> crate::participants::DROPPED_SHIFT) + lost;
         // ORDERING: relaxed, as above.

@@ -11,31 +11,42 @@
 //!       16  the message, up to 112 bytes; or: block's index (8), block's word (8)
 //! ```
 //!
+//! A consumer that has its side for itself does not write to slots: it takes a message by moving `head` and releases it by
+//! moving `released`, words of a line of its own, so that a slot's lines travel in one direction only. What it holds
+//! is what is READY from `released` to `head`. A slot that somebody else may have to find is marked in its word: all
+//! slots on a shared side; those that an exclusive consumer still held when it was revoked, which the revoker marks
+//! in its name; those released out of order. Such a slot is released by its word, and `released` follows.
+//!
 //! [I1] Positions never decrease. The position of a side is at most one behind the first slot that is not claimed.
 //! [I2] On an exclusive side only its owner claims; on a shared side only a successful CAS does.
 //! [I3] Messages leave in the order in which they were claimed, which on a shared side is the order of the CAS; only those
 //! that went back after a death come later than that.
+//! [I4] Every position below `released` was released. A slot at or above it is released when its word is FREE.
+//! [I5] A slot below `head` that is READY and not below `released` is held by the participant that the consumers' side names, or
+//! named when it was revoked.
 //!
 //! | pair | release side | acquire side | publishes |
 //! |---|---|---|---|
 //! | [S9]  | word becomes READY, in commit | word load, in take | the message |
-//! | [S10] | word becomes FREE, in release | word load, in claim | an empty slot |
+//! | [S10] | word becomes FREE, or `released` moves | word or `released` load, in claim | an empty slot |
 //! | [S11] | position store or CAS | position load | that a slot below it is claimed |
 //! | [S12] | `returns` add, in recovery | `returns` load, in take | slots that are RETURNED |
 
-use crate::engine::{Corrupt, Delivery, Engine, Place, PopError, PushError};
-use crate::header::{HEAD, RETURNS, TAIL};
-use crate::layout::{CLASSES_MAX, INLINE_MAX};
-use crate::participants::{BYTES, DROPPED_SHIFT, LOSSES, LOSSES_NEXT, MESSAGES, Participant, REDELIVERED, Role, SKIPPED};
+use crate::engine::{Corrupt, Delivery, Engine, Meta, PopError, PushError};
+use crate::header::{HEAD, RELEASED, RETURNS, TAIL};
+use crate::layout::{CLASSES_MAX, INLINE_MAX, SLOT_HEAD};
+use crate::memory::Line;
+use crate::participants::{BUSY, BYTES, DROPPED_SHIFT, LOSSES, LOSSES_NEXT, MESSAGES, Participant, REDELIVERED, Role, SKIPPED, add};
 use crate::pool::{Block, Window};
 use crate::side::{Bias, Entered};
 use crate::slot::{Lap, State, Word};
 use crate::sync::{AcqRel, Acquire, Relaxed, Release};
 
-const META: usize = 8;
-pub(crate) const PAYLOAD: usize = 16;
-const BLOCK_INDEX: usize = 16;
-const BLOCK_WORD: usize = 24;
+/// Words of a slot.
+const WORD: usize = 0;
+const META: usize = 1;
+const BLOCK_INDEX: usize = 2;
+const BLOCK_WORD: usize = 3;
 
 /// What a sender remembers between operations; nobody else sees it.
 #[derive(Debug)]
@@ -44,6 +55,8 @@ pub struct Producer {
     pub(crate) windows: [Window; CLASSES_MAX],
     bias: Bias,
     tail: u64,
+    /// Slots below were free when `released` was last looked at.
+    limit: u64,
 }
 
 /// What a receiver remembers between operations; nobody else sees it.
@@ -52,6 +65,9 @@ pub struct Consumer {
     pub(crate) me: Participant,
     bias: Bias,
     head: u64,
+    released: u64,
+    /// Some slots from `released` on may be released by their words.
+    gaps: bool,
     returns_seen: u64,
 }
 
@@ -76,28 +92,54 @@ struct Taken {
 impl Producer {
     /// A sender that has joined as `me`.
     pub fn new(me: Participant) -> Self {
-        Self { me, windows: [Window::default(); CLASSES_MAX], bias: Bias::default(), tail: 0 }
+        Self { me, windows: [Window::default(); CLASSES_MAX], bias: Bias::default(), tail: 0, limit: 0 }
     }
 }
 
 impl Consumer {
     /// A receiver that has joined as `me`.
     pub fn new(me: Participant) -> Self {
-        Self { me, bias: Bias::default(), head: 0, returns_seen: 0 }
+        Self { me, bias: Bias::default(), head: 0, released: 0, gaps: false, returns_seen: 0 }
     }
 }
 
 impl Engine {
     // ---- producing
 
+    /// The common case of [`Self::push_slot`]: an inline message, on a side that is exclusive, with room. False otherwise, with
+    /// nothing done.
     #[inline(always)]
+    pub(crate) fn push_fast(&self, producer: &mut Producer, tag: u16, message: &[u8]) -> bool {
+        let hot = self.hot(producer.me);
+        if !self.enter_exclusive(&producer.bias, Role::Sender, hot) {
+            return false;
+        }
+        let tail = producer.tail;
+        let (slot, lap) = (self.slot(tail), self.layout().lap(tail));
+        let free = tail < producer.limit;
+        if free {
+            self.memory().copy_into_slot(self.layout().slot(tail), message);
+            // ORDERING: relaxed, published by the slot's word.
+            slot[META].store(Meta::new(message.len(), None, tag).0, Relaxed);
+            // ORDERING [S9]: release; the message.
+            slot[WORD].store(Word::ready(lap).0, Release);
+            producer.tail = tail + 1;
+            // ORDERING [S11]: release; the slot below is claimed.
+            self.control(TAIL).store(tail + 1, Release);
+            add(&hot[MESSAGES], 1);
+            add(&hot[BYTES], message.len() as u64);
+        }
+        // ORDERING [S7]: release; the operation lies before it.
+        hot[BUSY].store(0, Release);
+        free
+    }
+
     pub(crate) fn push_slot(&self, producer: &mut Producer, out: &Outgoing<'_>) -> Result<(), PushError> {
         let me = producer.me;
         let pushed = match self.enter_side(&mut producer.bias, Role::Sender, me) {
             Entered::Exclusive { anew } => {
                 if anew {
-                    // ORDERING [S11]: acquire; what the side's former owners claimed.
-                    producer.tail = self.word(TAIL).load(Acquire);
+                    self.settle_tail(producer);
                 }
                 let pushed = self.push_exclusive(producer, out);
                 self.leave_side(me);
@@ -114,56 +156,75 @@ impl Engine {
         pushed
     }
 
-    #[inline(always)]
+    /// Finds where a side that just became exclusive stands: its last owner may have been killed between a claim and its position.
+    fn settle_tail(&self, producer: &mut Producer) {
+        // ORDERING [S11]: acquire; what the side's former owners claimed.
+        producer.tail = self.control(TAIL).load(Acquire);
+        producer.limit = 0;
+        let lap = self.layout().lap(producer.tail);
+        if self.slot_word(producer.tail).is_claimed_in(lap) {
+            producer.tail += 1;
+        }
+    }
+
     fn push_exclusive(&self, producer: &mut Producer, out: &Outgoing<'_>) -> Result<(), PushError> {
-        // More than one step only after a predecessor was killed between its claim and its position.
-        for _ in 0..=self.layout().capacity() {
-            let tail = producer.tail;
-            let (slot, lap) = (self.layout().slot(tail), self.layout().lap(tail));
+        let tail = producer.tail;
+        let (slot, lap) = (self.slot(tail), self.layout().lap(tail));
+        if tail >= producer.limit {
+            producer.limit = self.limit(tail)?;
+        }
+        if tail >= producer.limit {
             // ORDERING [S10]: acquire; the consumer is done with the slot.
-            let word = Word(self.word(slot).load(Acquire));
-            if word == Word::free(lap) {
-                self.fill(slot, tail, out);
-                // ORDERING [S9]: release; the message.
-                self.word(slot).store(Word::ready(lap).0, Release);
-                producer.tail = tail + 1;
-                // ORDERING [S11]: release; the slot below is claimed.
-                self.word(TAIL).store(tail + 1, Release);
-                return Ok(());
-            }
-            match (word.against(lap), word.state()) {
-                (Lap::Before, Some(state)) if state != State::Free => return Err(PushError::Full),
-                (Lap::Same | Lap::After, Some(_)) => producer.tail = tail + 1,
-                _ => break,
+            let word = Word(slot[WORD].load(Acquire));
+            if word != Word::free(lap) {
+                let held = word.against(lap) == Lap::Before && word.state().is_some_and(|state| state != State::Free);
+                return Err(if held { PushError::Full } else { PushError::Corrupt(Corrupt::Slot) });
             }
         }
-        Err(PushError::Corrupt(Corrupt::Slot))
+        self.fill(slot, tail, out);
+        // ORDERING [S9]: release; the message.
+        slot[WORD].store(Word::ready(lap).0, Release);
+        producer.tail = tail + 1;
+        // ORDERING [S11]: release; the slot below is claimed.
+        self.control(TAIL).store(tail + 1, Release);
+        Ok(())
+    }
+
+    /// The first position that is not free by what `released` says. Tail is private and true, `released` a peer's word.
+    fn limit(&self, tail: u64) -> Result<u64, PushError> {
+        // ORDERING [S10]: acquire; the consumer is done with the slots below.
+        let released = self.control(RELEASED).load(Acquire);
+        if released > tail {
+            return Err(PushError::Corrupt(Corrupt::Position));
+        }
+        Ok(released + self.layout().capacity())
     }
 
     fn push_shared(&self, me: Participant, out: &Outgoing<'_>) -> Result<(), PushError> {
         loop {
             // ORDERING [S11]: acquire; slots below are claimed.
-            let tail = self.word(TAIL).load(Acquire);
-            let (slot, lap) = (self.layout().slot(tail), self.layout().lap(tail));
+            let tail = self.control(TAIL).load(Acquire);
+            let (slot, lap) = (self.slot(tail), self.layout().lap(tail));
             // ORDERING [S10]: acquire; the consumer is done with the slot.
-            let word = Word(self.word(slot).load(Acquire));
+            let word = Word(slot[WORD].load(Acquire));
+            let released = word.against(lap) == Lap::Before && self.limit(tail).is_ok_and(|limit| tail < limit);
             match (word.against(lap), word.state()) {
-                (Lap::Same, Some(State::Free)) => {
+                (seen, Some(state)) if released || (seen, state) == (Lap::Same, State::Free) => {
                     let claim = Word::new(lap, State::Writing, Some(me));
                     // ORDERING [S10]: acquire on success; the claim names its owner in the same word.
-                    if self.word(slot).compare_exchange(word.0, claim.0, AcqRel, Relaxed).is_err() {
+                    if slot[WORD].compare_exchange(word.0, claim.0, AcqRel, Relaxed).is_err() {
                         continue;
                     }
                     self.advance(TAIL, tail);
                     self.fill(slot, tail, out);
                     // ORDERING [S9]: release; the message.
-                    self.word(slot).store(Word::ready(lap).0, Release);
+                    slot[WORD].store(Word::ready(lap).0, Release);
                     return Ok(());
                 }
                 (Lap::Same | Lap::After, Some(_)) => self.advance(TAIL, tail),
                 (seen, state) => {
                     // ORDERING [S11]: acquire; a stale position explains any word.
-                    if self.word(TAIL).load(Acquire) != tail {
+                    if self.control(TAIL).load(Acquire) != tail {
                         continue;
                     }
                     let held = seen == Lap::Before && state.is_some_and(|state| state != State::Free);
@@ -177,44 +238,73 @@ impl Engine {
     #[inline(always)]
     fn advance(&self, position: usize, from: u64) {
         // ORDERING [S11]: release; failure means that somebody else moved it.
-        let _ = self.word(position).compare_exchange(from, from + 1, AcqRel, Relaxed);
+        let _ = self.control(position).compare_exchange(from, from + 1, AcqRel, Relaxed);
     }
 
     #[inline(always)]
-    fn fill(&self, slot: usize, position: u64, out: &Outgoing<'_>) {
-        let place = match &out.body {
+    fn fill(&self, slot: &Line, position: u64, out: &Outgoing<'_>) {
+        let class = match &out.body {
             Body::Inline(bytes) => {
-                self.memory().copy_in(slot + PAYLOAD, bytes);
-                0
+                self.memory().copy_into_slot(self.layout().slot(position), bytes);
+                None
             }
             Body::Block(block) => {
                 self.note_committed(block, position);
                 // ORDERING: relaxed, published by the slot's word.
-                self.word(slot + BLOCK_INDEX).store(u64::from(block.index), Relaxed);
-                self.word(slot + BLOCK_WORD).store(block.word, Relaxed);
-                block.class as u64 + 1
+                slot[BLOCK_INDEX].store(u64::from(block.index), Relaxed);
+                slot[BLOCK_WORD].store(block.word, Relaxed);
+                Some(block.class)
             }
         };
-        let meta = out.len as u64 | place << 32 | u64::from(out.tag) << 48;
         // ORDERING: relaxed, published by the slot's word.
-        self.word(slot + META).store(meta, Relaxed);
+        slot[META].store(Meta::new(out.len, class, out.tag).0, Relaxed);
     }
 
     /// Whether a push would find no slot, as far as one look can tell: saves the copy of a large message.
     pub(crate) fn looks_full(&self) -> bool {
         // ORDERING: relaxed; a hint, `push_slot` decides.
-        let tail = self.word(TAIL).load(Relaxed);
-        let word = Word(self.word(self.layout().slot(tail)).load(Relaxed));
-        word.against(self.layout().lap(tail)) == Lap::Before
+        let tail = self.control(TAIL).load(Relaxed);
+        let before = self.slot_word(tail).against(self.layout().lap(tail)) == Lap::Before;
+        before && self.limit(tail).is_ok_and(|limit| tail >= limit)
     }
 
     // ---- consuming
 
+    /// The common case of [`Self::take_slot`]: a committed inline message, on a side that is exclusive. `None` otherwise, with
+    /// nothing done.
     #[inline(always)]
+    pub(crate) fn take_fast(&self, consumer: &mut Consumer) -> Option<Delivery> {
+        // ORDERING [S12]: acquire; slots that went back before this value.
+        if self.control(RETURNS).load(Acquire) != consumer.returns_seen {
+            return None;
+        }
+        let hot = self.hot(consumer.me);
+        if !self.enter_exclusive(&consumer.bias, Role::Receiver, hot) {
+            return None;
+        }
+        let head = consumer.head;
+        let (slot, lap) = (self.slot(head), self.layout().lap(head));
+        // ORDERING [S9]: acquire; the message.
+        let ready = slot[WORD].load(Acquire) == Word::ready(lap).0;
+        let meta = self.meta_in(slot).with_redelivered(false);
+        let common = ready && meta.class().is_none() && meta.len() <= INLINE_MAX;
+        if common {
+            consumer.head = head + 1;
+            // ORDERING [S11]: release; the slot below is taken.
+            self.control(HEAD).store(head + 1, Release);
+            add(&hot[MESSAGES], 1);
+            add(&hot[BYTES], meta.len() as u64);
+        }
+        // ORDERING [S7]: release; the operation lies before it.
+        hot[BUSY].store(0, Release);
+        let offset = self.layout().slot(head) + SLOT_HEAD;
+        common.then_some(Delivery { position: head, offset, meta, block_word: 0 })
+    }
+
     pub(crate) fn take_slot(&self, consumer: &mut Consumer) -> Result<Delivery, PopError> {
         let me = consumer.me;
         // ORDERING [S12]: acquire; slots that went back before this value.
-        let returns = self.word(RETURNS).load(Acquire);
+        let returns = self.control(RETURNS).load(Acquire);
         if returns != consumer.returns_seen {
             match self.take_returned(me) {
                 Some(taken) => return self.deliver(me, &taken),
@@ -224,8 +314,10 @@ impl Engine {
         let taken = match self.enter_side(&mut consumer.bias, Role::Receiver, me) {
             Entered::Exclusive { anew } => {
                 if anew {
-                    // ORDERING [S11]: acquire; what the side's former owners took.
-                    consumer.head = self.word(HEAD).load(Acquire);
+                    // ORDERING [S11]: acquire; what the side's former owners took and released.
+                    consumer.head = self.control(HEAD).load(Acquire);
+                    consumer.released = self.control(RELEASED).load(Acquire);
+                    consumer.gaps = true;
                 }
                 let taken = self.take_exclusive(consumer);
                 self.leave_side(me);
@@ -238,28 +330,32 @@ impl Engine {
         self.deliver(me, &taken)
     }
 
-    #[inline(always)]
     fn take_exclusive(&self, consumer: &mut Consumer) -> Result<Taken, PopError> {
         // More than one step only over slots that hold no message.
         for _ in 0..=2 * self.layout().capacity() {
             let head = consumer.head;
-            let (slot, lap) = (self.layout().slot(head), self.layout().lap(head));
+            let (slot, lap) = (self.slot(head), self.layout().lap(head));
             // ORDERING [S9]: acquire; the message.
-            let word = Word(self.word(slot).load(Acquire));
-            let (lap_seen, state) = (word.against(lap), word.state());
-            match (lap_seen, state) {
+            let word = Word(slot[WORD].load(Acquire));
+            if word == Word::free(lap) {
+                return Err(PopError::Empty);
+            }
+            let state = word.state();
+            match (word.against(lap), state) {
                 (Lap::Same, Some(State::Ready | State::Returned | State::Skip)) => {
-                    // ORDERING: relaxed; a survivor reads it after this participant's death, which orders everything.
-                    self.word(slot).store(Word::reading(lap, consumer.me).0, Relaxed);
+                    if state != Some(State::Ready) {
+                        // ORDERING: relaxed; a survivor reads it after this participant's death, which orders everything.
+                        slot[WORD].store(Word::reading(lap, consumer.me).0, Relaxed);
+                        consumer.gaps = true;
+                    }
                     consumer.head = head + 1;
                     // ORDERING [S11]: release; the slot below is taken.
-                    self.word(HEAD).store(head + 1, Release);
+                    self.control(HEAD).store(head + 1, Release);
                     if state != Some(State::Skip) {
                         return Ok(Taken { position: head, redelivered: state == Some(State::Returned) });
                     }
                     self.skip(consumer.me, head);
                 }
-                (Lap::Same, Some(State::Free)) => return Err(PopError::Empty),
                 (Lap::Same, Some(State::Writing)) => return Err(PopError::Busy),
                 (Lap::Same, Some(State::Reading)) | (Lap::After, Some(_)) => consumer.head = head + 1,
                 (Lap::Before, Some(state)) if state != State::Free => return Err(PopError::Empty),
@@ -276,16 +372,16 @@ impl Engine {
     fn take_shared(&self, me: Participant) -> Result<Taken, PopError> {
         loop {
             // ORDERING [S11]: acquire; slots below are taken.
-            let head = self.word(HEAD).load(Acquire);
-            let (slot, lap) = (self.layout().slot(head), self.layout().lap(head));
+            let head = self.control(HEAD).load(Acquire);
+            let (slot, lap) = (self.slot(head), self.layout().lap(head));
             // ORDERING [S9]: acquire; the message.
-            let word = Word(self.word(slot).load(Acquire));
+            let word = Word(slot[WORD].load(Acquire));
             let (lap_seen, state) = (word.against(lap), word.state());
             match (lap_seen, state) {
                 (Lap::Same, Some(State::Ready | State::Returned | State::Skip)) => {
                     // ORDERING [S9]: acquire on success; the claim names its owner in the same word.
                     let claim = Word::reading(lap, me);
-                    if self.word(slot).compare_exchange(word.0, claim.0, AcqRel, Relaxed).is_err() {
+                    if slot[WORD].compare_exchange(word.0, claim.0, AcqRel, Relaxed).is_err() {
                         continue;
                     }
                     self.advance(HEAD, head);
@@ -297,7 +393,7 @@ impl Engine {
                 (Lap::Same, Some(State::Reading)) | (Lap::After, Some(_)) => self.advance(HEAD, head),
                 (lap_seen, state) => {
                     // ORDERING [S11]: acquire; a stale position explains any word.
-                    if self.word(HEAD).load(Acquire) != head {
+                    if self.control(HEAD).load(Acquire) != head {
                         continue;
                     }
                     return Err(match (lap_seen, state) {
@@ -323,10 +419,10 @@ impl Engine {
     fn take_returned(&self, me: Participant) -> Option<Taken> {
         loop {
             let (position, word) = self.oldest_returned()?;
-            let slot = self.layout().slot(position);
+            let slot = self.slot(position);
             let claim = Word::reading(word.lap(), me);
             // ORDERING [S9]: acquire on success; the message, through the recoverer.
-            if self.word(slot).compare_exchange(word.0, claim.0, AcqRel, Relaxed).is_ok() {
+            if slot[WORD].compare_exchange(word.0, claim.0, AcqRel, Relaxed).is_ok() {
                 return Some(Taken { position, redelivered: true });
             }
         }
@@ -336,7 +432,7 @@ impl Engine {
         (0..self.layout().capacity())
             .filter_map(|index| {
                 // ORDERING [S9]: acquire, as in `take_shared`.
-                let word = Word(self.word(self.layout().slot(index)).load(Acquire));
+                let word = Word(self.slot(index)[WORD].load(Acquire));
                 let returned = word.state() == Some(State::Returned);
                 returned.then(|| (self.layout().position(word.lap(), index), word))
             })
@@ -344,49 +440,111 @@ impl Engine {
     }
 
     /// Reads what a taken slot holds. Everything in it is a peer's value.
-    #[inline(always)]
     fn deliver(&self, me: Participant, taken: &Taken) -> Result<Delivery, PopError> {
-        let slot = self.layout().slot(taken.position);
-        // ORDERING: relaxed, published by the slot's word [S9].
-        let meta = self.word(slot + META).load(Relaxed);
-        let (len, place, tag) = (meta as u32 as usize, (meta >> 32) as u8, (meta >> 48) as u16);
-        let place = if place == 0 {
-            if len > INLINE_MAX {
-                return Err(PopError::Corrupt(Corrupt::Length));
-            }
-            Place::Inline
-        } else {
-            Place::Block(self.block_in_slot(slot, usize::from(place) - 1, len).map_err(PopError::Corrupt)?)
+        let slot = self.slot(taken.position);
+        let meta = self.meta_in(slot);
+        let block = self.block_in_slot(slot, meta).map_err(PopError::Corrupt)?;
+        let offset = match &block {
+            None if meta.len() <= INLINE_MAX => self.layout().slot(taken.position) + SLOT_HEAD,
+            None => return Err(PopError::Corrupt(Corrupt::Length)),
+            Some(block) => self.block_range(block).0,
         };
         if taken.redelivered {
             self.count(me, REDELIVERED, 1);
         }
         self.count(me, MESSAGES, 1);
-        self.count(me, BYTES, len as u64);
-        Ok(Delivery { position: taken.position, len, tag, redelivered: taken.redelivered, place })
+        self.count(me, BYTES, meta.len() as u64);
+        let meta = meta.with_redelivered(taken.redelivered);
+        Ok(Delivery { position: taken.position, offset, meta, block_word: block.map_or(0, |block| block.word) })
     }
 
-    /// The block that a slot points at.
-    pub(crate) fn block_in_slot(&self, slot: usize, class: usize, len: usize) -> Result<Block, Corrupt> {
+    /// The second word of a slot whose first was read before.
+    #[inline(always)]
+    pub(crate) fn meta_in(&self, slot: &Line) -> Meta {
         // ORDERING: relaxed, published by the slot's word [S9].
-        let (index, word) = (self.word(slot + BLOCK_INDEX).load(Relaxed), self.word(slot + BLOCK_WORD).load(Relaxed));
-        self.check_block(class, index, word, len)
+        Meta(slot[META].load(Relaxed))
     }
 
-    /// Class of the block that a slot points at, if it points at one.
-    pub(crate) fn place_in_slot(&self, slot: usize) -> Option<(usize, usize)> {
-        // ORDERING: relaxed; read by who recovers or drops, after an acquire of the word [S9].
-        let meta = self.word(slot + META).load(Relaxed);
-        let place = (meta >> 32) as u8;
-        (place != 0).then(|| (usize::from(place) - 1, meta as u32 as usize))
+    /// Index of the block that a slot points at.
+    pub(crate) fn block_index_in(&self, slot: &Line) -> u64 {
+        // ORDERING: relaxed, published by the slot's word [S9].
+        slot[BLOCK_INDEX].load(Relaxed)
+    }
+
+    /// The block that a slot points at, if its message is not inline.
+    pub(crate) fn block_in_slot(&self, slot: &Line, meta: Meta) -> Result<Option<Block>, Corrupt> {
+        let Some(class) = meta.class() else { return Ok(None) };
+        // ORDERING: relaxed, published by the slot's word [S9].
+        let word = slot[BLOCK_WORD].load(Relaxed);
+        self.check_block(class, self.block_index_in(slot), word, meta.len()).map(Some)
+    }
+
+    /// Releases a slot that the caller took. Moves `released` if the caller has the side for itself and the slot's word still is
+    /// the producer's; else marks the word.
+    #[inline(always)]
+    pub(crate) fn release_slot(&self, consumer: &mut Consumer, position: u64) {
+        let hot = self.hot(consumer.me);
+        let lap = self.layout().lap(position);
+        // ORDERING: relaxed; only the caller, or a revoker before the side became shared [S8], changes it now.
+        let unmarked = self.slot(position)[WORD].load(Relaxed) == Word::ready(lap).0;
+        if unmarked
+            && position == consumer.released
+            && !consumer.gaps
+            && self.enter_exclusive(&consumer.bias, Role::Receiver, hot)
+        {
+            consumer.released = position + 1;
+            // ORDERING [S10]: release; the reads of the message lie before.
+            self.control(RELEASED).store(position + 1, Release);
+            // ORDERING [S7]: release; the operation lies before it.
+            hot[BUSY].store(0, Release);
+        } else {
+            self.release_by_word(consumer, position);
+        }
+    }
+
+    #[cold]
+    fn release_by_word(&self, consumer: &mut Consumer, position: u64) {
+        self.free_slot(position);
+        consumer.gaps = true;
+        if !self.enter_exclusive(&consumer.bias, Role::Receiver, self.hot(consumer.me)) {
+            return;
+        }
+        while consumer.released < consumer.head {
+            let lap = self.layout().lap(consumer.released);
+            if !self.slot_word(consumer.released).is_released_in(lap) {
+                break;
+            }
+            consumer.released += 1;
+        }
+        consumer.gaps = consumer.released < consumer.head && self.any_marked(consumer);
+        // ORDERING [S10]: release; the slots below are free.
+        self.control(RELEASED).store(consumer.released, Release);
+        self.leave_side(consumer.me);
+    }
+
+    /// Whether a slot that is taken but not below `released` was marked in its word.
+    fn any_marked(&self, consumer: &Consumer) -> bool {
+        (consumer.released..consumer.head).any(|p| self.slot_word(p) != Word::ready(self.layout().lap(p)))
+    }
+
+    /// Marks what an exclusive consumer holds as its own, slot by slot: it is being revoked, or is dead.
+    pub(crate) fn mark_held(&self, holder: Participant) {
+        // ORDERING [S11] [S10]: acquire; what the holder took and released last.
+        let (head, released) = (self.control(HEAD).load(Acquire), self.control(RELEASED).load(Acquire));
+        for position in released.max(head.saturating_sub(self.layout().capacity()))..head {
+            let lap = self.layout().lap(position);
+            let mark = Word::reading(lap, holder);
+            // ORDERING [S9]: release; the message goes on with the mark.
+            let _ = self.slot(position)[WORD].compare_exchange(Word::ready(lap).0, mark.0, AcqRel, Relaxed);
+        }
     }
 
     /// Gives a slot to the producers of the next lap.
     #[inline(always)]
     pub(crate) fn free_slot(&self, position: u64) {
-        let slot = self.layout().slot(position);
+        let slot = self.slot(position);
         // ORDERING [S10]: release; the reads of the message lie before.
-        self.word(slot).store(Word::free(self.layout().lap(position) + 1).0, Release);
+        slot[WORD].store(Word::free(self.layout().lap(position) + 1).0, Release);
     }
 
     /// Removes the oldest message to make room. True if something was removed.
@@ -401,7 +559,7 @@ impl Engine {
         // Written ahead: if this participant is killed while it holds the slot, whoever recovers it sets the count to
         // this value, so that the loss is counted exactly once.
         // ORDERING: relaxed; one writer, read after its death.
-        let losses = self.entry_word(me, LOSSES).load(Relaxed) + (1 << DROPPED_SHIFT);
+        let losses = self.hot(me)[LOSSES].load(Relaxed) + (1 << DROPPED_SHIFT);
         self.entry_word(me, LOSSES_NEXT).store(losses, Relaxed);
         let position = match self.take_shared_for_drop(me) {
             Ok(position) => position,
@@ -409,7 +567,7 @@ impl Engine {
             Err(_) => return Ok(false),
         };
         // ORDERING: relaxed; one writer.
-        self.entry_word(me, LOSSES).store(losses, Relaxed);
+        self.hot(me)[LOSSES].store(losses, Relaxed);
         self.discard(me, position);
         Ok(true)
     }
@@ -419,7 +577,7 @@ impl Engine {
     /// Messages in the link, as far as one look can tell.
     pub fn len(&self) -> u64 {
         // ORDERING: relaxed; the answer is old before it is used.
-        let (tail, head) = (self.word(TAIL).load(Relaxed), self.word(HEAD).load(Relaxed));
+        let (tail, head) = (self.control(TAIL).load(Relaxed), self.control(HEAD).load(Relaxed));
         tail.saturating_sub(head).min(self.layout().capacity())
     }
 
@@ -431,13 +589,13 @@ impl Engine {
     /// Positions of both ends: the next to take, the next to claim.
     pub fn positions(&self) -> (u64, u64) {
         // ORDERING: relaxed; figures for people.
-        (self.word(HEAD).load(Relaxed), self.word(TAIL).load(Relaxed))
+        (self.control(HEAD).load(Relaxed), self.control(TAIL).load(Relaxed))
     }
 
     /// Whether no message is left, when nobody is there who could add or take one.
     pub(crate) fn is_drained(&self) -> bool {
         // ORDERING [S11]: acquire; what those who left did.
-        let mut head = self.word(HEAD).load(Acquire);
+        let mut head = self.control(HEAD).load(Acquire);
         for _ in 0..=self.layout().capacity() {
             let word = self.slot_word(head);
             match (word.against(self.layout().lap(head)), word.state()) {
@@ -447,11 +605,11 @@ impl Engine {
             }
         }
         // ORDERING [S12]: acquire; slots that went back.
-        self.word(RETURNS).load(Acquire) == 0 || self.oldest_returned().is_none()
+        self.control(RETURNS).load(Acquire) == 0 || self.oldest_returned().is_none()
     }
 
     pub(crate) fn slot_word(&self, position: u64) -> Word {
         // ORDERING [S9] [S10]: acquire; whatever the word publishes.
-        Word(self.word(self.layout().slot(position)).load(Acquire))
+        Word(self.slot(position)[WORD].load(Acquire))
     }
 }

@@ -27,8 +27,9 @@
 //! | [S8] | mode CAS to EXCLUSIVE or SHARED | mode load in `enter` | what was done in the former mode |
 
 use crate::engine::Engine;
-use crate::layout::Full;
 use crate::header::{CONSUMERS, PRODUCERS};
+use crate::layout::Full;
+use crate::memory::Line;
 use crate::participants::{BUSY, Participant, Role};
 use crate::sync::{Acquire, Relaxed, Release, SeqCst};
 
@@ -84,27 +85,37 @@ pub(crate) struct Bias {
 }
 
 impl Engine {
+    #[inline(always)]
     fn mode_of(&self, role: Role) -> usize {
         if role == Role::Sender { PRODUCERS } else { CONSUMERS }
     }
 
-    /// Begins an operation on a side.
+    /// Begins an operation on a side that was exclusive to the caller last time. False if it no longer is; if true,
+    /// `busy`, the first word of the caller's hot line, is raised.
     #[inline(always)]
-    pub(crate) fn enter_side(&self, bias: &mut Bias, role: Role, me: Participant) -> Entered {
-        let mode = self.word(self.mode_of(role));
-        if bias.mine != 0 {
-            let busy = self.entry_word(me, BUSY);
-            // ORDERING [S6]: relaxed; the light fence orders it before the load of the mode.
-            busy.store(1, Relaxed);
-            self.fences().light();
-            // ORDERING [S6] [S8]: acquire; what was done before the side became mine.
-            if mode.load(Acquire) == bias.mine {
-                return Entered::Exclusive { anew: false };
-            }
-            // ORDERING [S7]: release; nothing was done.
-            busy.store(0, Release);
-            bias.mine = 0;
+    pub(crate) fn enter_exclusive(&self, bias: &Bias, role: Role, hot: &Line) -> bool {
+        if bias.mine == 0 {
+            return false;
         }
+        // ORDERING [S6]: relaxed; the light fence orders it before the load of the mode.
+        hot[BUSY].store(1, Relaxed);
+        self.fences().light();
+        // ORDERING [S6] [S8]: acquire; what was done before the side became mine.
+        if self.control(self.mode_of(role)).load(Acquire) == bias.mine {
+            return true;
+        }
+        // ORDERING [S7]: release; nothing was done.
+        hot[BUSY].store(0, Release);
+        false
+    }
+
+    /// Begins an operation on a side.
+    pub(crate) fn enter_side(&self, bias: &mut Bias, role: Role, me: Participant) -> Entered {
+        let mode = self.control(self.mode_of(role));
+        if self.enter_exclusive(bias, role, self.hot(me)) {
+            return Entered::Exclusive { anew: false };
+        }
+        bias.mine = 0;
         // ORDERING [S8]: acquire; what the exclusive owner did before it became shared.
         if Mode(mode.load(Acquire)).kind() == SHARED && bias.looked_at == self.membership_version() {
             return Entered::Shared;
@@ -113,10 +124,9 @@ impl Engine {
     }
 
     /// Ends an operation that began as exclusive.
-    #[inline(always)]
     pub(crate) fn leave_side(&self, me: Participant) {
         // ORDERING [S7]: release; the operation lies before it.
-        self.entry_word(me, BUSY).store(0, Release);
+        self.hot(me)[BUSY].store(0, Release);
     }
 
     /// Whether a shared side may ever become exclusive again: not where senders drop the oldest and so work on both sides,
@@ -128,7 +138,7 @@ impl Engine {
     /// Finds a mode to work in, revoking another's if need be.
     #[cold]
     fn adopt(&self, bias: &mut Bias, role: Role, me: Participant) -> Entered {
-        let word = self.word(self.mode_of(role));
+        let word = self.control(self.mode_of(role));
         // ORDERING [S8]: acquire; what was done in the former mode.
         let mode = Mode(word.load(Acquire));
         match mode.kind() {
@@ -159,7 +169,7 @@ impl Engine {
 
     /// Makes the side exclusive to `me`, from NONE, or from SHARED when nobody else of the role was there.
     fn take_over(&self, bias: &mut Bias, role: Role, me: Participant, mode: Mode) -> Entered {
-        let word = self.word(self.mode_of(role));
+        let word = self.control(self.mode_of(role));
         let mine = mode.next(EXCLUSIVE, me.owner());
         // ORDERING [S8]: SeqCst; takes over what the last owners did.
         if word.compare_exchange(mode.0, mine.0, SeqCst, Relaxed).is_err() {
@@ -185,19 +195,29 @@ impl Engine {
             return Entered::Corrupt;
         };
         // ORDERING [S6] [S7]: acquire after the heavy fence; the owner's last operation.
-        if self.entry_word(owner, BUSY).load(Acquire) == 0 {
+        if self.hot(owner)[BUSY].load(Acquire) == 0 {
+            if role == Role::Receiver {
+                self.mark_held(owner); // from now on, others must be able to tell what is its
+            }
             let shared = revoking.next(SHARED, 0);
             // ORDERING [S8]: SeqCst; the owner's operations lie before it.
-            let _ = self.word(self.mode_of(role)).compare_exchange(revoking.0, shared.0, SeqCst, Relaxed);
+            let _ = self.control(self.mode_of(role)).compare_exchange(revoking.0, shared.0, SeqCst, Relaxed);
         }
         Entered::Changing
+    }
+
+    /// Whether a side is exclusive to this participant, or being revoked from it.
+    pub(crate) fn is_exclusive_to(&self, role: Role, participant: Participant) -> bool {
+        // ORDERING [S8]: acquire; the participant's operations.
+        let mode = Mode(self.control(self.mode_of(role)).load(Acquire));
+        mode.kind() >= EXCLUSIVE && mode.owner() == participant.owner()
     }
 
     /// Gives up both sides: its holder leaves, or is dead and the caller holds its token.
     pub(crate) fn resign_sides(&self, participant: Participant) {
         self.leave_side(participant);
         for role in [Role::Sender, Role::Receiver] {
-            let word = self.word(self.mode_of(role));
+            let word = self.control(self.mode_of(role));
             loop {
                 // ORDERING [S8]: acquire, the CAS decides.
                 let mode = Mode(word.load(Acquire));

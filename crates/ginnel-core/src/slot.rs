@@ -13,13 +13,15 @@
 //! |----------|---------------------------------------|-------------------------------------------|
 //! | FREE     | a producer at this position           | WRITING (shared side), READY (exclusive)  |
 //! | WRITING  | its owner; who recovers its owner     | READY; SKIP                               |
-//! | READY    | a consumer                            | READING                                   |
+//! | READY    | a consumer; a revoker in its holder's name | READING                               |
+//! |          | nobody, if `released` has passed it: a producer of the next lap | WRITING, READY     |
 //! | READING  | its owner; who recovers its owner     | FREE of the next lap; RETURNED            |
 //! | RETURNED | a consumer                            | READING                                   |
 //! | SKIP     | a consumer                            | READING                                   |
 //!
 //! [I1] Only the owner named by a word, or the one who holds the dead owner's token, changes a WRITING or READING word.
-//! [I2] The lap of a slot's word never decreases, and grows by one only from READING to FREE.
+//! [I2] The lap of a slot's word never decreases. It grows by one from READING to FREE, or, where `released` (see `ring`) says
+//! that the message is gone, when the next producer claims the slot.
 
 use crate::participants::Participant;
 
@@ -98,6 +100,20 @@ impl Word {
     #[inline(always)]
     pub(crate) fn is_owned_by(self, participant: Participant) -> bool {
         self.0 & 0xFFFF == participant.owner()
+    }
+
+    /// Whether a producer claimed the slot in this lap or a later one.
+    pub(crate) fn is_claimed_in(self, lap: u64) -> bool {
+        match self.against(lap) {
+            Lap::Same => self.state() != Some(State::Free),
+            Lap::After => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the message of this lap was released, by the slot's word.
+    pub(crate) fn is_released_in(self, lap: u64) -> bool {
+        self.against(lap) == Lap::After
     }
 
     /// Whether the slot holds a committed message of this lap.

@@ -1,7 +1,7 @@
 //! A message in hand.
 
 use crate::receiver::Receiver;
-use ginnel_core::{Block, Delivery, Place};
+use ginnel_core::Delivery;
 use std::fmt;
 use std::ops::Deref;
 
@@ -16,9 +16,10 @@ pub struct Message<'a> {
 }
 
 enum Holding {
+    /// Slot and block are this message's.
     InPlace,
-    Copy(Box<[u8]>),
-    Block(Option<Block>),
+    /// Only the block is, if it has one; otherwise this is a copy.
+    Detached(Option<Box<[u8]>>),
 }
 
 impl<'a> Message<'a> {
@@ -29,20 +30,20 @@ impl<'a> Message<'a> {
 
     pub(crate) fn detached(receiver: &'a Receiver, delivery: Delivery) -> Self {
         let mut message = Self::in_place(receiver, delivery);
-        let copy = matches!(delivery.place, Place::Inline).then(|| message.to_vec().into_boxed_slice());
-        let block = receiver.detach(delivery);
-        message.holding = copy.map_or(Holding::Block(block), Holding::Copy);
+        let copy = delivery.is_inline().then(|| message.to_vec().into_boxed_slice());
+        receiver.detach(&mut message.delivery);
+        message.holding = Holding::Detached(copy);
         message
     }
 
     /// What its sender tagged it with; 0 if it did not.
     pub fn tag(&self) -> u16 {
-        self.delivery.tag
+        self.delivery.tag()
     }
 
     /// Whether a receiver that died held this message unread, or had not finished with it, before it was delivered here.
     pub fn redelivered(&self) -> bool {
-        self.delivery.redelivered
+        self.delivery.redelivered()
     }
 
     /// Its place in the link's order, from 0. Positions of claims that vanished with their sender are left out.
@@ -54,18 +55,14 @@ impl<'a> Message<'a> {
 impl Deref for Message<'_> {
     type Target = [u8];
 
-    /// # Panics
-    /// In a forked child: the message is its parent's.
-    #[inline]
+    #[inline(always)]
     #[allow(unsafe_code)] // Makes a slice of bytes that the protocol keeps still while this guard is there.
     fn deref(&self) -> &[u8] {
-        if let Holding::Copy(bytes) = &self.holding {
+        if let Holding::Detached(Some(bytes)) = &self.holding {
             return bytes;
         }
-        assert!(self.receiver.region().is_ours(), "a message belongs to the parent of this process");
-        let engine = self.receiver.engine();
-        let (offset, len) = engine.message_range(&self.delivery);
-        let address = engine.memory().bytes(offset, len);
+        let len = self.delivery.len();
+        let address = self.receiver.engine().memory().bytes(self.delivery.offset, len);
         // SAFETY: `len` bytes of the mapping, checked by `bytes`, which lives as long as the receiver that the message
         // borrows; slot and block name this participant, so peers that follow the protocol leave them alone, and one that
         // does not could as well change this process's own memory (same uid; see SECURITY.md).
@@ -80,12 +77,11 @@ impl AsRef<[u8]> for Message<'_> {
 }
 
 impl Drop for Message<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         match self.holding {
-            Holding::InPlace => self.receiver.release(self.delivery),
-            Holding::Copy(_) => self.receiver.release_detached(None),
-            Holding::Block(block) => self.receiver.release_detached(block),
+            Holding::InPlace => self.receiver.release(&self.delivery),
+            Holding::Detached(_) => self.receiver.release_detached(&self.delivery),
         }
     }
 }
@@ -93,7 +89,7 @@ impl Drop for Message<'_> {
 impl fmt::Debug for Message<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Message")
-            .field("len", &self.delivery.len)
+            .field("len", &self.delivery.len())
             .field("tag", &self.tag())
             .field("position", &self.position())
             .field("redelivered", &self.redelivered())

@@ -202,28 +202,43 @@ impl Receiver {
 
     #[inline(always)]
     fn recv_until(&self, until: Until) -> Result<Message<'_>, RecvError> {
+        match self.take_fast() {
+            Some(message) => Ok(message),
+            None => self.recv_slow(until),
+        }
+    }
+
+    /// The common case of [`Self::try_take`].
+    #[inline(always)]
+    fn take_fast(&self) -> Option<Message<'_>> {
+        if !self.region().is_ours() {
+            return None;
+        }
+        // Never on a link that drops the oldest: its receivers' side is always shared.
+        let delivery = self.engine().try_pop_fast(&mut self.consumer.borrow_mut())?;
+        self.in_hand.set(self.in_hand.get() + 1);
+        Some(Message::in_place(self, delivery))
+    }
+
+    #[inline(never)]
+    fn recv_slow(&self, until: Until) -> Result<Message<'_>, RecvError> {
         match self.try_take() {
             Ok(message) => Ok(message),
             Err(obstacle) => self.wait_take(until, obstacle),
         }
     }
 
-    #[inline(always)]
     fn try_take(&self) -> Result<Message<'_>, PopError> {
         if !self.region().is_ours() || self.corrupt.get().is_some() {
             return Err(PopError::Empty); // `wait_take` says why
         }
         let delivery = self.engine().try_pop(&mut self.consumer.borrow_mut())?;
-        Ok(self.hand_out(delivery))
-    }
-
-    #[inline(always)]
-    fn hand_out(&self, delivery: Delivery) -> Message<'_> {
+        self.peers.heard_of_one(); // a first message always comes by this way
         self.in_hand.set(self.in_hand.get() + 1);
         if drops_oldest(self.engine()) {
-            return Message::detached(self, delivery);
+            return Ok(Message::detached(self, delivery));
         }
-        Message::in_place(self, delivery)
+        Ok(Message::in_place(self, delivery))
     }
 
     #[cold]
@@ -258,28 +273,25 @@ impl Receiver {
 
     /// Ends a delivery that stayed in its place.
     #[inline(always)]
-    pub(crate) fn release(&self, delivery: Delivery) {
+    pub(crate) fn release(&self, delivery: &Delivery) {
         self.in_hand.set(self.in_hand.get() - 1);
         if self.region().is_ours() {
-            self.peers.heard_of_one();
-            self.engine().release(&self.consumer.borrow(), delivery);
+            self.engine().release(&mut self.consumer.borrow_mut(), delivery);
             self.region().wake_senders();
         }
     }
 
     /// Leaves the slot of a delivery.
-    pub(crate) fn detach(&self, delivery: Delivery) -> Option<ginnel_core::Block> {
-        self.peers.heard_of_one();
-        let block = self.engine().detach(&self.consumer.borrow(), delivery);
+    pub(crate) fn detach(&self, delivery: &mut Delivery) {
+        self.engine().detach(&self.consumer.borrow(), delivery);
         self.region().wake_senders();
-        block
     }
 
     /// Ends a detached delivery.
-    pub(crate) fn release_detached(&self, block: Option<ginnel_core::Block>) {
+    pub(crate) fn release_detached(&self, delivery: &Delivery) {
         self.in_hand.set(self.in_hand.get() - 1);
         if self.region().is_ours() {
-            self.engine().release_detached(&self.consumer.borrow(), block);
+            self.engine().release_detached(&self.consumer.borrow(), delivery);
             self.region().wake_senders();
         }
     }

@@ -65,7 +65,8 @@ pub(crate) struct Waiter {
 }
 
 const SPINS_LEAST: u32 = 16;
-const SPINS_MOST: u32 = 4096;
+/// About as long as a wake-up takes: then waiting costs at most twice what the best choice would have cost.
+const SPINS_MOST: u32 = 2048;
 /// Looks between two looks at the clock while spinning for ever.
 const CLOCK_EVERY: u32 = 256;
 /// Sleep while somebody else is in the middle of a few instructions.
@@ -73,7 +74,7 @@ const NAP: Duration = Duration::from_micros(50);
 
 impl Waiter {
     pub(crate) fn new(policy: Wait) -> Self {
-        Self { policy, spins: Cell::new(SPINS_LEAST * 16) }
+        Self { policy, spins: Cell::new(SPINS_MOST) }
     }
 
     pub(crate) fn policy(&self) -> Wait {
@@ -142,7 +143,7 @@ impl Waiter {
         };
         for turn in 0..spins {
             if let Look::Done(done) = look() {
-                self.spins.set((self.spins.get() * 2).min(SPINS_MOST));
+                self.spins.set(SPINS_MOST);
                 return Some(done);
             }
             if turn % CLOCK_EVERY == CLOCK_EVERY - 1 && until.has_come() {

@@ -31,6 +31,13 @@ struct Watcher {
 
 /// Has the region watched from now on, and recovers who died before. Cheap after the first time.
 pub(crate) fn watch(region: &Arc<Region>) {
+    if !region.watched.load(Ordering::Relaxed) {
+        start(region);
+    }
+}
+
+#[cold]
+fn start(region: &Arc<Region>) {
     if region.watched.swap(true, Ordering::SeqCst) {
         return;
     }

@@ -1,0 +1,115 @@
+//! The commands: what can be said on the command line, and who answers it.
+
+mod bench;
+mod clean;
+mod completions;
+mod info;
+mod ls;
+mod man;
+mod recv;
+mod rm;
+mod send;
+pub(crate) mod tour;
+
+use crate::exit::Failure;
+use clap::{Parser, Subcommand};
+use ginnel::Link;
+
+const AFTER_HELP: &str = "\
+Addresses:
+  shm:NAME              a link in shared memory; made when first opened, removed when the last one leaves it empty
+  shm:NAME?KEY=VALUE    with options: capacity, max, memory, participants, full=block|reject|drop-oldest, senders,
+                        receivers, follow, wait=adaptive|spin|block
+
+Examples:
+  ginnel tour                                see it work
+  seq 5 | ginnel send shm:hello              lines become messages
+  ginnel recv shm:hello                      in another terminal
+
+Exit status:
+  0 done, 1 failed, 2 usage, 3 not found, 4 not permitted, 5 the peer died, 124 timed out, 130 interrupted
+
+Environment:
+  GINNEL_DIR    directory of the links, instead of /dev/shm/ginnel-UID
+  NO_COLOR      no colours";
+
+/// Passes messages between the processes of a machine.
+#[derive(Parser)]
+#[command(name = "ginnel", version, after_help = AFTER_HELP, arg_required_else_help = true, propagate_version = true)]
+pub(crate) struct Cli {
+    /// No progress and no remarks on stderr; errors and losses only
+    #[arg(short, long, global = true)]
+    quiet: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Tour(tour::Args),
+    Send(send::Args),
+    Recv(recv::Args),
+    Ls(ls::Args),
+    Info(info::Args),
+    Rm(rm::Args),
+    Clean(clean::Args),
+    Bench(bench::Args),
+    Completions(completions::Args),
+    Man(man::Args),
+}
+
+impl Cli {
+    /// Does what was asked.
+    pub(crate) fn run(&self) -> Result<(), Failure> {
+        let quiet = self.quiet;
+        match &self.command {
+            Command::Tour(args) => tour::run(args, quiet),
+            Command::Send(args) => send::run(args, quiet),
+            Command::Recv(args) => recv::run(args, quiet),
+            Command::Ls(args) => ls::run(args, quiet),
+            Command::Info(args) => info::run(args),
+            Command::Rm(args) => rm::run(args),
+            Command::Clean(args) => clean::run(args, quiet),
+            Command::Bench(args) => bench::run(args),
+            Command::Completions(args) => completions::run(args),
+            Command::Man(args) => man::run(args),
+        }
+    }
+}
+
+/// Understands an address; a bad one is a usage error.
+fn address(text: &str) -> Result<Link, String> {
+    Link::new(text).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_option_has_help() {
+        for command in Cli::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn ways_to_cut_exclude_each_other() {
+        let parse = |args: &[&str]| Cli::try_parse_from(args).map(|_| ()).map_err(|e| e.kind());
+        let conflict = Err(clap::error::ErrorKind::ArgumentConflict);
+        assert_eq!(parse(&["ginnel", "send", "shm:a", "--lines", "--nul"]), conflict);
+        assert_eq!(parse(&["ginnel", "recv", "shm:a", "--nul", "--chunk", "1KiB"]), conflict);
+        assert_eq!(parse(&["ginnel", "recv", "shm:a", "--length-prefixed"]), Ok(()));
+        assert_eq!(parse(&["ginnel", "recv", "nonsense"]), Err(clap::error::ErrorKind::ValueValidation));
+    }
+}

@@ -1,0 +1,172 @@
+//! `ginnel recv`: messages become bytes on standard output.
+
+use super::address;
+use crate::exit::{Failure, say};
+use crate::interrupt::{self, Patience};
+use crate::meter::Meter;
+use crate::output::{self, BUFFER, Form, Sink};
+use crate::units;
+use ginnel::{Link, Message, Receiver, RecvError};
+use std::fs::File;
+use std::io::{IsTerminal, stdout};
+use std::time::Duration;
+
+const AFTER_HELP: &str = "\
+Each message is followed by what its sender read after it: a newline, a NUL or nothing. So `ginnel recv` writes exactly what
+`ginnel send` read. recv ends when the last sender has left and every message was received; without a sender it waits for
+the first.
+
+A message is held until its bytes are written, and goes back to the link if they cannot be: the next receiver gets it. If a
+pipe is closed (`| head -1`), what lies in it unread is lost all the same: take so many with `-n 1` instead.
+
+Examples:
+  ginnel recv shm:numbers                        until the senders have left
+  ginnel recv -n 1 -W 500ms shm:jobs             one message, if it comes in time
+  ginnel recv --nul shm:files | xargs -0 ls      one name a message
+  ginnel recv --follow shm:events >> events      for ever";
+
+/// Receive messages, and write them to standard output
+#[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    /// Link to receive from; made if it is not there
+    #[arg(value_parser = address)]
+    address: Link,
+
+    #[command(flatten)]
+    form: FormArgs,
+
+    /// Stop after COUNT messages
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+
+    /// Give up, with status 124, when no message comes for so long: 10ms, 2s
+    #[arg(short = 'W', long, value_name = "DURATION", value_parser = units::parse_duration)]
+    timeout: Option<Duration>,
+
+    /// When the last sender has left, wait for the next one
+    #[arg(long)]
+    follow: bool,
+}
+
+#[derive(clap::Args)]
+#[group(multiple = false)]
+struct FormArgs {
+    /// A newline after each message
+    #[arg(long)]
+    lines: bool,
+
+    /// A NUL after each message
+    #[arg(short = '0', long)]
+    nul: bool,
+
+    /// Before each message its length, a 32-bit little-endian number
+    #[arg(long)]
+    length_prefixed: bool,
+
+    /// Nothing between messages; write at most SIZE bytes at once
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_size)]
+    chunk: Option<usize>,
+}
+
+impl FormArgs {
+    /// How messages are written, and how many bytes at once.
+    fn form(&self) -> (Form, usize) {
+        match self {
+            Self { lines: true, .. } => (Form::Ended(b'\n'), BUFFER),
+            Self { nul: true, .. } => (Form::Ended(0), BUFFER),
+            Self { length_prefixed: true, .. } => (Form::LengthPrefixed, BUFFER),
+            Self { chunk: Some(size), .. } => (Form::Raw, *size),
+            _ => (Form::AsSent { terminal: stdout().is_terminal() }, BUFFER),
+        }
+    }
+}
+
+pub(crate) fn run(args: &Args, quiet: bool) -> Result<(), Failure> {
+    let install = interrupt::install();
+    install.map_err(|e| Failure::failed(format!("cannot watch for signals: {e}")))?;
+    let receiver = args.address.clone().follow(args.follow).receiver()?;
+    let (form, piece) = args.form.form();
+    // So many that writing is worth it, so few that the senders have room meanwhile.
+    let most = usize::try_from(receiver.capacity() / 4).unwrap_or(usize::MAX).min(4096);
+    let mut receiving = Receiving {
+        receiver: &receiver,
+        sink: Sink::new(output::stdout()?, form, piece, most),
+        timeout: args.timeout,
+        left: args.count.unwrap_or(u64::MAX),
+        meter: Meter::new(quiet || stdout().is_terminal(), None),
+        redelivered: 0,
+    };
+    let done = receiving.all();
+    let redelivered = receiving.redelivered;
+    drop(receiving);
+    if redelivered > 0 && !quiet {
+        say(&format!("{redelivered} messages had been in the hands of another receiver, which did not finish with them"));
+    }
+    if receiver.dropped() > 0 {
+        say(&format!("{} messages were dropped to make room and will never be received", receiver.dropped()));
+    }
+    done
+}
+
+struct Receiving<'a> {
+    receiver: &'a Receiver,
+    sink: Sink<File, Message<'a>>,
+    timeout: Option<Duration>,
+    left: u64,
+    meter: Meter,
+    redelivered: u64,
+}
+
+impl<'a> Receiving<'a> {
+    fn all(&mut self) -> Result<(), Failure> {
+        let mut unchecked = 0;
+        while self.left > 0 {
+            let message = match self.receiver.try_recv() {
+                Ok(message) => message,
+                Err(RecvError::Empty) => {
+                    // Whoever reads what we write shall have it before we sleep.
+                    self.flush()?;
+                    self.wait()?
+                }
+                Err(e) => return self.flush().and_then(|()| self.ended(&e)),
+            };
+            self.take(message)?;
+            unchecked += 1;
+            if unchecked == 1024 {
+                unchecked = 0;
+                interrupt::check().or_else(|interrupted| self.flush().and(Err(interrupted)))?;
+            }
+        }
+        self.flush()
+    }
+
+    #[inline]
+    fn take(&mut self, message: Message<'a>) -> Result<(), Failure> {
+        self.left -= 1;
+        self.redelivered += u64::from(message.redelivered());
+        self.meter.add(message.len());
+        let tag = message.tag();
+        self.sink.put(message, tag).map_err(|e| Failure::output(&e))
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
+        self.sink.flush().map_err(|e| Failure::output(&e))
+    }
+
+    #[cold]
+    fn wait(&mut self) -> Result<Message<'a>, Failure> {
+        let patience = Patience::of(self.timeout);
+        loop {
+            match self.receiver.recv_deadline(patience.slice()?) {
+                Ok(message) => return Ok(message),
+                Err(RecvError::TimedOut) if !patience.is_over() => self.meter.idle("waiting for a sender"),
+                Err(e) => return Err(Failure::recv(self.receiver.address(), &e)),
+            }
+        }
+    }
+
+    fn ended(&self, error: &RecvError) -> Result<(), Failure> {
+        Err(Failure::recv(self.receiver.address(), error))
+    }
+}

@@ -1,0 +1,274 @@
+//! `ginnel send`: a file or standard input becomes messages.
+//!
+//! Lines are copied once, from the input's buffer into the link; chunks are read by the kernel into the link itself.
+
+use super::address;
+use crate::exit::{Failure, say};
+use crate::framing::{CHUNK, Cut, CutError, NEWLINE, NUL, RAW, Source};
+use crate::input::Input;
+use crate::interrupt::{self, Patience};
+use crate::meter::Meter;
+use crate::units;
+use ginnel::{Link, Loan, SendError, SendFailure, Sender};
+use std::path::PathBuf;
+use std::time::Duration;
+
+const AFTER_HELP: &str = "\
+Text, which is UTF-8 without NUL as far as the first read shows, is sent line by line; anything else in chunks of 64KiB. A
+message that was a line does not hold its newline: a tag says that one followed, so that `ginnel recv` writes exactly what
+was read here. Messages stay in the link until somebody receives them; when it is full, send waits.
+
+Examples:
+  seq 5 | ginnel send shm:numbers                   five messages
+  ginnel send shm:numbers photo.jpg                 chunks, as it is not text
+  find . -print0 | ginnel send --nul shm:files      one message a name, whatever is in it
+  ginnel send -W 2s 'shm:jobs?capacity=16' jobs     give up when nobody makes room for 2s";
+
+/// Send a file, or standard input, as messages
+#[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    /// Link to send to; made if it is not there
+    #[arg(value_parser = address)]
+    address: Link,
+
+    /// File to send; standard input if absent or `-`
+    file: Option<PathBuf>,
+
+    #[command(flatten)]
+    cut: CutArgs,
+
+    /// Give up, with status 124, when there is no room for so long: 10ms, 2s
+    #[arg(short = 'W', long, value_name = "DURATION", value_parser = units::parse_duration)]
+    timeout: Option<Duration>,
+
+    /// When the link is full and the last receiver has left, wait for the next one
+    #[arg(long)]
+    follow: bool,
+}
+
+#[derive(clap::Args)]
+#[group(multiple = false)]
+struct CutArgs {
+    /// One message a line, without its newline
+    #[arg(long)]
+    lines: bool,
+
+    /// One message for each piece that ends with a NUL, without that
+    #[arg(short = '0', long)]
+    nul: bool,
+
+    /// Each message stands after its length, a 32-bit little-endian number
+    #[arg(long)]
+    length_prefixed: bool,
+
+    /// One message for each SIZE bytes; the last may be shorter
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_size)]
+    chunk: Option<usize>,
+}
+
+impl CutArgs {
+    fn cut(&self) -> Option<Cut> {
+        match self {
+            Self { lines: true, .. } => Some(Cut::At(b'\n')),
+            Self { nul: true, .. } => Some(Cut::At(0)),
+            Self { length_prefixed: true, .. } => Some(Cut::LengthPrefixed),
+            Self { chunk, .. } => chunk.map(Cut::Chunks),
+        }
+    }
+}
+
+pub(crate) fn run(args: &Args, quiet: bool) -> Result<(), Failure> {
+    let install = interrupt::install();
+    install.map_err(|e| Failure::failed(format!("cannot watch for signals: {e}")))?;
+    let input = Input::open(args.file.as_deref())?;
+    let sender = args.address.clone().follow(args.follow).sender()?;
+    let outlet =
+        Outlet { sender: &sender, timeout: args.timeout, meter: Meter::new(quiet, input.len().filter(|len| *len > 0)) };
+    let mut sending = Sending { name: input.name().to_owned(), source: Source::new(input), outlet };
+    let done = sending.all(args.cut.cut());
+    let left = sending.outlet.meter.messages();
+    if !quiet && done.is_err() && left > 0 {
+        say(&format!("{left} messages were sent before this:"));
+    }
+    done
+}
+
+/// The end of the link, with all the waiting that it needs.
+struct Outlet<'a> {
+    sender: &'a Sender,
+    timeout: Option<Duration>,
+    meter: Meter,
+}
+
+impl<'a> Outlet<'a> {
+    #[inline]
+    fn send(&mut self, tag: u16, message: &[u8]) -> Result<(), Failure> {
+        let mut loan = self.loan(message.len())?;
+        loan.copy_from_slice(message);
+        loan.set_tag(tag);
+        self.commit(loan)
+    }
+
+    #[inline]
+    fn loan(&mut self, len: usize) -> Result<Loan<'a>, Failure> {
+        let sender = self.sender;
+        match sender.try_loan(len) {
+            Ok(loan) => Ok(loan),
+            Err(e) => self.wait(e, |(), until| sender.loan_deadline(len, until)),
+        }
+    }
+
+    #[inline]
+    fn commit(&mut self, loan: Loan<'a>) -> Result<(), Failure> {
+        let len = loan.len();
+        if let Err(e) = loan.try_commit() {
+            self.wait(e, |loan, until| loan.commit_deadline(until))?;
+        }
+        self.meter.add(len);
+        Ok(())
+    }
+
+    /// What did not work at once is tried until it works, fails for good, takes too long, or a signal comes.
+    #[cold]
+    fn wait<T, M>(
+        &mut self,
+        mut last: SendError<M>,
+        mut attempt: impl FnMut(M, std::time::Instant) -> Result<T, SendError<M>>,
+    ) -> Result<T, Failure> {
+        let patience = Patience::of(self.timeout);
+        loop {
+            match last.reason {
+                SendFailure::Full { .. } | SendFailure::NoMemory { .. } => {}
+                SendFailure::TimedOut { .. } if !patience.is_over() => self.meter.idle("waiting for a receiver"),
+                _ => return Err(last.into()),
+            }
+            last = match attempt(last.message, patience.slice()?) {
+                Ok(done) => return Ok(done),
+                // On a link that rejects, a second try for ever would be a busy wait.
+                Err(e) if matches!(e.reason, SendFailure::Full { .. } | SendFailure::NoMemory { .. }) => return Err(e.into()),
+                Err(e) => e,
+            };
+        }
+    }
+
+    fn max(&self) -> usize {
+        usize::try_from(self.sender.max_message()).unwrap_or(usize::MAX)
+    }
+}
+
+struct Sending<'a> {
+    name: String,
+    source: Source<Input>,
+    outlet: Outlet<'a>,
+}
+
+impl Sending<'_> {
+    fn all(&mut self, cut: Option<Cut>) -> Result<(), Failure> {
+        let cut = match cut {
+            Some(cut) => cut,
+            None => match self.source.sniff() {
+                Ok(Cut::Chunks(_)) => Cut::Chunks(CHUNK.min(self.outlet.max())),
+                Ok(cut) => cut,
+                Err(e) => return Err(self.refused(CutError::Read(e))),
+            },
+        };
+        match cut {
+            Cut::At(byte) => self.ended_by(byte),
+            Cut::LengthPrefixed => self.length_prefixed(),
+            Cut::Chunks(size) => self.chunks(size),
+        }
+    }
+
+    fn ended_by(&mut self, byte: u8) -> Result<(), Failure> {
+        let (max, tag) = (self.outlet.max(), if byte == 0 { NUL } else { NEWLINE });
+        let mut unchecked = 0;
+        loop {
+            match self.source.until(byte, max) {
+                Ok(Some((message, found))) => self.outlet.send(if found { tag } else { RAW }, message)?,
+                Ok(None) => return Ok(()),
+                Err(e) => return Err(self.refused(e)),
+            }
+            unchecked += 1;
+            if unchecked == 1024 {
+                unchecked = 0;
+                interrupt::check()?;
+            }
+        }
+    }
+
+    fn length_prefixed(&mut self) -> Result<(), Failure> {
+        let max = self.outlet.max();
+        loop {
+            interrupt::check()?;
+            match self.source.length(max) {
+                Ok(Some(len)) if len > CHUNK => self.chunk(len)?,
+                Ok(Some(len)) => match self.source.take(len) {
+                    Ok(message) => self.outlet.send(RAW, message)?,
+                    Err(e) => return Err(self.refused(e)),
+                },
+                Ok(None) => return Ok(()),
+                Err(e) => return Err(self.refused(e)),
+            }
+        }
+    }
+
+    /// A message of a known length, read in its place.
+    fn chunk(&mut self, want: usize) -> Result<(), Failure> {
+        let mut loan = self.outlet.loan(want)?;
+        match self.source.read_full(&mut loan) {
+            Ok(have) if have == want => self.outlet.commit(loan),
+            Ok(have) => Err(self.refused(CutError::Truncated { have, want })),
+            Err(e) => Err(self.refused(CutError::Read(e))),
+        }
+    }
+
+    fn chunks(&mut self, size: usize) -> Result<(), Failure> {
+        if size > self.outlet.max() {
+            return Err(self.too_long(&format!("chunks of {} are", units::size(size as u64)), size, false));
+        }
+        loop {
+            interrupt::check()?;
+            // At the end no place is needed, so none is waited for.
+            let mut loan = match self.outlet.sender.try_loan(size) {
+                Ok(loan) => loan,
+                Err(_) if self.source.is_at_end().map_err(|e| self.refused(CutError::Read(e)))? => return Ok(()),
+                Err(_) => self.outlet.loan(size)?,
+            };
+            match self.source.read_full(&mut loan) {
+                Ok(0) => return Ok(()),
+                Ok(len) if len == size => self.outlet.commit(loan)?,
+                Ok(len) => self.outlet.send(RAW, &loan[..len])?,
+                Err(e) => return Err(self.refused(CutError::Read(e))),
+            }
+        }
+    }
+
+    fn refused(&self, error: CutError) -> Failure {
+        match error {
+            CutError::Read(e) => match interrupt::check() {
+                Err(interrupted) => interrupted,
+                Ok(()) => Failure::file("read", &self.name, &e),
+            },
+            CutError::TooLong { len, or_more } => {
+                let number = self.outlet.meter.messages() + 1;
+                self.too_long(&format!("message {number} of {} is", self.name), len, or_more)
+            }
+            CutError::Truncated { have, want } => {
+                Failure::failed(format!("{} ends after {have} of the {want} bytes that its last length promises", self.name))
+            }
+        }
+    }
+
+    fn too_long(&self, what: &str, len: usize, or_more: bool) -> Failure {
+        let (max, sender) = (units::size(self.outlet.sender.max_message()), self.outlet.sender);
+        let more = if or_more { " or more" } else { "" };
+        let enough = units::size((len as u64 + u64::from(or_more)).next_power_of_two());
+        Failure::failed(format!(
+            "{what} longer than {} allows: {len} bytes{more}, max={max}; send it in pieces with `--chunk {}`, or make the link \
+             anew with ?max={enough} or more",
+            sender.address(),
+            units::size(self.outlet.max().min(CHUNK) as u64),
+        ))
+    }
+}

@@ -1,0 +1,114 @@
+//! Ctrl-C and its like: the run is asked to end, so that it leaves its links properly; if it does not, it is ended.
+//!
+//! A thread sleeps until SIGINT, SIGTERM or SIGHUP comes. Then it raises a flag and closes one end of a socket pair:
+//! whoever reads input waits for the other end too, and whoever waits for a link looks at the flag every [`SLICE`], because a
+//! blocking call of a link cannot be called off. A run that hangs elsewhere, in a write that nobody reads, or is
+//! signalled twice, is ended without ceremony: its peers then see that it died, and what it held goes back.
+
+use crate::exit::{Code, Failure};
+use ginnel_os::poll;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+/// How long one blocking call on a link may take before the flag is looked at: what an interrupt may take to be heeded,
+/// against what an idle process costs (five wake-ups a second, some 10 us each).
+pub(crate) const SLICE: Duration = Duration::from_millis(200);
+
+/// What a run may take to end by itself.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The signal that came; 0 while none did.
+static SIGNAL: AtomicU8 = AtomicU8::new(0);
+
+/// Becomes readable when a signal comes.
+static ALARM: OnceLock<UnixStream> = OnceLock::new();
+
+/// Heeds signals from now on, but for those that this process was started to ignore, as by `nohup`.
+///
+/// # Errors
+/// The errno.
+pub(crate) fn install() -> io::Result<()> {
+    let ignored = ignored_signals();
+    let heeded = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
+    let mut signals = Signals::new(heeded)?;
+    let (alarm, bell) = UnixStream::pair()?;
+    if ALARM.set(alarm).is_err() {
+        return Ok(()); // installed before
+    }
+    let wait = move || {
+        let mut coming = signals.forever();
+        let Some(signal) = coming.next() else { return };
+        let number = u8::try_from(signal).unwrap_or(0);
+        SIGNAL.store(number, SeqCst);
+        drop(bell);
+        let end = move || std::process::exit(i32::from(Code::Signal(number).status()));
+        std::thread::spawn(move || {
+            std::thread::sleep(GRACE);
+            end()
+        });
+        coming.next();
+        end();
+    };
+    std::thread::Builder::new().name("ginnel-signals".into()).spawn(wait)?;
+    Ok(())
+}
+
+/// The mask of signals that are ignored: bit 0 is signal 1. Nothing is, where `/proc` does not say.
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+/// Fails if a signal came.
+pub(crate) fn check() -> Result<(), Failure> {
+    match SIGNAL.load(SeqCst) {
+        0 => Ok(()),
+        number => Err(Failure::quiet(Code::Signal(number))),
+    }
+}
+
+/// Waits until a file can be read without waiting, or a signal comes.
+///
+/// # Errors
+/// `Interrupted` if a signal came; the errno.
+pub(crate) fn wait_readable(file: BorrowedFd<'_>) -> io::Result<()> {
+    match ALARM.get() {
+        Some(alarm) => poll::readable(&[&file, &alarm.as_fd()], None)?,
+        None => poll::readable(&[&file], None)?,
+    };
+    if SIGNAL.load(SeqCst) == 0 { Ok(()) } else { Err(io::ErrorKind::Interrupted.into()) }
+}
+
+/// The end of a wait, which is cut into slices so that a signal is noticed.
+pub(crate) struct Patience {
+    end: Option<Instant>,
+}
+
+impl Patience {
+    /// Waits this long from now, or for ever.
+    pub(crate) fn of(timeout: Option<Duration>) -> Self {
+        Self { end: timeout.and_then(|timeout| Instant::now().checked_add(timeout)) }
+    }
+
+    /// When to look up next.
+    ///
+    /// # Errors
+    /// If a signal came.
+    pub(crate) fn slice(&self) -> Result<Instant, Failure> {
+        check()?;
+        let slice = Instant::now() + SLICE;
+        Ok(self.end.map_or(slice, |end| end.min(slice)))
+    }
+
+    /// Whether the whole wait is over.
+    pub(crate) fn is_over(&self) -> bool {
+        self.end.is_some_and(|end| Instant::now() >= end)
+    }
+}
