@@ -11,6 +11,7 @@
 //! | `round_trip`, `stream`, `run` | the two workloads; one run of one mechanism |
 //! | `contest`, `report`, `table` | all contenders in turns; the findings; the findings as text |
 //! | `raw_ring`, `raw_slot`, `cache_line` | the baselines, over `region` |
+//! | `ginnel_link` | a link of ginnel, as a user opens it |
 //! | `kernel` | pipe and Unix stream socket |
 //!
 //! A mechanism is added by implementing [`Mechanism`], with an [`Outlet`] and an [`Inlet`], and passing a [`Contender`] for it
@@ -37,6 +38,7 @@ mod channel;
 mod contest;
 mod cores;
 mod crew;
+mod ginnel_link;
 mod kernel;
 mod message;
 mod raw_ring;
@@ -55,6 +57,7 @@ pub use channel::{Failure, Inlet, Mechanism, Outlet, Way};
 pub use contest::{Contender, Plan, Progress, Role, baselines, contest, kernel_streams};
 pub use cores::{Environment, Placement, Quiet};
 pub use crew::{Gate, Member, RunError, run as run_crew};
+pub use ginnel_link::{GinnelLink, LinkReceiver, LinkSender};
 pub use kernel::{ByteStream, StreamEnd};
 pub use raw_ring::{RawConsumer, RawProducer, RawRing, Shape};
 pub use raw_slot::{RawSlots, SlotConsumer, SlotProducer};

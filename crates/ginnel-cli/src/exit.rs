@@ -133,11 +133,11 @@ impl From<ginnel::Error> for Failure {
     }
 }
 
-impl<M> From<SendError<M>> for Failure {
-    fn from(error: SendError<M>) -> Self {
-        let code = match error.reason {
+impl From<SendError> for Failure {
+    fn from(error: SendError) -> Self {
+        let code = match error.reason() {
             SendFailure::TimedOut { .. } => Code::TimedOut,
-            SendFailure::Closed { died } if died > 0 => Code::PeerDied,
+            SendFailure::Closed { died } if *died > 0 => Code::PeerDied,
             _ => Code::Failed,
         };
         Self::new(code, error.to_string())

@@ -9,9 +9,9 @@ use crate::input::Input;
 use crate::interrupt::{self, Patience};
 use crate::meter::Meter;
 use crate::units;
-use ginnel::{Link, Loan, SendError, SendFailure, Sender};
+use ginnel::{CommitError, Link, Loan, SendError, SendFailure, Sender};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const AFTER_HELP: &str = "\
 Text, which is UTF-8 without NUL as far as the first read shows, is sent line by line; anything else in chunks of 64KiB. A
@@ -115,15 +115,16 @@ impl<'a> Outlet<'a> {
         let sender = self.sender;
         match sender.try_loan(len) {
             Ok(loan) => Ok(loan),
-            Err(e) => self.wait(e, |(), until| sender.loan_deadline(len, until)),
+            Err(e) => self.wait((), e, |(), until| sender.loan_deadline(len, until).map_err(|e| ((), e))),
         }
     }
 
     #[inline]
     fn commit(&mut self, loan: Loan<'a>) -> Result<(), Failure> {
         let len = loan.len();
-        if let Err(e) = loan.try_commit() {
-            self.wait(e, |loan, until| loan.commit_deadline(until))?;
+        if let Err(CommitError { loan, error }) = loan.try_commit() {
+            let commit = |loan: Loan<'a>, until| loan.commit_deadline(until).map_err(|e| (e.loan, e.error));
+            self.wait(loan, error, commit)?;
         }
         self.meter.add(len);
         Ok(())
@@ -133,28 +134,32 @@ impl<'a> Outlet<'a> {
     #[cold]
     fn wait<T, M>(
         &mut self,
-        mut last: SendError<M>,
-        mut attempt: impl FnMut(M, std::time::Instant) -> Result<T, SendError<M>>,
+        mut item: M,
+        first: SendError,
+        mut attempt: impl FnMut(M, Instant) -> Result<T, (M, SendError)>,
     ) -> Result<T, Failure> {
+        if !is_worth_waiting(&first) {
+            return Err(first.into());
+        }
         let patience = Patience::of(self.timeout);
         loop {
-            match last.reason {
-                SendFailure::Full { .. } | SendFailure::NoMemory { .. } => {}
-                SendFailure::TimedOut { .. } if !patience.is_over() => self.meter.idle("waiting for a receiver"),
-                _ => return Err(last.into()),
-            }
-            last = match attempt(last.message, patience.slice()?) {
+            item = match attempt(item, patience.slice()?) {
                 Ok(done) => return Ok(done),
-                // On a link that rejects, a second try for ever would be a busy wait.
-                Err(e) if matches!(e.reason, SendFailure::Full { .. } | SendFailure::NoMemory { .. }) => return Err(e.into()),
-                Err(e) => e,
+                Err((item, e)) if matches!(e.reason(), SendFailure::TimedOut { .. }) && !patience.is_over() => item,
+                Err((_, e)) => return Err(e.into()),
             };
+            self.meter.idle("waiting for a receiver");
         }
     }
 
     fn max(&self) -> usize {
         usize::try_from(self.sender.max_message()).unwrap_or(usize::MAX)
     }
+}
+
+/// Whether somebody may make room.
+fn is_worth_waiting(error: &SendError) -> bool {
+    matches!(error.reason(), SendFailure::Full { .. } | SendFailure::NoMemory { .. })
 }
 
 struct Sending<'a> {
