@@ -268,7 +268,6 @@ impl<'a> Heat<'a> {
         let taken = f64::max(sample.sender.queued_s / sample.sender_s, sample.receiver.queued_s / sample.receiver_s);
         let share = f64::min(sample.sender.cpu_s / sample.sender_s, sample.receiver.cpu_s / sample.receiver_s);
         // Below a few milliseconds neither time is exact enough to tell.
-        eprintln!("{} {} taken {taken:.3} share {share:.2} {:.3}", self.case, self.record.mechanism, sample.elapsed_s);
         sample.elapsed_s > 0.005 && (taken > TAKEN || self.case.mode == Mode::Spin && share < 1.0 - TAKEN)
     }
 

@@ -182,7 +182,7 @@ impl Engine {
     /// A word of the header page.
     #[inline(always)]
     pub(crate) fn control(&self, offset: usize) -> &AtomicU64 {
-        &self.memory.control()[offset / 8]
+        self.memory.control(offset)
     }
 
     #[inline(always)]

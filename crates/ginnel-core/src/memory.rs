@@ -13,6 +13,7 @@ pub use modelled::Memory;
 pub(crate) type Line = [crate::sync::AtomicU64; crate::layout::LINE / 8];
 
 /// The words of the header page.
+#[cfg(not(loom))]
 pub(crate) type Control = [crate::sync::AtomicU64; crate::layout::CONTROL_BYTES / 8];
 
 #[cfg(not(loom))]
@@ -85,11 +86,12 @@ mod mapped {
             unsafe { line.as_ref() }
         }
 
-        /// The words of the header page: no check, as no region is shorter.
+        /// A word of the header page: checked when compiled, as no region is shorter.
         #[inline(always)]
-        pub(crate) fn control(&self) -> &Control {
+        pub(crate) fn control(&self, offset: usize) -> &AtomicU64 {
             // SAFETY: `new` made sure that the region has a header page; the rest as in `word`.
-            unsafe { self.base.cast::<Control>().as_ref() }
+            let page = unsafe { self.base.cast::<Control>().as_ref() };
+            &page[offset / 8]
         }
 
         #[inline(always)]
@@ -130,63 +132,70 @@ mod mapped {
 
 #[cfg(loom)]
 mod modelled {
-    use super::{Control, Line};
+    use super::Line;
+    use crate::header::{ITEMS, ROOM};
+    use crate::layout::{LINE, Layout, SLOT_HEAD};
     use crate::sync::{AtomicU32, AtomicU64, Relaxed};
+    use std::boxed::Box;
     use std::collections::HashMap;
-    use std::vec::Vec;
 
-    /// A region made of model atomics.
+    /// A region made of model atomics: the lines of the header, the participants and the ring. It has no blocks.
     pub struct Memory {
-        words: Vec<AtomicU64>,
-        halves: HashMap<usize, AtomicU32>,
+        lines: HashMap<usize, Box<Line>>,
+        sequences: HashMap<usize, AtomicU32>,
+        len: usize,
     }
 
     impl Memory {
-        /// A zeroed region of `len` bytes, with 32-bit words at the given offsets.
-        pub fn new(len: usize, halves: &[usize]) -> Self {
-            let words = (0..len.div_ceil(8)).map(|_| AtomicU64::new(0)).collect();
-            Self { words, halves: halves.iter().map(|at| (*at, AtomicU32::new(0))).collect() }
+        /// A zeroed region.
+        pub fn new(layout: &Layout) -> Self {
+            let entries = (0..layout.geometry().participants).flat_map(|p| [layout.entry(p), layout.entry(p) + LINE]);
+            let slots = (0..layout.capacity()).map(|index| layout.slot(index));
+            let header = (0..8).map(|line| line * LINE);
+            let zeroed = |_| AtomicU64::new(0);
+            Self {
+                lines: header.chain(entries).chain(slots).map(|at| (at, Box::new(std::array::from_fn(zeroed)))).collect(),
+                sequences: [ITEMS, ROOM].map(|at| (at, AtomicU32::new(0))).into(),
+                len: layout.total_bytes(),
+            }
         }
 
         /// Bytes in the region.
         pub fn len(&self) -> usize {
-            self.words.len() * 8
+            self.len
         }
 
         pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
-            &self.words[offset / 8]
+            &self.line(offset / LINE * LINE)[offset % LINE / 8]
         }
 
-        pub(crate) fn control(&self) -> &Control {
-            self.words[..crate::layout::CONTROL_BYTES / 8].try_into().expect("a region has a header")
+        pub(crate) fn control(&self, offset: usize) -> &AtomicU64 {
+            self.word(offset)
         }
 
         pub(crate) fn line(&self, offset: usize) -> &Line {
-            let words = &self.words[offset / 8..][..crate::layout::LINE / 8];
-            words.try_into().expect("a line has this many words")
+            &self.lines[&offset]
         }
 
         pub(crate) fn word32(&self, offset: usize) -> &AtomicU32 {
-            &self.halves[&offset]
+            &self.sequences[&offset]
         }
 
-        pub(crate) fn copy_in(&self, offset: usize, from: &[u8]) {
-            for (i, chunk) in from.chunks(8).enumerate() {
-                let mut bytes = [0; 8];
-                bytes[..chunk.len()].copy_from_slice(chunk);
-                self.word(offset + 8 * i).store(u64::from_le_bytes(bytes), Relaxed);
-            }
+        pub(crate) fn copy_in(&self, _offset: usize, _from: &[u8]) {
+            unreachable!("a model has no blocks");
         }
 
         pub(crate) fn copy_into_slot(&self, slot: usize, from: &[u8]) {
-            self.copy_in(slot + crate::layout::SLOT_HEAD, from);
+            for (word, chunk) in self.line(slot)[SLOT_HEAD / 8..].iter().zip(from.chunks(8)) {
+                let mut bytes = [0; 8];
+                bytes[..chunk.len()].copy_from_slice(chunk);
+                word.store(u64::from_le_bytes(bytes), Relaxed);
+            }
         }
 
-        pub fn copy_out(&self, offset: usize, to: &mut [u8]) {
-            for (i, chunk) in to.chunks_mut(8).enumerate() {
-                let bytes = self.word(offset + 8 * i).load(Relaxed).to_le_bytes();
-                chunk.copy_from_slice(&bytes[..chunk.len()]);
-            }
+        /// The first word of a message.
+        pub fn first_word(&self, offset: usize) -> u64 {
+            self.word(offset).load(Relaxed)
         }
     }
 }

@@ -37,7 +37,7 @@
 
 use crate::engine::Engine;
 use crate::header::MEMBERSHIP;
-use crate::sync::{Acquire, AtomicU64, Relaxed, SeqCst};
+use crate::sync::{Acquire, AtomicU64, Relaxed, SeqCst, fence};
 
 const STATE: usize = 0;
 const PID: usize = 8;
@@ -281,6 +281,9 @@ impl Engine {
             self.set_state(participant, word.with(ParticipantState::Free));
             return Err(JoinError::Removed);
         }
+        // ORDERING [S1]: SeqCst, with the fence in side::take_over: this handle reads the mode of its side after its state
+        // can be seen.
+        fence(SeqCst);
         Ok(())
     }
 

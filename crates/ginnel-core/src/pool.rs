@@ -10,10 +10,12 @@
 //! |--------|-----------|---------|
 //! | ABSENT | none      | not committed to the file yet, or given back |
 //! | FREE   | committed | anyone may take it |
-//! | OWNED  | committed | the owner writes it, or sent it, or (after a receiver took it over) releases it |
+//! | OWNED  | committed | the owner writes it, or sent it and it lies in the ring: the record says at which position |
+//! | TAKEN  | committed | the owner releases the message, or keeps the block after it left the ring |
 //!
-//! A sender's block stays OWNED by the sender while it lies in the ring: its record says at which position. A receiver
-//! that releases a message first takes its block over: from then on the message counts as consumed.
+//! Who releases a message first takes its block over: from then on the message counts as consumed. The two states differ
+//! because a number can be used again: a block that lies in the ring may name a sender that left long ago, and the
+//! receiver that has its number now did not take it.
 //! Memory comes and goes by *extents*, runs of blocks, under the link's grow lock.
 //!
 //! [I1] A block is referred to by at most one slot, and only while it is OWNED.
@@ -37,6 +39,7 @@ const GENERATION_SHIFT: u32 = 18;
 const ABSENT: u64 = 0;
 const FREE: u64 = 1;
 const OWNED: u64 = 2;
+const TAKEN: u64 = 3;
 const COMMITTED_AT: usize = 8;
 
 /// A block that the caller holds, or that a slot refers to.
@@ -90,8 +93,8 @@ fn generation(word: u64) -> u64 {
     word >> GENERATION_SHIFT
 }
 
-fn is_owned_by(word: u64, participant: Participant) -> bool {
-    state(word) == OWNED && word & 0xFFFF == participant.owner()
+fn names(word: u64, participant: Participant) -> bool {
+    word & 0xFFFF == participant.owner()
 }
 
 impl Engine {
@@ -149,7 +152,7 @@ impl Engine {
 
     /// Makes a block that a slot refers to the caller's. False if a peer meddled with it.
     pub(crate) fn take_over_block(&self, block: &mut Block, me: Participant) -> bool {
-        let mine = word(generation(block.word), OWNED, me.owner());
+        let mine = word(generation(block.word), TAKEN, me.owner());
         let record = self.word(self.class(block.class).record(block.index));
         // ORDERING: acquire-release; from here on a death of the caller frees the block.
         let taken = record.compare_exchange(block.word, mine, AcqRel, Relaxed).is_ok();
@@ -194,9 +197,9 @@ impl Engine {
         Block { class, index: ((offset - found.area) / found.block_bytes) as u32, word }
     }
 
-    /// Whether the caller owns the block that a slot refers to: it was killed while it released the message.
-    pub(crate) fn owns_block_in(&self, slot: &Line, participant: Participant) -> bool {
-        self.record_in(slot).is_some_and(|now| is_owned_by(now, participant))
+    /// Whether a participant took over the block that a slot refers to: it was killed while it released the message.
+    pub(crate) fn took_block_in(&self, slot: &Line, participant: Participant) -> bool {
+        self.record_in(slot).is_some_and(|now| state(now) == TAKEN && names(now, participant))
     }
 
     fn record_in(&self, slot: &Line) -> Option<u64> {
@@ -212,7 +215,12 @@ impl Engine {
             for index in 0..found.blocks {
                 // ORDERING: acquire; with the CAS that made it the dead one's.
                 let now = self.word(found.record(index)).load(Acquire);
-                if is_owned_by(now, dead) && !self.is_in_ring(found, class, index, now) {
+                let idle = match state(now) {
+                    OWNED => !self.is_in_ring(found, class, index, now),
+                    TAKEN => true,
+                    _ => false,
+                };
+                if names(now, dead) && idle {
                     self.free_block(&Block { class, index, word: now });
                 }
             }
@@ -317,7 +325,7 @@ impl Engine {
                 if !self.any_absent(class, first) {
                     pool.committed += class.extent_bytes() as u64;
                     // ORDERING: relaxed; a figure for people.
-                    let used = |i: &u32| state(self.word(class.record(*i)).load(Relaxed)) == OWNED;
+                    let used = |i: &u32| state(self.word(class.record(*i)).load(Relaxed)) >= OWNED;
                     let used = (first..first + class.extent_blocks).filter(used).count();
                     pool.used += (used * class.block_bytes) as u64;
                 }

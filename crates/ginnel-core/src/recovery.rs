@@ -102,7 +102,7 @@ impl Engine {
 
     /// A sender holds a slot only to drop its message; a receiver that took the block over has consumed it.
     fn is_being_released(&self, dead: Participant, role: Role, index: u64) -> bool {
-        role == Role::Sender || self.owns_block_in(self.slot(index), dead)
+        role == Role::Sender || self.took_block_in(self.slot(index), dead)
     }
 
     /// Goes on where the dead one stopped, in its name: its block is freed with all others that are its.
@@ -131,7 +131,7 @@ impl Engine {
             }
             return;
         }
-        let goes_back = holding.filter(|index| !self.owns_block_in(self.slot(*index), dead)).count() as u64;
+        let goes_back = holding.filter(|index| !self.took_block_in(self.slot(*index), dead)).count() as u64;
         let lost = (now & crate::participants::HELD_MASK).saturating_sub(goes_back);
         let dropped = (now >> crate::participants::DROPPED_SHIFT) + lost;
         // ORDERING: relaxed, as above.

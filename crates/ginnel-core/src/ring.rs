@@ -40,7 +40,7 @@ use crate::participants::{BUSY, BYTES, DROPPED_SHIFT, LOSSES, LOSSES_NEXT, MESSA
 use crate::pool::{Block, Window};
 use crate::side::{Bias, Entered};
 use crate::slot::{Lap, State, Word};
-use crate::sync::{AcqRel, Acquire, Relaxed, Release};
+use crate::sync::{AcqRel, Acquire, Relaxed, Release, spin};
 
 /// Words of a slot.
 const WORD: usize = 0;
@@ -213,6 +213,7 @@ impl Engine {
                     let claim = Word::new(lap, State::Writing, Some(me));
                     // ORDERING [S10]: acquire on success; the claim names its owner in the same word.
                     if slot[WORD].compare_exchange(word.0, claim.0, AcqRel, Relaxed).is_err() {
+                        spin();
                         continue;
                     }
                     self.advance(TAIL, tail);
@@ -225,6 +226,7 @@ impl Engine {
                 (seen, state) => {
                     // ORDERING [S11]: acquire; a stale position explains any word.
                     if self.control(TAIL).load(Acquire) != tail {
+                        spin();
                         continue;
                     }
                     let held = seen == Lap::Before && state.is_some_and(|state| state != State::Free);
@@ -238,7 +240,9 @@ impl Engine {
     #[inline(always)]
     fn advance(&self, position: usize, from: u64) {
         // ORDERING [S11]: release; failure means that somebody else moved it.
-        let _ = self.control(position).compare_exchange(from, from + 1, AcqRel, Relaxed);
+        if self.control(position).compare_exchange(from, from + 1, AcqRel, Relaxed).is_err() {
+            spin();
+        }
     }
 
     #[inline(always)]
@@ -382,6 +386,7 @@ impl Engine {
                     // ORDERING [S9]: acquire on success; the claim names its owner in the same word.
                     let claim = Word::reading(lap, me);
                     if slot[WORD].compare_exchange(word.0, claim.0, AcqRel, Relaxed).is_err() {
+                        spin();
                         continue;
                     }
                     self.advance(HEAD, head);
@@ -394,6 +399,7 @@ impl Engine {
                 (lap_seen, state) => {
                     // ORDERING [S11]: acquire; a stale position explains any word.
                     if self.control(HEAD).load(Acquire) != head {
+                        spin();
                         continue;
                     }
                     return Err(match (lap_seen, state) {
@@ -498,13 +504,19 @@ impl Engine {
             // ORDERING [S7]: release; the operation lies before it.
             hot[BUSY].store(0, Release);
         } else {
-            self.release_by_word(consumer, position);
+            self.release_by_word(consumer, position, unmarked);
         }
     }
 
     #[cold]
-    fn release_by_word(&self, consumer: &mut Consumer, position: u64) {
-        self.free_slot(position);
+    fn release_by_word(&self, consumer: &mut Consumer, position: u64, unmarked: bool) {
+        let lap = self.layout().lap(position);
+        let (ready, free) = (Word::ready(lap).0, Word::free(lap + 1).0);
+        // ORDERING [S10]: release; the reads of the message lie before. A revoker may mark the slot in the caller's name at this
+        // moment: either it finds the slot free, or its mark is replaced.
+        if !unmarked || self.slot(position)[WORD].compare_exchange(ready, free, Release, Relaxed).is_err() {
+            self.free_slot(position);
+        }
         consumer.gaps = true;
         if !self.enter_exclusive(&consumer.bias, Role::Receiver, self.hot(consumer.me)) {
             return;

@@ -31,7 +31,7 @@ use crate::header::{CONSUMERS, PRODUCERS};
 use crate::layout::Full;
 use crate::memory::Line;
 use crate::participants::{BUSY, Participant, Role};
-use crate::sync::{Acquire, Relaxed, Release, SeqCst};
+use crate::sync::{Acquire, Relaxed, Release, SeqCst, fence};
 
 const MODE_SHIFT: u32 = 16;
 const VERSION_SHIFT: u32 = 18;
@@ -176,6 +176,8 @@ impl Engine {
             return Entered::Changing;
         }
         // One who joined since stored its state before it read the mode, so either it is seen here, or it saw `mine`.
+        // ORDERING [S1@participants]: SeqCst, with the fence in `join`; store before load on both sides.
+        fence(SeqCst);
         if mode.kind() == SHARED && !self.alone(role, me) {
             // ORDERING [S8]: SeqCst; nothing was done while the side was mine.
             let _ = word.compare_exchange(mine.0, mine.next(SHARED, 0).0, SeqCst, Relaxed);

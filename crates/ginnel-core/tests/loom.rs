@@ -1,0 +1,192 @@
+//! The ring, its sides and its event counts under loom: every interleaving up to a bound of preemptions, with the reorderings
+//! that the memory model allows. Run with `RUSTFLAGS="--cfg loom"`; without it there is nothing here.
+//!
+//! A fence of loom stands for `membarrier`, on both sides. Deaths are not modelled here; `model.rs` and the crash harness of
+//! the `ginnel` crate have them.
+#![cfg(loom)]
+
+use ginnel_core::{
+    Consumer, Engine, Geometry, Identity, Layout, Memory, Participant, PopError, Producer, PushError, Role,
+};
+use loom::sync::Arc;
+use loom::sync::atomic::{Ordering, fence};
+use loom::thread;
+
+/// Bounded by `LOOM_MAX_PREEMPTIONS`, 2 if it is not set.
+fn check(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.max_branches = 50_000;
+    builder.preemption_bound = builder.preemption_bound.or(Some(2));
+    builder.check(model);
+}
+
+fn heavy() {
+    fence(Ordering::SeqCst);
+}
+
+fn engine(capacity: u64, participants: u32) -> Arc<Engine> {
+    let geometry = Geometry { capacity, max: 64, memory: 0, participants, ..Geometry::default() };
+    let layout = Layout::new(geometry).unwrap();
+    Arc::new(Engine::new(Memory::new(&layout), layout, true, heavy))
+}
+
+fn join(engine: &Engine, number: u32, role: Role) -> Participant {
+    let me = Participant::new(number);
+    engine.join(me, role, Identity { pid: 0, namespace: 0, now_ns: 0 }).unwrap();
+    me
+}
+
+fn send(engine: &Engine, producer: &mut Producer, value: u64) {
+    for turn in 0.. {
+        match engine.try_push(producer, 0, &value.to_le_bytes()) {
+            Ok(()) => return,
+            // At once at first: to yield would let the other finish what this one must not disturb.
+            Err(PushError::Full | PushError::Busy) if turn < 3 => {}
+            Err(PushError::Full | PushError::Busy) => thread::yield_now(),
+            Err(e) => panic!("{e:?}"),
+        }
+    }
+}
+
+fn try_take(engine: &Engine, consumer: &mut Consumer) -> Option<u64> {
+    let popped = engine.try_pop_fast(consumer).map_or_else(|| engine.try_pop(consumer), Ok);
+    match popped {
+        Ok(delivery) => {
+            let value = engine.memory().first_word(delivery.offset);
+            engine.release(consumer, &delivery);
+            Some(value)
+        }
+        Err(PopError::Empty | PopError::Busy) => None,
+        Err(e) => panic!("{e:?}"),
+    }
+}
+
+fn take(engine: &Engine, consumer: &mut Consumer) -> u64 {
+    for turn in 0.. {
+        if let Some(value) = try_take(engine, consumer) {
+            return value;
+        }
+        if turn >= 3 {
+            thread::yield_now();
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn one_sender_one_receiver_over_the_wrap() {
+    check(|| {
+        let engine = engine(2, 2);
+        let sender = {
+            let engine = engine.clone();
+            let me = join(&engine, 0, Role::Sender);
+            thread::spawn(move || {
+                let mut producer = Producer::new(me);
+                (1..=3).for_each(|value| send(&engine, &mut producer, value));
+            })
+        };
+        let mut consumer = Consumer::new(join(&engine, 1, Role::Receiver));
+        for value in 1..=3 {
+            assert_eq!(take(&engine, &mut consumer), value);
+        }
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn a_second_sender_revokes_the_first() {
+    check(|| {
+        let engine = engine(4, 3);
+        let mut first = Producer::new(join(&engine, 0, Role::Sender));
+        send(&engine, &mut first, 1);
+        let second = {
+            let engine = engine.clone();
+            let me = join(&engine, 1, Role::Sender);
+            thread::spawn(move || send(&engine, &mut Producer::new(me), 10))
+        };
+        send(&engine, &mut first, 2);
+        second.join().unwrap();
+        let mut consumer = Consumer::new(join(&engine, 2, Role::Receiver));
+        let mut got: Vec<u64> = (0..3).map(|_| take(&engine, &mut consumer)).collect();
+        assert_eq!(got.iter().filter(|v| **v < 10).copied().collect::<Vec<_>>(), [1, 2]);
+        got.sort_unstable();
+        assert_eq!(got, [1, 2, 10]);
+    });
+}
+
+#[test]
+fn a_second_receiver_revokes_the_first_while_it_holds_a_message() {
+    check(|| {
+        let engine = engine(2, 3);
+        let mut producer = Producer::new(join(&engine, 0, Role::Sender));
+        let mut first = Consumer::new(join(&engine, 1, Role::Receiver));
+        send(&engine, &mut producer, 1);
+        send(&engine, &mut producer, 2);
+        let held = engine.try_pop(&mut first).unwrap();
+        let second = {
+            let engine = engine.clone();
+            let me = join(&engine, 2, Role::Receiver);
+            thread::spawn(move || take(&engine, &mut Consumer::new(me)))
+        };
+        assert_eq!(engine.memory().first_word(held.offset), 1);
+        engine.release(&mut first, &held);
+        assert_eq!(second.join().unwrap(), 2);
+        // Both places are free again, however they were released.
+        send(&engine, &mut producer, 3);
+        send(&engine, &mut producer, 4);
+        assert_eq!(engine.try_push(&mut producer, 0, &[0; 8]), Err(PushError::Full));
+        assert_eq!((take(&engine, &mut first), take(&engine, &mut first)), (3, 4));
+    });
+}
+
+#[test]
+fn two_receivers_share_without_loss() {
+    check(|| {
+        let engine = engine(2, 3);
+        let mut producer = Producer::new(join(&engine, 0, Role::Sender));
+        send(&engine, &mut producer, 1);
+        send(&engine, &mut producer, 2);
+        let takers: Vec<_> = [1, 2]
+            .into_iter()
+            .map(|number| {
+                let engine = engine.clone();
+                let me = join(&engine, number, Role::Receiver);
+                thread::spawn(move || take(&engine, &mut Consumer::new(me)))
+            })
+            .collect();
+        let sum: u64 = takers.into_iter().map(|taker| taker.join().unwrap()).sum();
+        assert_eq!(sum, 3);
+    });
+}
+
+#[test]
+fn no_wake_up_is_lost() {
+    check(|| {
+        let engine = engine(2, 2);
+        let sender = {
+            let engine = engine.clone();
+            let me = join(&engine, 0, Role::Sender);
+            thread::spawn(move || {
+                send(&engine, &mut Producer::new(me), 7);
+                engine.items().notify();
+            })
+        };
+        let mut consumer = Consumer::new(join(&engine, 1, Role::Receiver));
+        let event = engine.items();
+        loop {
+            let waiting = event.arm();
+            let found = try_take(&engine, &mut consumer);
+            if let Some(value) = found {
+                assert_eq!(value, 7);
+                event.disarm(waiting);
+                break;
+            }
+            // The futex: asleep while the word has this value. A lost wake-up never leaves this loop, and loom says so.
+            while event.futex_word().load(Ordering::SeqCst) == waiting.sequence {
+                thread::yield_now();
+            }
+            event.disarm(waiting);
+        }
+        sender.join().unwrap();
+    });
+}

@@ -1,0 +1,298 @@
+//! The engine against an obvious oracle: a queue, what each receiver holds, and what went back after a death. Random operations of
+//! several participants, one at a time, deaths included: a participant that dies is never used again, and a survivor recovers it.
+//!
+//! Interleavings within an operation are loom's business, kills within an operation the crash harness's.
+#![allow(unsafe_code)] // Makes a region of a vector that outlives the engine.
+#![cfg(not(loom))]
+
+use ginnel_core::{
+    Consumer, Delivery, Engine, Full, Geometry, Identity, Layout, Memory, Participant, ParticipantState, PopError, Producer,
+    PushError, Role,
+};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, VecDeque};
+use std::ptr::NonNull;
+
+const CAPACITY: u64 = 4;
+const PARTICIPANTS: u32 = 6;
+const MAX: usize = 2000;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Join(Role),
+    Send(usize, usize),
+    /// Claims a block and holds it.
+    Claim(usize),
+    Receive(usize),
+    /// Releases one of the messages in hand.
+    Release(usize, usize),
+    Leave(usize),
+    Die(usize),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let role = prop_oneof![Just(Role::Sender), Just(Role::Receiver)];
+    let len = prop_oneof![4 => 0..=112usize, 2 => 113..=MAX, 1 => Just(MAX + 1)];
+    prop_oneof![
+        2 => role.prop_map(Op::Join),
+        8 => (0..8usize, len).prop_map(|(who, len)| Op::Send(who, len)),
+        1 => (0..8usize).prop_map(Op::Claim),
+        8 => (0..8usize).prop_map(Op::Receive),
+        6 => (0..8usize, 0..4usize).prop_map(|(who, which)| Op::Release(who, which)),
+        1 => (0..8usize).prop_map(Op::Leave),
+        2 => (0..8usize).prop_map(Op::Die),
+    ]
+}
+
+struct Sender {
+    producer: Producer,
+    me: Participant,
+}
+
+struct Receiver {
+    consumer: Consumer,
+    me: Participant,
+    in_hand: Vec<(Delivery, Vec<u8>)>,
+}
+
+/// The engine and what it should hold.
+struct World {
+    engine: Engine,
+    _region: Vec<u64>,
+    senders: Vec<Sender>,
+    receivers: Vec<Receiver>,
+    queue: VecDeque<Vec<u8>>,
+    /// Messages that went back, by position.
+    returned: BTreeMap<u64, Vec<u8>>,
+    sent: u64,
+}
+
+impl World {
+    fn new(full: Full) -> Self {
+        let memory = 64 << 10;
+        let geometry = Geometry {
+            capacity: CAPACITY,
+            max: MAX as u64,
+            memory,
+            participants: PARTICIPANTS,
+            full,
+            ..Geometry::default()
+        };
+        let layout = Layout::new(geometry).unwrap();
+        let mut region = vec![0u64; layout.total_bytes() / 8];
+        let base = NonNull::new(region.as_mut_ptr()).unwrap().cast();
+        // SAFETY: the vector is kept beside the engine, and nothing else refers to its elements.
+        let memory = unsafe { Memory::new(base, layout.total_bytes()) };
+        let engine = Engine::new(memory, layout, true, || ());
+        let (senders, receivers) = (Vec::new(), Vec::new());
+        Self { engine, _region: region, senders, receivers, queue: VecDeque::new(), returned: BTreeMap::new(), sent: 0 }
+    }
+
+    fn join(&mut self, role: Role) {
+        let mut free = self.engine.participants().filter(|p| self.engine.state(*p) == ParticipantState::Free);
+        let Some(me) = free.next() else { return };
+        self.engine.join(me, role, Identity { pid: 1, namespace: 1, now_ns: 1 }).unwrap();
+        match role {
+            Role::Sender => self.senders.push(Sender { producer: Producer::new(me), me }),
+            Role::Receiver => self.receivers.push(Receiver { consumer: Consumer::new(me), me, in_hand: Vec::new() }),
+        }
+    }
+
+    /// Messages that occupy a slot.
+    fn slots_in_use(&self) -> usize {
+        self.queue.len() + self.returned.len() + self.receivers.iter().map(|r| r.in_hand.len()).sum::<usize>()
+    }
+
+    fn send(&mut self, who: usize, len: usize) {
+        let count = self.senders.len();
+        let Some(sender) = self.senders.get_mut(who % count.max(1)) else { return };
+        self.sent += 1;
+        let message: Vec<u8> = (0..len).map(|i| (i as u64 ^ self.sent) as u8).collect();
+        let mut tries = 0;
+        let result = loop {
+            match self.engine.try_push(&mut sender.producer, 7, &message) {
+                Err(PushError::Busy) if tries < 4 => tries += 1,
+                Err(PushError::NoBlock) if tries < 4 => {
+                    tries += 1;
+                    match self.engine.extent_to_commit(len) {
+                        Some(extent) => self.engine.extent_ready(&extent),
+                        None => drop(self.engine.extent_to_release(len)),
+                    }
+                }
+                other => break other,
+            }
+        };
+        match result {
+            Ok(()) => self.queue.push_back(message),
+            Err(PushError::TooLarge) => assert!(len > MAX),
+            // A message in hand can hold the slot that comes next though others are free.
+            Err(PushError::Full) => assert!(self.slots_in_use() > 0),
+            Err(PushError::NoBlock) => assert!(len > 112),
+            Err(e) => panic!("{e:?}"),
+        }
+    }
+
+    fn claim(&mut self, who: usize) {
+        let count = self.senders.len();
+        let Some(sender) = self.senders.get_mut(who % count.max(1)) else { return };
+        let _ = self.engine.claim(&mut sender.producer, 300); // held until its owner dies or leaves
+    }
+
+    fn receive(&mut self, who: usize) {
+        let count = self.receivers.len();
+        let Some(receiver) = self.receivers.get_mut(who % count.max(1)) else { return };
+        let mut tries = 0;
+        let popped = loop {
+            let consumer = &mut receiver.consumer;
+            match self.engine.try_pop_fast(consumer).map_or_else(|| self.engine.try_pop(consumer), Ok) {
+                Err(PopError::Busy) if tries < 4 => tries += 1,
+                other => break other,
+            }
+        };
+        match popped {
+            Ok(delivery) => {
+                let expected = match self.returned.pop_first() {
+                    Some((position, message)) => {
+                        assert_eq!((delivery.position, delivery.redelivered()), (position, true));
+                        message
+                    }
+                    None => {
+                        assert!(!delivery.redelivered());
+                        self.queue.pop_front().expect("nothing was sent")
+                    }
+                };
+                assert_eq!((read(&self.engine, &delivery), delivery.tag()), (expected.clone(), 7));
+                receiver.in_hand.push((delivery, expected));
+            }
+            Err(PopError::Empty) => assert!(self.queue.is_empty() && self.returned.is_empty()),
+            Err(e) => panic!("{e:?}"),
+        }
+    }
+
+    fn release(&mut self, who: usize, which: usize) {
+        let count = self.receivers.len();
+        let Some(receiver) = self.receivers.get_mut(who % count.max(1)) else { return };
+        if receiver.in_hand.is_empty() {
+            return;
+        }
+        let (delivery, message) = receiver.in_hand.remove(which % receiver.in_hand.len());
+        assert_eq!(read(&self.engine, &delivery), message, "changed while it was in hand");
+        self.engine.release(&mut receiver.consumer, &delivery);
+    }
+
+    /// Takes a participant away: senders and receivers in one numbering.
+    fn take_away(&mut self, who: usize) -> Option<(Participant, Vec<(Delivery, Vec<u8>)>)> {
+        let count = self.senders.len() + self.receivers.len();
+        let who = who % count.max(1);
+        if who < self.senders.len() {
+            return Some((self.senders.remove(who).me, Vec::new()));
+        }
+        let who = who - self.senders.len();
+        (who < self.receivers.len()).then(|| self.receivers.remove(who)).map(|r| (r.me, r.in_hand))
+    }
+
+    fn leave(&mut self, who: usize) {
+        let Some((me, in_hand)) = self.take_away(who) else { return };
+        self.returned.extend(in_hand.into_iter().map(|(delivery, message)| (delivery.position, message)));
+        self.engine.recover_self(me); // guards were forgotten, perhaps
+        self.engine.begin_leave(me);
+        self.engine.finish_leave(me);
+    }
+
+    fn die(&mut self, who: usize) {
+        let Some((dead, in_hand)) = self.take_away(who) else { return };
+        let held = in_hand.len() as u64;
+        self.returned.extend(in_hand.into_iter().map(|(delivery, message)| (delivery.position, message)));
+        let recovered = self.engine.recover(dead).expect("it was there");
+        assert_eq!(recovered.returned, held);
+        // A survivor that was killed before it finished: the next one finds nothing left to do, and does no harm.
+        assert_eq!(self.engine.recover(dead).map(|r| (r.returned, r.was_open)), Some((0, false)));
+        self.engine.finish_leave(dead);
+        assert!(self.engine.recover(dead).is_none());
+    }
+
+    fn apply(&mut self, op: Op) {
+        match op {
+            Op::Join(role) => self.join(role),
+            Op::Send(who, len) => self.send(who, len),
+            Op::Claim(who) => self.claim(who),
+            Op::Receive(who) => self.receive(who),
+            Op::Release(who, which) => self.release(who, which),
+            Op::Leave(who) => self.leave(who),
+            Op::Die(who) => self.die(who),
+        }
+    }
+
+    /// Everybody dies; what was committed arrives at the next receiver, every block is free, the link can end.
+    fn end(mut self) {
+        while !self.senders.is_empty() || !self.receivers.is_empty() {
+            self.die(0);
+        }
+        self.join(Role::Receiver);
+        while !self.queue.is_empty() || !self.returned.is_empty() {
+            let left = self.queue.len() + self.returned.len();
+            self.receive(0);
+            self.release(0, 0);
+            assert_eq!(self.queue.len() + self.returned.len(), left - 1);
+        }
+        assert_eq!(self.engine.pool_use().used, 0, "a block leaked");
+        assert!(!self.engine.try_remove(), "somebody is there");
+        self.leave(0);
+        assert!(self.engine.try_remove());
+        assert!(self.engine.join(Participant::new(0), Role::Sender, Identity { pid: 1, namespace: 1, now_ns: 1 }).is_err());
+    }
+}
+
+fn read(engine: &Engine, delivery: &Delivery) -> Vec<u8> {
+    let bytes = engine.memory().bytes(delivery.offset, delivery.len());
+    // SAFETY: a range of the region, which nobody writes to while this test reads it: it has one thread.
+    unsafe { std::slice::from_raw_parts(bytes.as_ptr(), delivery.len()) }.to_vec()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_engine_is_a_queue_that_survives_deaths(ops in prop::collection::vec(op(), 1..120)) {
+        let mut world = World::new(Full::Block);
+        world.join(Role::Sender);
+        world.join(Role::Receiver);
+        for op in ops {
+            world.apply(op);
+        }
+        world.end();
+    }
+}
+
+#[test]
+fn drops_are_counted_exactly() {
+    let mut world = World::new(Full::DropOldest);
+    world.join(Role::Sender);
+    world.join(Role::Receiver);
+    let sender = &mut world.senders[0].producer;
+    for value in 0..10u64 {
+        while let Err(e) = world.engine.try_push(sender, 0, &value.to_le_bytes()) {
+            match e {
+                PushError::Full => assert!(world.engine.make_room(sender).unwrap()),
+                PushError::Busy => {}
+                e => panic!("{e:?}"),
+            }
+        }
+    }
+    assert_eq!(world.engine.dropped(), 10 - CAPACITY);
+    let receiver = &mut world.receivers[0].consumer;
+    let mut delivery = loop {
+        match world.engine.try_pop(receiver) {
+            Ok(delivery) => break delivery,
+            Err(e) => assert_eq!(e, PopError::Busy),
+        }
+    };
+    assert_eq!(read(&world.engine, &delivery), (10 - CAPACITY).to_le_bytes());
+    // Detached, its place is free; if its holder dies now, the message is lost, and counted.
+    world.engine.detach(receiver, &mut delivery);
+    let me = world.receivers.remove(0).me;
+    assert_eq!(world.engine.recover(me).unwrap().returned, 0);
+    assert_eq!(world.engine.dropped(), 10 - CAPACITY + 1);
+    world.engine.recover(me);
+    assert_eq!(world.engine.dropped(), 10 - CAPACITY + 1);
+}
