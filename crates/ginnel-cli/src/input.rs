@@ -28,7 +28,9 @@ impl Input {
         let file = file.map_err(|e| Failure::file("open", &name, &e))?;
         let status = file.metadata().map_err(|e| Failure::file("look at", &name, &e))?;
         if status.is_dir() {
-            return Err(Failure::failed(format!("cannot read {name}: it is a directory; name a file, or pipe `tar c` here")));
+            return Err(Failure::failed(format!(
+                "cannot read {name}: it is a directory; name a file, or pipe `tar c` here"
+            )));
         }
         Ok(Self { file, name, len: status.is_file().then_some(status.len()) })
     }

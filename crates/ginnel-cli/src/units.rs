@@ -3,8 +3,14 @@
 use std::time::Duration;
 
 /// Units of time with their nanoseconds, longest first.
-const TIMES: [(&str, u64); 6] =
-    [("h", 3_600_000_000_000), ("m", 60_000_000_000), ("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000), ("ns", 1)];
+const TIMES: [(&str, u64); 6] = [
+    ("h", 3_600_000_000_000),
+    ("m", 60_000_000_000),
+    ("s", 1_000_000_000),
+    ("ms", 1_000_000),
+    ("us", 1_000),
+    ("ns", 1),
+];
 
 const SIZES: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
 
@@ -93,7 +99,9 @@ mod tests {
         for (text, duration) in all {
             assert_eq!(parse_duration(text), Ok(duration), "{text}");
         }
-        for bad in ["", "10", "ms", ".s", "-1s", "1 s", "1d", "1e3s", "inf", "99999999999999999999h", "9999999999h", "1.2.3s"] {
+        for bad in
+            ["", "10", "ms", ".s", "-1s", "1 s", "1d", "1e3s", "inf", "99999999999999999999h", "9999999999h", "1.2.3s"]
+        {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
     }

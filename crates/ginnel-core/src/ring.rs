@@ -94,12 +94,22 @@ impl Producer {
     pub fn new(me: Participant) -> Self {
         Self { me, windows: [Window::default(); CLASSES_MAX], bias: Bias::default(), tail: 0, limit: 0 }
     }
+
+    /// Where it sends next, as far as it knows: grows with each message on an exclusive side.
+    pub fn position(&self) -> u64 {
+        self.tail
+    }
 }
 
 impl Consumer {
     /// A receiver that has joined as `me`.
     pub fn new(me: Participant) -> Self {
         Self { me, bias: Bias::default(), head: 0, released: 0, gaps: false, returns_seen: 0 }
+    }
+
+    /// Where it takes next, as far as it knows: grows with each message on an exclusive side.
+    pub fn position(&self) -> u64 {
+        self.head
     }
 }
 

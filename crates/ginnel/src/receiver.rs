@@ -252,7 +252,8 @@ impl Receiver {
         if let PopError::Corrupt(what) = first {
             return Err(self.poisoned(what));
         }
-        let taken = self.waiter.wait(self.region(), self.membership.me, &self.engine().items(), until, || {
+        let position = self.consumer.borrow().position();
+        let taken = self.waiter.wait(self.region(), self.membership.me, &self.engine().items(), (position, until), || {
             // In this order: what the last sender sent before it left is seen by the try after it was found gone.
             let gone = if self.follow { None } else { self.peers.are_gone(self.engine()) };
             match (self.try_take(), gone) {

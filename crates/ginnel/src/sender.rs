@@ -315,7 +315,8 @@ impl Sender {
         let until = if rejects { Until::Now } else { until };
         let mut first = Some(first);
         let mut lacked_memory = false;
-        let done = self.waiter.wait(self.region(), self.membership.me, &self.engine().room(), until, || {
+        let position = self.producer.borrow().position();
+        let done = self.waiter.wait(self.region(), self.membership.me, &self.engine().room(), (position, until), || {
             let gone = self.peers_gone();
             // What the first try found may be mended at once: memory to commit, an old message to drop.
             let tried = first.take().map_or_else(&mut attempt, Err);

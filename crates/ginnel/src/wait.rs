@@ -62,6 +62,51 @@ impl Until {
 pub(crate) struct Waiter {
     policy: Wait,
     spins: Cell<u32>,
+    pace: Pace,
+}
+
+/// How long to stay away before looking at all.
+///
+/// Each look at a slot that the peer is about to write takes the line from it, and costs it as much as several messages. In
+/// a stream it pays to stay away until a good number of messages have come; in a conversation it only adds to the
+/// latency. What tells them apart is how many messages came between two waits. Trying is cheap and rare.
+#[derive(Debug, Default)]
+struct Pace {
+    pauses: Cell<u32>,
+    /// Position at the last wait.
+    last: Cell<u64>,
+    /// Waits in a row that ended after a few looks.
+    short: Cell<u32>,
+}
+
+impl Pace {
+    /// A wait that ended within this many looks was a short one.
+    const FEW_LOOKS: u32 = 4;
+    /// Short waits in a row before staying away is tried.
+    const PATIENCE: u32 = 32;
+    const FIRST: u32 = 8;
+    const MOST: u32 = 128;
+
+    /// Pauses before the first look of the wait that begins at this position.
+    fn next(&self, position: u64) -> u32 {
+        let burst = position.wrapping_sub(self.last.replace(position));
+        let pauses = match (self.pauses.get(), burst) {
+            (0, _) if self.short.get() >= Self::PATIENCE => {
+                self.short.set(0);
+                Self::FIRST
+            }
+            (0, _) | (_, 0..4) => 0,
+            (pauses, 4..32) => (pauses * 2).min(Self::MOST),
+            (pauses, 128..) => pauses / 2,
+            (pauses, _) => pauses,
+        };
+        self.pauses.set(pauses);
+        pauses
+    }
+
+    fn ended_after(&self, looks: u32) {
+        self.short.set(if looks <= Self::FEW_LOOKS { self.short.get() + 1 } else { 0 });
+    }
 }
 
 const SPINS_LEAST: u32 = 16;
@@ -74,26 +119,30 @@ const NAP: Duration = Duration::from_micros(50);
 
 impl Waiter {
     pub(crate) fn new(policy: Wait) -> Self {
-        Self { policy, spins: Cell::new(SPINS_MOST) }
+        Self { policy, spins: Cell::new(SPINS_MOST), pace: Pace::default() }
     }
 
     pub(crate) fn policy(&self) -> Wait {
         self.policy
     }
 
-    /// Looks until there is a result or the time has come; then `None`. The first look was in vain already.
+    /// Looks until there is a result or the time has come; then `None`. The first look was in vain already. `position` is
+    /// the handle's in its end of the link.
     #[cold]
     pub(crate) fn wait<T>(
         &self,
         region: &Arc<Region>,
         me: Participant,
         event: &Event<'_>,
-        until: Until,
+        (position, until): (u64, Until),
         mut look: impl FnMut() -> Look<T>,
     ) -> Option<T> {
         watch::watch(region);
         if matches!(until, Until::Now) {
             return Self::look_now(&mut look);
+        }
+        if !is_single_core() {
+            (0..self.pace.next(position)).for_each(|_| std::hint::spin_loop());
         }
         loop {
             if let Some(done) = self.spin(until, &mut look) {
@@ -143,6 +192,7 @@ impl Waiter {
         };
         for turn in 0..spins {
             if let Look::Done(done) = look() {
+                self.pace.ended_after(turn);
                 self.spins.set(SPINS_MOST);
                 return Some(done);
             }

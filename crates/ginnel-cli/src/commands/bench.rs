@@ -5,7 +5,8 @@ use crate::units;
 use clap::ValueEnum;
 
 const AFTER_HELP: &str = "\
-Every figure is a ratio against a hand-written, unchecked baseline in the same run on the same two cores.
+Every figure is a ratio against a hand-written, unchecked baseline in the same
+run on the same two cores.
 
 Examples:
   ginnel bench

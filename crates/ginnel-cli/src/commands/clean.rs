@@ -6,11 +6,12 @@ use ginnel::{Cleaned, ErrorKind};
 use serde::Serialize;
 
 const AFTER_HELP: &str = "\
-Links that living processes have open stay, and so do messages that wait for a receiver. Opening a link does the same for that
-link, so this is never needed for ginnel to work; it gives memory back.
+Links that living processes have open stay, and so do messages that wait for a
+receiver. Opening a link does the same for that link, so this is never needed
+for ginnel to work; it gives memory back.
 
 Examples:
-  ginnel clean --dry-run     what would be done
+  ginnel clean --dry-run    what would be done
   ginnel clean";
 
 /// Collect what dead processes left

@@ -8,7 +8,8 @@ use crate::{json, output, units};
 use ginnel::{Info, Link};
 
 const AFTER_HELP: &str = "\
-Looking disturbs nobody: the link is mapped read-only. Counters of a participant run on over those who had its place before.
+Looking disturbs nobody: the link is mapped read-only. The counters of a
+participant run on over those who had its place before.
 
 Examples:
   ginnel info shm:orders

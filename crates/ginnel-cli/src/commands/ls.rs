@@ -8,8 +8,9 @@ use ginnel::{Info, Role};
 use serde::Serialize;
 
 const AFTER_HELP: &str = "\
-A link is `live` while a process has it open, `waiting` when nobody has and messages are in it, and `stale` when a crash left
-it: the next opener, or `ginnel clean`, collects it. Looking disturbs nobody.
+A link is `live` while a process has it open, `waiting` when nobody has and
+messages are in it, and `stale` when a crash left it: the next opener, or
+`ginnel clean`, collects it. Looking disturbs nobody.
 
 Examples:
   ginnel ls

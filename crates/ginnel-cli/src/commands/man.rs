@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
 Examples:
-  ginnel man | man -l -                     read it
-  ginnel man ~/.local/share/man/man1        install all pages";
+  ginnel man | man -l -                 read it
+  ginnel man ~/.local/share/man/man1    install all pages";
 
 /// Print the manual page, or write all pages into a directory
 #[derive(clap::Args)]

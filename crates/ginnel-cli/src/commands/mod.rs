@@ -17,21 +17,24 @@ use ginnel::Link;
 
 const AFTER_HELP: &str = "\
 Addresses:
-  shm:NAME              a link in shared memory; made when first opened, removed when the last one leaves it empty
-  shm:NAME?KEY=VALUE    with options: capacity, max, memory, participants, full=block|reject|drop-oldest, senders,
-                        receivers, follow, wait=adaptive|spin|block
+  shm:NAME            a link in shared memory: made when it is first opened,
+                      removed when the last one leaves it empty
+  shm:NAME?KEY=VALUE  with options, joined by &: capacity, max, memory,
+                      participants, senders, receivers, follow,
+                      full=block|reject|drop-oldest, wait=adaptive|spin|block
 
 Examples:
-  ginnel tour                                see it work
-  seq 5 | ginnel send shm:hello              lines become messages
-  ginnel recv shm:hello                      in another terminal
+  ginnel tour                      see it work
+  seq 5 | ginnel send shm:hello    lines become messages
+  ginnel recv shm:hello            in another terminal
 
 Exit status:
-  0 done, 1 failed, 2 usage, 3 not found, 4 not permitted, 5 the peer died, 124 timed out, 130 interrupted
+  0 done, 1 failed, 2 usage, 3 not found, 4 not permitted, 5 the peer died,
+  124 timed out, 130 interrupted
 
 Environment:
-  GINNEL_DIR    directory of the links, instead of /dev/shm/ginnel-UID
-  NO_COLOR      no colours";
+  GINNEL_DIR  directory of the links, instead of /dev/shm/ginnel-UID
+  NO_COLOR    no colours";
 
 /// Passes messages between the processes of a machine.
 #[derive(Parser)]

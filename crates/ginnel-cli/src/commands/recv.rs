@@ -12,18 +12,20 @@ use std::io::{IsTerminal, stdout};
 use std::time::Duration;
 
 const AFTER_HELP: &str = "\
-Each message is followed by what its sender read after it: a newline, a NUL or nothing. So `ginnel recv` writes exactly what
-`ginnel send` read. recv ends when the last sender has left and every message was received; without a sender it waits for
-the first.
+After each message comes what its sender read after it: a newline, a NUL or
+nothing. So `ginnel recv` writes exactly what `ginnel send` read. It ends when
+the last sender has left and every message was received; if there is no sender
+yet, it waits for the first.
 
-A message is held until its bytes are written, and goes back to the link if they cannot be: the next receiver gets it. If a
-pipe is closed (`| head -1`), what lies in it unread is lost all the same: take so many with `-n 1` instead.
+A message is held until its bytes are written. If they cannot be, it goes back
+to the link, whole, and the next receiver gets it. But what lies unread in a
+pipe when its reader leaves (`| head -1`) is lost: use `-n 1` instead.
 
 Examples:
-  ginnel recv shm:numbers                        until the senders have left
-  ginnel recv -n 1 -W 500ms shm:jobs             one message, if it comes in time
-  ginnel recv --nul shm:files | xargs -0 ls      one name a message
-  ginnel recv --follow shm:events >> events      for ever";
+  ginnel recv shm:numbers                     until the senders have left
+  ginnel recv -n 1 -W 500ms shm:jobs          one message, if it comes in time
+  ginnel recv --nul shm:files | xargs -0 ls   whatever is in the names
+  ginnel recv --follow shm:events >> events   for ever";
 
 /// Receive messages, and write them to standard output
 #[derive(clap::Args)]
@@ -101,7 +103,9 @@ pub(crate) fn run(args: &Args, quiet: bool) -> Result<(), Failure> {
     let redelivered = receiving.redelivered;
     drop(receiving);
     if redelivered > 0 && !quiet {
-        say(&format!("{redelivered} messages had been in the hands of another receiver, which did not finish with them"));
+        say(&format!(
+            "{redelivered} messages had been in the hands of another receiver, which did not finish with them"
+        ));
     }
     if receiver.dropped() > 0 {
         say(&format!("{} messages were dropped to make room and will never be received", receiver.dropped()));

@@ -5,8 +5,9 @@ use crate::exit::Failure;
 use ginnel::Link;
 
 const AFTER_HELP: &str = "\
-Without --force a link is removed only if nobody has it open and no message is in it. With it, those who have it open go on
-with each other, and messages that nobody receives are lost.
+Without --force a link is removed only if nobody has it open and no message is
+in it. With it, those who have it open go on with each other, and messages
+that nobody receives are lost.
 
 Examples:
   ginnel rm shm:orders

@@ -14,15 +14,17 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 const AFTER_HELP: &str = "\
-Text, which is UTF-8 without NUL as far as the first read shows, is sent line by line; anything else in chunks of 64KiB. A
-message that was a line does not hold its newline: a tag says that one followed, so that `ginnel recv` writes exactly what
-was read here. Messages stay in the link until somebody receives them; when it is full, send waits.
+Text is sent line by line, anything else in chunks of 64KiB. (Text is UTF-8
+without NUL, as far as the first read shows.) A message that was a line does
+not hold its newline: a tag says that one followed, so that `ginnel recv`
+writes exactly what was read here. When the link is full, send waits. When
+the input ends it leaves; what nobody has received yet stays in the link.
 
 Examples:
-  seq 5 | ginnel send shm:numbers                   five messages
-  ginnel send shm:numbers photo.jpg                 chunks, as it is not text
-  find . -print0 | ginnel send --nul shm:files      one message a name, whatever is in it
-  ginnel send -W 2s 'shm:jobs?capacity=16' jobs     give up when nobody makes room for 2s";
+  seq 5 | ginnel send shm:numbers               five messages
+  ginnel send shm:pictures photo.jpg            chunks, as it is no text
+  find . -print0 | ginnel send --nul shm:files  one message a name
+  ginnel send -W 2s 'shm:jobs?capacity=16' jobs give up if stuck for 2s";
 
 /// Send a file, or standard input, as messages
 #[derive(clap::Args)]
@@ -259,9 +261,10 @@ impl Sending<'_> {
                 let number = self.outlet.meter.messages() + 1;
                 self.too_long(&format!("message {number} of {} is", self.name), len, or_more)
             }
-            CutError::Truncated { have, want } => {
-                Failure::failed(format!("{} ends after {have} of the {want} bytes that its last length promises", self.name))
-            }
+            CutError::Truncated { have, want } => Failure::failed(format!(
+                "{} ends after {have} of the {want} bytes that its last length promises",
+                self.name
+            )),
         }
     }
 

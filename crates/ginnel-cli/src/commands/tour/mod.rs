@@ -27,13 +27,14 @@ pub(crate) use traffic::child;
 use wire::Mechanism;
 
 const AFTER_HELP: &str = "\
-Both processes are real, and are started anew for each mechanism. The rate is that of reading the file, moving it and
-checksumming what arrived, all at once. Nothing is pinned to a core and nothing is left behind. For figures that can be
-compared, with baselines, see `ginnel bench`.
+Both processes are real, and are started anew for each mechanism. The rate is
+that of reading the file, moving it, and checksumming what arrived, all at
+once. Nothing is pinned to a core, and nothing is left behind. For figures
+that can be compared, with baselines, see `ginnel bench`.
 
 Examples:
-  ginnel tour                 256MiB of pseudo-random bytes
-  ginnel tour video.mkv       a file of yours, up to its first 1GiB
+  ginnel tour              256MiB of pseudo-random bytes
+  ginnel tour video.mkv    a file of yours, up to its first 1GiB
   ginnel tour --json | jq '.mechanisms[] | {mechanism, gb_per_s}'";
 
 /// Move a file between two processes through every mechanism, and show what each gave
@@ -139,7 +140,8 @@ fn text(report: &Report) -> String {
         table.row(cells);
     }
     let size = units::size(report.bytes);
-    let mut text = format!("{size} from one process to another, and messages of 64B there and back; every byte checked\n\n");
+    let mut text =
+        format!("{size} from one process to another, and messages of 64B there and back; every byte checked\n\n");
     text += &table.render();
     text += "\n";
     for row in &report.mechanisms {

@@ -34,14 +34,18 @@ impl Outcome {
         let Received { crc32, bytes } = self.received;
         let wrong = (crc32, bytes) != (sample.crc32, sample.bytes);
         wrong.then(|| {
-            format!("{bytes} bytes arrived with checksum {crc32:08x}, {} were sent with {:08x}", sample.bytes, sample.crc32)
+            format!(
+                "{bytes} bytes arrived with checksum {crc32:08x}, {} were sent with {:08x}",
+                sample.bytes, sample.crc32
+            )
         })
     }
 }
 
 /// Moves the file through a mechanism.
 pub(super) fn run(mechanism: Mechanism, sample: &Sample) -> Result<Outcome, Failure> {
-    let pair = Pair::start(mechanism, sample).map_err(|e| Failure::failed(format!("cannot start two processes: {e}")))?;
+    let pair =
+        Pair::start(mechanism, sample).map_err(|e| Failure::failed(format!("cannot start two processes: {e}")))?;
     let outcome = pair.finish();
     if mechanism == Mechanism::Shm && outcome.is_err() {
         traffic::remove_links(std::process::id());
@@ -130,7 +134,9 @@ fn command(side: &str, mechanism: Mechanism, sample: &Sample) -> io::Result<Comm
     let mut command = Command::new(std::env::current_exe()?);
     let name = <Mechanism as clap::ValueEnum>::to_possible_value(&mechanism).map(|value| value.get_name().to_owned());
     command.arg(side).arg(name.unwrap_or_default()).stderr(Stdio::piped());
-    command.args([u64::from(std::process::id()), LIMIT.as_millis() as u64, sample.bytes].map(|n| OsString::from(n.to_string())));
+    command.args(
+        [u64::from(std::process::id()), LIMIT.as_millis() as u64, sample.bytes].map(|n| OsString::from(n.to_string())),
+    );
     command.arg("--").arg(&sample.path);
     Ok(command)
 }

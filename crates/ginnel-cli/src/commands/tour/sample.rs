@@ -33,7 +33,8 @@ impl Sample {
     /// Makes one.
     pub(super) fn make() -> Result<Self, Failure> {
         let dir = std::env::temp_dir();
-        let failed = |e| Failure::file("write a file to", format!("{}; name one: `ginnel tour FILE`", dir.display()), &e);
+        let failed =
+            |e| Failure::file("write a file to", format!("{}; name one: `ginnel tour FILE`", dir.display()), &e);
         let mut file = tempfile::tempfile_in(&dir).map_err(failed)?;
         let (mut block, mut hasher, mut random) = (vec![0; BLOCK], Hasher::new(), Random(1));
         let end = Instant::now() + LIMIT;
@@ -75,7 +76,10 @@ fn in_time(end: Instant, what: &str) -> Result<(), Failure> {
     if Instant::now() < end {
         return Ok(());
     }
-    Err(Failure::failed(format!("{what} takes more than {}s here; name a smaller one: `ginnel tour FILE`", LIMIT.as_secs())))
+    Err(Failure::failed(format!(
+        "{what} takes more than {}s here; name a smaller one: `ginnel tour FILE`",
+        LIMIT.as_secs()
+    )))
 }
 
 /// Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014 (splitmix64).

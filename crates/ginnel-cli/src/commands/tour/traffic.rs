@@ -93,7 +93,11 @@ pub(crate) fn child() -> Option<ExitCode> {
         Side::TourRecv(task) => (false, task),
     };
     let found = task.watch().and_then(|()| task.wire(is_sender)).and_then(|mut wire| {
-        if is_sender { task.send(&mut *wire).map(|sent| json(&sent)) } else { task.recv(&mut *wire).map(|got| json(&got)) }
+        if is_sender {
+            task.send(&mut *wire).map(|sent| json(&sent))
+        } else {
+            task.recv(&mut *wire).map(|got| json(&got))
+        }
     });
     let (text, status) = match found {
         Ok(text) => (text, ExitCode::SUCCESS),
@@ -129,9 +133,8 @@ impl Task {
         if self.mechanism != Mechanism::Shm {
             return Ok(Box::new(Stream::new()?));
         }
-        let links = Links::of_tour(self.parent).and_then(|[there, back]| {
-            if is_sender { Links::new(&there, &back) } else { Links::new(&back, &there) }
-        });
+        let links = Links::of_tour(self.parent)
+            .and_then(|[there, back]| if is_sender { Links::new(&there, &back) } else { Links::new(&back, &there) });
         Ok(Box::new(links.map_err(|e| io::Error::other(e.to_string()))?))
     }
 
@@ -163,7 +166,8 @@ impl Task {
 }
 
 fn round_trips(wire: &mut dyn Wire) -> io::Result<RoundTrip> {
-    let mut times = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).map_err(|e| io::Error::other(e.to_string()))?;
+    let mut times =
+        Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).map_err(|e| io::Error::other(e.to_string()))?;
     let end = Instant::now() + TRIPS_TIME;
     for trip in 0.. {
         let begin = Instant::now();

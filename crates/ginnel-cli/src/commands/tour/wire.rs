@@ -33,8 +33,12 @@ impl Mechanism {
     /// What it gives, in a line.
     pub(super) fn promise(self) -> &'static str {
         match self {
-            Self::Shm => "whole messages, read where they lie; many to many; in order, and nobody hangs after a kill -9",
-            Self::Pipe => "a stream of bytes, one way, copied in and out; a small write stays whole, a large one need not",
+            Self::Shm => {
+                "whole messages, read where they lie; many to many; in order, and nobody hangs after a kill -9"
+            }
+            Self::Pipe => {
+                "a stream of bytes, one way, copied in and out; a small write stays whole, a large one need not"
+            }
             Self::Unix => "a stream of bytes, both ways, copied in and out; can pass open files, and says who is there",
         }
     }
@@ -113,7 +117,8 @@ impl Links {
 
     /// The links of a tour, there and back. Few places, so that what is on its way stays in the cores' caches.
     pub(super) fn of_tour(tour: u32) -> Result<[Link; 2], ginnel::Error> {
-        let link = |way: &str| Link::new(&format!("shm:tour-{tour}-{way}")).map(|link| link.capacity(16).max(CHUNK as u64));
+        let link =
+            |way: &str| Link::new(&format!("shm:tour-{tour}-{way}")).map(|link| link.capacity(16).max(CHUNK as u64));
         Ok([link("there")?, link("back")?])
     }
 }
@@ -146,7 +151,9 @@ impl Wire for Links {
         while bytes > 0 {
             let message = self.receiver.recv().map_err(other)?;
             hasher.update(&message);
-            bytes = bytes.checked_sub(message.len() as u64).ok_or_else(|| io::Error::other("more bytes came than were sent"))?;
+            bytes = bytes
+                .checked_sub(message.len() as u64)
+                .ok_or_else(|| io::Error::other("more bytes came than were sent"))?;
         }
         Ok(())
     }

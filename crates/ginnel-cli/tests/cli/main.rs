@@ -1,0 +1,69 @@
+//! The tool as a whole: real processes, one file a command. Each test has a directory of links of its own.
+
+mod clean;
+mod completions;
+mod info;
+mod ls;
+mod man;
+mod process;
+mod recv;
+mod rm;
+mod send;
+mod tour;
+
+use process::Place;
+
+#[test]
+fn the_version_is_printed() {
+    let done = Place::new().run(["--version"], b"");
+    assert_eq!((done.status, done.out_text().as_str()), (0, concat!("ginnel ", env!("CARGO_PKG_VERSION"), "\n")));
+}
+
+#[test]
+fn help_shows_every_command_but_not_the_hidden_ones() {
+    let done = Place::new().run(["--help"], b"");
+    assert_eq!(done.status, 0);
+    for command in ["tour", "send", "recv", "ls", "info", "rm", "clean", "bench", "completions", "man"] {
+        assert!(done.out_text().contains(&format!("\n  {command} ")), "{command}");
+    }
+    assert!(!done.out_text().contains("tour-send"));
+}
+
+#[test]
+fn nonsense_is_a_usage_error_on_stderr() {
+    for args in [&["no-such-command"][..], &["ls", "--no-such-option"], &["send"], &[]] {
+        let done = Place::new().run(args, b"");
+        assert_eq!(done.status, 2, "{args:?}");
+        assert!(done.out.is_empty() && !done.err.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn bad_addresses_and_options_are_usage_errors_that_say_what_is_wrong() {
+    let place = Place::new();
+    for command in ["send", "recv", "info", "rm"] {
+        for (address, complaint) in [
+            ("orders", "scheme"),
+            ("http:x", "unknown"),
+            ("fifo:/x", "not built yet"),
+            ("shm:", "empty"),
+            ("shm:a/b", "`/`"),
+            ("shm:a?colour=red", "known are capacity"),
+        ] {
+            let done = place.run([command, address], b"");
+            assert_eq!(done.status, 2, "{command} {address}: {}", done.err);
+            assert!(done.err.contains(complaint), "{command} {address}: {}", done.err);
+        }
+    }
+    let done = place.run(["send", "shm:a?capacity=3"], b"x\n");
+    assert_eq!(done.status, 2, "an impossible number: {}", done.err);
+}
+
+#[test]
+fn a_directory_of_others_is_not_permitted() {
+    let place = Place::new();
+    place.make_directory_unsafe();
+    let done = place.run(["send", "shm:a"], b"x\n");
+    assert_eq!(done.status, 4, "{}", done.err);
+    assert!(done.err.contains("0700"), "{}", done.err);
+}

@@ -1,0 +1,182 @@
+//! Another process of this test binary: it runs the one test below, in a role, talks over its standard streams, and can be
+//! killed. Orders go in line by line; replies are lines that begin with a mark, as libtest writes there too.
+#![allow(unsafe_code)] // prctl(2) with integers.
+
+use crate::{corrupt, death, fork, lifetime, script, time};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+const ROLE: &str = "GINNEL_TEST_ROLE";
+const MARK: &str = "@@ ";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A child process. Dropping it kills and reaps it.
+pub(crate) struct Child {
+    process: std::process::Child,
+    orders: Option<ChildStdin>,
+    replies: mpsc::Receiver<String>,
+    role: String,
+}
+
+impl Child {
+    /// Starts a role with its links in this directory.
+    pub(crate) fn start(role: &str, directory: &Path) -> Self {
+        let mut process = Self::command(role)
+            .env(ginnel::DIRECTORY_VARIABLE, directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a child process");
+        let orders = process.stdin.take();
+        let output = BufReader::new(process.stdout.take().expect("a piped output"));
+        let (send, replies) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                if let Some((_, reply)) = line.split_once(MARK) {
+                    let _ = send.send(reply.to_owned());
+                }
+            }
+        });
+        Self { process, orders, replies, role: role.to_owned() }
+    }
+
+    /// This binary in a role.
+    pub(crate) fn command(role: &str) -> Command {
+        let mut command = Command::new(std::env::current_exe().expect("the path of this binary"));
+        command.args(["--exact", "child::child_role", "--nocapture", "--test-threads=1"]).env(ROLE, role);
+        command
+    }
+
+    /// Gives an order, without waiting for the reply.
+    pub(crate) fn tell(&mut self, order: &str) {
+        let orders = self.orders.as_mut().expect("orders are still taken");
+        writeln!(orders, "{order}").expect("a child that takes orders");
+    }
+
+    /// The next reply.
+    pub(crate) fn reply(&mut self) -> Reply {
+        self.reply_within(PATIENCE)
+    }
+
+    /// The next reply, for those that take their time.
+    pub(crate) fn reply_within(&mut self, limit: Duration) -> Reply {
+        match self.replies.recv_timeout(limit) {
+            Ok(reply) => Reply(reply),
+            Err(e) => panic!("no reply from {}: {e}", self.role),
+        }
+    }
+
+    /// The next reply, or `None` if the child has ended.
+    pub(crate) fn try_reply(&mut self, limit: Duration) -> Option<Reply> {
+        self.replies.recv_timeout(limit).ok().map(Reply)
+    }
+
+    /// Gives an order and waits for its reply.
+    pub(crate) fn ask(&mut self, order: &str) -> Reply {
+        self.tell(order);
+        self.reply()
+    }
+
+    /// Gives an order that must work, and returns what it says.
+    pub(crate) fn must(&mut self, order: &str) -> String {
+        self.ask(order).ok()
+    }
+
+    /// SIGKILL. The child stays a zombie until it is reaped.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().expect("a child that can be killed");
+    }
+
+    /// Waits for its end.
+    pub(crate) fn reap(&mut self) -> ExitStatus {
+        self.process.wait().expect("a child that can be reaped")
+    }
+
+    /// SIGKILL, and waits for its end.
+    pub(crate) fn kill_and_reap(&mut self) {
+        self.kill();
+        self.reap();
+    }
+
+    /// Takes no more orders, and waits until the role has ended well.
+    pub(crate) fn finish(mut self) {
+        drop(self.orders.take());
+        let status = self.reap();
+        assert!(status.success(), "{} ended with {status}", self.role);
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Whether it is dead and not reaped.
+    pub(crate) fn is_zombie(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// What a child says: `ok TEXT`, or `err KIND|OBJECT|REMEDY|TEXT`.
+#[derive(Debug)]
+pub(crate) struct Reply(String);
+
+impl Reply {
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// The text of a good reply.
+    #[track_caller]
+    pub(crate) fn ok(&self) -> String {
+        match self.0.strip_prefix("ok") {
+            Some(text) => text.trim().to_owned(),
+            None => panic!("a child failed: {}", self.0),
+        }
+    }
+
+    /// The fields of a bad reply: kind, object, remedy, text.
+    #[track_caller]
+    pub(crate) fn err(&self) -> [String; 4] {
+        let fields = self.0.strip_prefix("err ").unwrap_or_else(|| panic!("this should have failed: {}", self.0));
+        let mut parts = fields.splitn(4, '|').map(str::to_owned);
+        std::array::from_fn(|_| parts.next().unwrap_or_default())
+    }
+}
+
+/// In a child: says something to its parent.
+pub(crate) fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let line = text.replace('\n', " ");
+    writeln!(out, "{MARK}{line}").and_then(|()| out.flush()).expect("a parent that listens");
+}
+
+/// Not a test: what a child process runs. Alone it returns at once.
+#[test]
+fn child_role() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    // SAFETY: asks the kernel to end this process with its parent; takes integers only.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    let (role, rest) = role.split_once(' ').unwrap_or((&role, ""));
+    match role {
+        "script" => script::run(),
+        "nested" => death::nested(),
+        "forker" => death::forker(rest),
+        "storm" => time::storm(),
+        "racer" => lifetime::racer(rest),
+        "cleaner" => lifetime::cleaner(rest),
+        "fork" => fork::role(rest),
+        "scribbler" => corrupt::scribbler(rest),
+        _ => panic!("no such role: {role}"),
+    }
+}

@@ -1,0 +1,370 @@
+//! Processes that are killed at any moment: what they had sent arrives, what they held goes back, who waits for them is told.
+//! Times are from before kill(2) to the return of the blocked call, while the dead child is still an unreaped zombie.
+#![allow(unsafe_code)] // fork and unshare, in children.
+
+use crate::child::{Child, say};
+use crate::dice::Dice;
+use crate::place::{self, LIMIT, address, number_in, scale, skipped, stamped, within};
+use crate::script::linger;
+use ginnel::{Link, Receiver, RecvError, SendFailure, Sender};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// By when a survivor must know. The promise is 100 ms; a busy test machine may be late.
+const TOLD: Duration = Duration::from_secs(1);
+
+/// A child that takes orders, with its links where this process has them.
+fn scripted() -> Child {
+    let mut child = Child::start("script", place::home());
+    child.reply().ok();
+    child
+}
+
+/// Prints the middle and the longest of some times.
+fn report(what: &str, mut times: Vec<Duration>) {
+    times.sort_unstable();
+    let (p50, max) = (times[times.len() / 2], times[times.len() - 1]);
+    println!("{what}: {} runs, p50 {p50:?}, max {max:?}", times.len());
+    assert!(max < TOLD, "{what}: told after {max:?}");
+}
+
+/// Kills a child while this process is blocked in a call; how long that call took to return, and what it said.
+fn time_of_death<H: Send, R: Send>(child: &mut Child, handle: &H, blocked: impl FnOnce(&H) -> R + Send) -> (Duration, R)
+where
+    H: Sync,
+{
+    within(LIMIT, || {
+        std::thread::scope(|scope| {
+            let (ready, about_to) = mpsc::channel();
+            let waiting = scope.spawn(move || {
+                ready.send(()).expect("the other thread waits");
+                let result = blocked(handle);
+                (Instant::now(), result)
+            });
+            about_to.recv().expect("the thread starts");
+            std::thread::sleep(Duration::from_millis(10)); // past spinning, asleep
+            let killed = Instant::now();
+            child.kill();
+            let (told, result) = waiting.join().expect("a result");
+            (told.saturating_duration_since(killed), result)
+        })
+    })
+}
+
+/// A handle is used by one thread at a time: here by the blocked one.
+struct Lent<H>(std::sync::Mutex<H>);
+
+impl<H> Lent<H> {
+    fn new(handle: H) -> Self {
+        Self(std::sync::Mutex::new(handle))
+    }
+
+    fn with<R>(&self, run: impl FnOnce(&H) -> R) -> R {
+        run(&self.0.lock().expect("nobody panicked with it"))
+    }
+}
+
+#[test]
+fn a_blocked_receiver_is_told() {
+    let mut times = Vec::new();
+    for _ in 0..20 * scale() {
+        let address = address("sender-dies", "");
+        let receiver = Lent::new(Receiver::open(&address).unwrap());
+        let mut child = scripted();
+        child.must(&format!("sender open {address}"));
+        child.must("send 3 50 0");
+        receiver.with(|r| (0..3).for_each(|n| assert_eq!(number_in(&r.recv().unwrap()), n)));
+        let (took, end) = time_of_death(&mut child, &receiver, |lent| lent.with(|r| r.recv().map(drop)));
+        assert_eq!(end.unwrap_err(), RecvError::Closed { died: 1 });
+        assert!(child.is_zombie(), "nobody reaped it");
+        times.push(took);
+    }
+    report("receiver blocked, sender killed", times);
+}
+
+#[test]
+fn a_blocked_sender_is_told() {
+    let mut times = Vec::new();
+    for _ in 0..20 * scale() {
+        let address = address("receiver-dies", "capacity=2&max=64");
+        let sender = Lent::new(Sender::open(&address).unwrap());
+        let mut child = scripted();
+        child.must(&format!("receiver open {address}"));
+        sender.with(|s| (0..3).for_each(|n| s.send(&stamped(n, 8)).unwrap_or_else(|_| assert_eq!(n, 2))));
+        assert_eq!(child.must("recv 1"), "0");
+        let (took, end) = time_of_death(&mut child, &sender, |lent| {
+            lent.with(|s| loop {
+                if let Err(e) = s.send(b"more, until it is full for ever") {
+                    return e;
+                }
+            })
+        });
+        assert!(matches!(end.reason(), SendFailure::Closed { died: 1 }), "{end}");
+        assert!(child.is_zombie(), "nobody reaped it");
+        times.push(took);
+    }
+    report("sender blocked, receiver killed", times);
+}
+
+/// The child of a dead process lives on, with a copy of its descriptors and its memory.
+#[test]
+fn a_forked_child_does_not_keep_its_parent_alive() {
+    let mut times = Vec::new();
+    for _ in 0..5 * scale() {
+        let address = address("forked", "");
+        let receiver = Lent::new(Receiver::open(&address).unwrap());
+        let mut child = scripted();
+        child.must(&format!("sender open {address}"));
+        child.must("fork");
+        let (took, end) = time_of_death(&mut child, &receiver, |lent| lent.with(|r| r.recv().map(drop)));
+        assert_eq!(end.unwrap_err(), RecvError::Closed { died: 1 });
+        times.push(took);
+    }
+    report("the same, its forked child lives", times);
+}
+
+/// The role: opens senders in one thread while another forks children that live on.
+pub(crate) fn forker(address: &str) {
+    let forking = std::thread::spawn(|| {
+        for _ in 0..150 {
+            // SAFETY: the child makes system calls only.
+            if unsafe { libc::fork() } == 0 {
+                linger();
+            }
+        }
+    });
+    let mut senders = Vec::new();
+    while senders.len() < 100 || !forking.is_finished() {
+        senders.truncate(100);
+        senders.push(Sender::open(address).expect("a sender"));
+    }
+    forking.join().expect("children");
+    say("ok forked");
+    std::thread::sleep(LIMIT);
+}
+
+/// As above, but the children were forked at any moment of opening.
+#[test]
+fn a_child_forked_while_a_handle_opens_does_not_keep_its_parent_alive() {
+    let address = address("forker", "");
+    let receiver = Lent::new(Receiver::open(&address).unwrap());
+    let mut child = Child::start(&format!("forker {address}"), place::home());
+    child.reply().ok();
+    let (took, end) = time_of_death(&mut child, &receiver, |lent| lent.with(|r| r.recv_timeout(10 * TOLD).map(drop)));
+    assert!(matches!(end.unwrap_err(), RecvError::Closed { died: 100.. }), "told nothing in {took:?}");
+    assert!(took < TOLD, "{took:?}");
+}
+
+/// The role: a script whose process ids count in a namespace of their own.
+pub(crate) fn nested() {
+    // SAFETY: takes an integer; the next child is the first process of a new namespace.
+    if unsafe { libc::unshare(libc::CLONE_NEWPID) } != 0 {
+        return say(&format!("err io|||{}", std::io::Error::last_os_error()));
+    }
+    let mut script = Child::command("script").spawn().expect("a child in the namespace");
+    script.wait().expect("a child that can be reaped");
+}
+
+#[test]
+fn a_death_in_another_pid_namespace_is_noticed() {
+    let address = address("namespace", "");
+    let receiver = Lent::new(Receiver::open(&address).unwrap());
+    let mut child = Child::start("nested", place::home());
+    let ready = child.reply();
+    if !ready.text().starts_with("ok") {
+        return skipped(ready.text());
+    }
+    child.must(&format!("sender open {address}"));
+    let info = Link::new(&address).unwrap().info().unwrap();
+    let theirs = info.participants.iter().find(|p| p.role == ginnel::Role::Sender).expect("it joined");
+    assert!(theirs.alive && !theirs.same_pid_namespace, "{theirs:?}");
+    let (took, end) = time_of_death(&mut child, &receiver, |lent| lent.with(|r| r.recv().map(drop)));
+    assert_eq!(end.unwrap_err(), RecvError::Closed { died: 1 });
+    report("sender in another namespace killed", vec![took]);
+}
+
+#[test]
+fn what_a_dead_receiver_held_is_delivered_again() {
+    for bytes in [16, 5000] {
+        let address = address("redelivered", "capacity=16&max=8KiB");
+        let sender = Sender::open(&address).unwrap();
+        let mut child = scripted();
+        child.must(&format!("receiver open {address}"));
+        for number in 0..10 {
+            sender.send(&stamped(number, bytes)).unwrap();
+        }
+        assert_eq!(child.must("recv 2"), "0,1");
+        assert_eq!(child.must("hold 3"), "2,3,4");
+        child.kill_and_reap();
+        let receiver = Receiver::open(&address).unwrap();
+        // BUG: fails, 5: what went back is not counted by `len`, which says 0 where `recv` would return at once.
+        assert_eq!((receiver.len(), sender.len()), (8, 8), "messages that went back are in the link");
+        let got: Vec<_> = receiver.try_iter().map(|m| (number_in(&m), m.redelivered())).collect();
+        assert_eq!(got, (2..10).map(|n| (n, n < 5)).collect::<Vec<_>>());
+        assert_eq!((receiver.len(), receiver.dropped()), (0, 0));
+        sender.send(&stamped(10, bytes)).unwrap();
+        assert!(!receiver.recv().unwrap().redelivered());
+    }
+}
+
+/// Another receiver was there all the time, asleep.
+#[test]
+fn a_sleeping_receiver_gets_what_a_dead_one_held() {
+    let mut times = Vec::new();
+    for _ in 0..10 * scale() {
+        let address = address("taken-over", "");
+        let sender = Sender::open(&address).unwrap();
+        let mut child = scripted();
+        child.must(&format!("receiver open {address}"));
+        sender.send(&stamped(7, 300)).unwrap();
+        assert_eq!(child.must("hold 1"), "7");
+        let receiver = Lent::new(Receiver::open(&address).unwrap());
+        let (took, got) = time_of_death(&mut child, &receiver, |lent| {
+            lent.with(|r| r.recv().map(|message| (number_in(&message), message.redelivered())))
+        });
+        assert_eq!(got.unwrap(), (7, true));
+        times.push(took);
+    }
+    report("receiver blocked, the one that held its message killed", times);
+}
+
+/// The stream has not ended while a message that a dead receiver held has still to go back.
+#[test]
+fn the_end_comes_after_what_goes_back() {
+    for round in 0..20 * scale() {
+        let address = address("end", "");
+        let sender = Sender::open(&address).unwrap();
+        let receiver = Receiver::open(&address).unwrap();
+        let mut child = scripted();
+        child.must(&format!("receiver open {address}"));
+        sender.send_all((0..3).map(|n| stamped(n, 16))).unwrap();
+        assert_eq!(child.must("hold 3"), "0,1,2");
+        assert_eq!(receiver.try_recv().unwrap_err(), RecvError::Empty);
+        drop(sender);
+        child.kill_and_reap();
+        // BUG: often fails with Closed: the end is told without looking for the dead first, if the watcher was not faster.
+        let got: Vec<u64> = within(LIMIT, || receiver.iter().map(|m| number_in(&m)).collect());
+        assert_eq!(got, [0, 1, 2], "round {round}");
+    }
+}
+
+#[test]
+fn when_all_are_killed_the_next_one_gets_everything() {
+    for bytes in [16, 300] {
+        let address = address("all-dead", "capacity=128");
+        let mut senders = [scripted(), scripted()];
+        let mut reader = scripted();
+        for (sender, first) in senders.iter_mut().zip([0, 1000]) {
+            sender.must(&format!("sender open {address}"));
+            sender.must(&format!("send 50 {bytes} {first}"));
+        }
+        reader.must(&format!("receiver open {address}"));
+        reader.must("hold 10");
+        senders.iter_mut().chain([&mut reader]).for_each(Child::kill);
+        senders.iter_mut().chain([&mut reader]).for_each(|child| drop(child.reap()));
+        let receiver = Receiver::join(&address).unwrap();
+        let got: Vec<_> = within(LIMIT, || receiver.iter().map(|m| (number_in(&m), m.redelivered())).collect());
+        assert_eq!(got, (0..50).chain(1000..1050).map(|n| (n, n < 10)).collect::<Vec<_>>());
+        let info = Link::new(&address).unwrap().info().unwrap();
+        assert_eq!((info.died, info.messages, info.dropped, info.pool.used), (3, 0, 0, 0));
+    }
+}
+
+#[test]
+fn the_block_of_a_dead_sender_comes_back() {
+    let address = address("loan", "capacity=4&max=64KiB&memory=64KiB");
+    let sender = Lent::new(Sender::open(&address).unwrap());
+    let _receiver = Receiver::open(&address).unwrap();
+    let mut times = Vec::new();
+    for round in 0..10 * scale() {
+        let mut child = scripted();
+        child.must(&format!("sender open {address}"));
+        child.must("loan 60000"); // the only block
+        let refused = sender.with(|s| s.try_loan(50_000).map(drop)).unwrap_err();
+        assert!(matches!(refused.reason(), SendFailure::NoMemory { ceiling: 65_536 }), "{refused}");
+        let (took, loan) = time_of_death(&mut child, &sender, |lent| lent.with(|s| s.loan(50_000).map(drop)));
+        assert!(loan.is_ok(), "round {round}: {loan:?}");
+        times.push(took);
+    }
+    report("sender blocked on memory, the one that had it killed", times);
+}
+
+/// A dropping link counts what was lost in the hands of the dead, and only that.
+#[test]
+fn what_a_dead_receiver_of_a_dropping_link_held_is_counted() {
+    let address = address("dropping", "capacity=8&max=64KiB&memory=256KiB&full=drop-oldest&participants=2");
+    let sender = Sender::open(&address).unwrap();
+    let dropped = || Link::new(&address).unwrap().info().unwrap().dropped;
+    let mut child = scripted();
+    child.must(&format!("receiver open {address}"));
+    sender.send_all((0..3).map(|n| stamped(n, 16))).unwrap();
+    child.must("hold 2");
+    child.must("close"); // the guards were forgotten: what was received is not lost
+    child.must(&format!("receiver open {address}"));
+    assert_eq!(dropped(), 0);
+    assert_eq!(child.must("recv 1"), "2");
+    child.kill_and_reap();
+    let receiver = Receiver::open(&address).unwrap(); // in the same place of the table
+    // BUG: fails, 2: what a closed handle had forgotten is still counted as in the hands of its successor.
+    assert_eq!(dropped(), 0, "the dead one held nothing");
+    drop(receiver);
+    let mut child = scripted();
+    child.must(&format!("receiver open {address}"));
+    sender.send_all((3..8).map(|n| stamped(n, 20_000))).unwrap();
+    child.must("hold 2");
+    child.kill_and_reap();
+    let receiver = Receiver::open(&address).unwrap();
+    assert_eq!(dropped(), 2);
+    assert_eq!(receiver.try_iter().map(|m| number_in(&m)).collect::<Vec<_>>(), [5, 6, 7]);
+}
+
+/// Kills at random moments of whole lives, from the start of a process on; whatever that leaves, the next pair works, and
+/// afterwards nothing is left that is not collected.
+#[test]
+fn random_kills_harm_nobody() {
+    let directory = place::new_directory();
+    let start = || Child::start("script", directory.path());
+    let mut dice = Dice::new(8);
+    for round in 0..50 * scale() {
+        let mut pair = [start(), start()];
+        let bytes = dice.pick(&[16, 112, 300, 4000]);
+        pair[0].tell(&format!("sender open shm:random?capacity=8&max=4096&memory=128KiB\nflood {bytes}"));
+        pair[1].tell("receiver open shm:random?capacity=8&max=4096&memory=128KiB\ndrain");
+        if dice.one_in(2) {
+            pair.iter_mut().for_each(|child| drop(child.reply().ok())); // they have started
+        }
+        std::thread::sleep(Duration::from_micros(dice.below(20_000)));
+        let first = dice.index(2);
+        pair[first].kill();
+        std::thread::sleep(Duration::from_micros(dice.below(2000)));
+        if dice.one_in(4) {
+            pair[1 - first].kill();
+        }
+        drop(pair);
+        if round % 10 == 9 {
+            a_fresh_pair_works(start(), start());
+        }
+    }
+    let mut last = start();
+    last.reply().ok();
+    last.must("receiver open shm:random");
+    last.must("drain");
+    last.must("close");
+    let cleaned = last.must("clean real");
+    let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.is_empty(), "{left:?} is left; cleaned {cleaned}");
+}
+
+/// The link may hold messages of the dead, torn ones never: `drain` looks at every byte.
+fn a_fresh_pair_works(mut sender: Child, mut receiver: Child) {
+    sender.reply().ok();
+    receiver.reply().ok();
+    receiver.must("receiver open shm:random");
+    receiver.tell("drain");
+    sender.must("sender open shm:random");
+    sender.must("send 1000 500 0");
+    sender.must("close");
+    let (count, end) = receiver.reply().ok().split_once(' ').map(|(c, e)| (c.parse::<u64>().unwrap(), e.to_owned())).unwrap();
+    assert!(count >= 1000, "{count}");
+    assert_eq!(end, "Closed { died: 0 }");
+}

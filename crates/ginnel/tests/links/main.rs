@@ -1,0 +1,30 @@
+//! Links from the outside: what `docs/` promises, held by threads and by real processes, some of which are killed.
+//!
+//! | what | file |
+//! |---|---|
+//! | where the links of a test live, how long it may wait, how much it does | `place` |
+//! | seeded chance | `dice` |
+//! | another process of this binary; what it can be told to do | `child`, `script` |
+//! | messages between handles of one thread, against an oracle | `exchange` |
+//! | many threads at once | `threads` |
+//! | timeouts, deadlines, signals, the end of the stream | `time` |
+//! | processes that are killed | `death` |
+//! | who makes a link, who removes it, who cleans up | `lifetime` |
+//! | handles in a forked child | `fork` |
+//! | what is no link, no directory, no memory | `hostile` |
+//! | a link that is scribbled over while it is in use | `corrupt` |
+//!
+//! `GINNEL_TEST_SCALE=10` does ten times as much. A failing seed is printed; nothing here depends on the clock being fast.
+
+mod child;
+mod corrupt;
+mod death;
+mod dice;
+mod exchange;
+mod fork;
+mod hostile;
+mod lifetime;
+mod place;
+mod script;
+mod threads;
+mod time;
