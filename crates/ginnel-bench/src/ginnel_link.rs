@@ -33,7 +33,7 @@ impl GinnelLink {
         let link = |way: &str| -> Result<Link, Failure> {
             let address = format!("shm:bench-{}-{run}-{way}", std::process::id());
             let link = Link::new(&address).map_err(Failure::new)?;
-            Ok(link.capacity(CAPACITY).max(case.size.max(INLINE_MAX) as u64).wait(wait))
+            Ok(link.capacity(CAPACITY).max(case.size as u64).wait(wait))
         };
         Ok(Self { there: link("there")?, back: link("back")? })
     }
@@ -59,7 +59,8 @@ impl Mechanism for GinnelLink {
     type In = LinkReceiver;
 
     fn sender(&self, way: Way) -> Result<Self::Out, Failure> {
-        self.link(way).sender().map(LinkSender).map_err(Failure::new)
+        let sender = self.link(way).sender().map_err(Failure::new)?;
+        Ok(LinkSender { sender, message: [0; INLINE_MAX] })
     }
 
     fn receiver(&self, way: Way) -> Result<Self::In, Failure> {
@@ -68,24 +69,27 @@ impl Mechanism for GinnelLink {
 }
 
 /// The sending handle.
-pub struct LinkSender(Sender);
+pub struct LinkSender {
+    sender: Sender,
+    /// Where small messages are written before they are sent, as a user's would be.
+    message: [u8; INLINE_MAX],
+}
 
 impl Outlet for LinkSender {
     #[inline]
     fn send_with(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<(), Failure> {
         if len <= INLINE_MAX {
-            let mut message = [0; INLINE_MAX];
-            fill(&mut message[..len]);
-            return self.0.send(&message[..len]).map_err(Failure::new);
+            fill(&mut self.message[..len]);
+            return self.sender.send(&self.message[..len]).map_err(Failure::new);
         }
-        let mut loan = self.0.loan(len).map_err(Failure::new)?;
+        let mut loan = self.sender.loan(len).map_err(Failure::new)?;
         fill(&mut loan);
         loan.commit().map_err(Failure::new)
     }
 
     #[inline]
     fn send(&mut self, message: &[u8]) -> Result<(), Failure> {
-        self.0.send(message).map_err(Failure::new)
+        self.sender.send(message).map_err(Failure::new)
     }
 }
 

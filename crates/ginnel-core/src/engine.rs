@@ -316,6 +316,7 @@ impl Engine {
     }
 
     /// The order makes each kill harmless: before the take-over the message goes back; after it, it is consumed.
+    #[inline(never)]
     fn release_block(&self, consumer: &mut Consumer, position: u64, mut block: Block) {
         let mine = self.take_over_block(&mut block, consumer.me);
         self.release_slot(consumer, position);

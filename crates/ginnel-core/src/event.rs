@@ -4,10 +4,11 @@
 //! +0  u32  sequence: the futex word, grows with each wake
 //! +8  u64  epoch 32 bits | sleepers 32 bits
 //! ```
-//! The algorithm is the classic event count. A sleeper announces itself, reads the sequence, looks once more at what it
+//! The algorithm is the classic event count. A sleeper reads the sequence, announces itself, looks once more at what it
 //! waits for, and sleeps only if the sequence has not moved. A waker publishes, then looks for sleepers, and makes a
-//! system call only if there are any. The count of sleepers is a hint that a kill can leave too high, which costs a
-//! needless system call per message; so recovery begins a new epoch, in which the count starts from zero.
+//! system call only if there are any. The waker takes the announcements down: it begins a new epoch, in which nobody
+//! sleeps, and wakes all; who still has to wait announces itself again. So a burst of messages to a sleeper costs one
+//! system call, and what a killed sleeper announced costs one more, once.
 //!
 //! [I1] If a sleeper sleeps, either it announced itself before the waker looked, and is woken; or the waker published
 //! before the sleeper looked again, and it does not sleep.
@@ -49,10 +50,11 @@ impl<'a> Event<'a> {
 
     /// Announces a sleeper. The caller then looks again at what it waits for, and sleeps only if it is still not there.
     pub fn arm(&self) -> Waiting {
-        // ORDERING [S4]: SeqCst add, then the sequence, then the heavy fence, then the caller looks.
-        let epoch = self.sleepers.fetch_add(1, SeqCst) >> 32;
-        // ORDERING [S5]: SeqCst; a wake after this load changes the word that the kernel compares.
+        // ORDERING [S5]: SeqCst, and before the announcement: a wake of whoever counts this sleeper, and a reset that forgets
+        // it, change the word after this load, so the kernel does not let it sleep.
         let sequence = self.sequence.load(SeqCst);
+        // ORDERING [S4]: SeqCst add, then the heavy fence, then the caller looks.
+        let epoch = self.sleepers.fetch_add(1, SeqCst) >> 32;
         self.fences.heavy();
         Waiting { sequence, epoch }
     }
@@ -70,7 +72,7 @@ impl<'a> Event<'a> {
         }
     }
 
-    /// After something was published: whether anybody must be woken. If true, wake sleepers on the futex word.
+    /// After something was published: whether anybody must be woken. If true, wake all sleepers on the futex word.
     #[inline(always)]
     pub fn notify(&self) -> bool {
         self.fences.light();
@@ -78,18 +80,12 @@ impl<'a> Event<'a> {
         if self.sleepers.load(Relaxed) & COUNT_MASK == 0 {
             return false;
         }
-        self.advance();
+        self.reset();
         true
     }
 
-    /// Moves the sequence, so that nobody falls asleep on its old value.
-    #[cold]
-    pub(crate) fn advance(&self) {
-        // ORDERING [S5]: SeqCst; before the futex wake.
-        self.sequence.fetch_add(1, SeqCst);
-    }
-
     /// Begins a new epoch without sleepers. The caller wakes all: those who still wait announce themselves again.
+    #[cold]
     pub(crate) fn reset(&self) {
         // ORDERING: relaxed load, the CAS decides.
         let mut word = self.sleepers.load(Relaxed);
@@ -97,9 +93,11 @@ impl<'a> Event<'a> {
             let next = (word >> 32).wrapping_add(1) << 32;
             // ORDERING [S4]: SeqCst; whoever announced before this is woken by the caller.
             match self.sleepers.compare_exchange(word, next, SeqCst, Relaxed) {
-                Ok(_) => return self.advance(),
+                Ok(_) => break,
                 Err(now) => word = now,
             }
         }
+        // ORDERING [S5]: SeqCst; nobody falls asleep on the old value, whoever announced before is woken by the caller.
+        self.sequence.fetch_add(1, SeqCst);
     }
 }

@@ -4,7 +4,7 @@
 //! ```text
 //! 0        header                     one page, see `header`
 //! 4096     participants               256 B each
-//! ..       ring                       128 B a slot
+//! ..       ring                       32 to 128 B a slot, by the largest message
 //! ..       block records              16 B a block, class after class
 //! ..       areas of blocks            class after class, each from a page boundary; sparse until committed
 //! ```
@@ -18,8 +18,11 @@ use core::fmt;
 pub const LINE: usize = 128;
 /// Alignment of the parts of a link, in bytes: a constant of the format, whatever the machine's page size.
 pub const PAGE: usize = 4096;
-/// Bytes of a slot, message included when it is small.
+/// Bytes of a slot at most, message included when it is small.
 pub const SLOT_BYTES: usize = 128;
+/// A slot is as long as its head and the largest message need, in steps of this many bytes: where all messages are small,
+/// they lie close, and fewer lines travel.
+const SLOT_STEP: usize = 16;
 /// Bytes of a slot before its message.
 pub(crate) const SLOT_HEAD: usize = 16;
 /// Largest message that lies in its slot, in bytes.
@@ -59,7 +62,7 @@ pub enum Full {
     /// Waits for room.
     #[default]
     Block,
-    /// Returns an error at once, with the message.
+    /// Returns an error at once.
     Reject,
     /// Removes the oldest message, and counts it.
     DropOldest,
@@ -183,6 +186,7 @@ pub struct Layout {
     index_mask: u64,
     lap_shift: u32,
     inline_max: usize,
+    slot_bytes: usize,
     ring: usize,
     classes: [Class; CLASSES_MAX],
     classes_len: usize,
@@ -198,12 +202,16 @@ impl Layout {
     pub fn new(geometry: Geometry) -> Result<Self, GeometryError> {
         geometry.check()?;
         let ring = (CONTROL_BYTES + geometry.participants as usize * ENTRY_BYTES).next_multiple_of(PAGE);
-        let records = ring + geometry.capacity as usize * SLOT_BYTES;
+        let inline_max = INLINE_MAX.min(geometry.max as usize);
+        let slot_bytes = SLOT_HEAD + inline_max.next_multiple_of(SLOT_STEP);
+        // A line more than the slots take: every slot can be looked at as a whole line.
+        let records = (ring + geometry.capacity as usize * slot_bytes).next_multiple_of(LINE) + LINE;
         let mut layout = Self {
             geometry,
             index_mask: geometry.capacity - 1,
             lap_shift: geometry.capacity.trailing_zeros(),
-            inline_max: INLINE_MAX.min(geometry.max as usize),
+            inline_max,
+            slot_bytes,
             ring,
             classes: [Class::default(); CLASSES_MAX],
             classes_len: 0,
@@ -277,7 +285,7 @@ impl Layout {
     /// Offset of the slot of a position; an index is a position too.
     #[inline(always)]
     pub(crate) fn slot(&self, position: u64) -> usize {
-        self.ring + (position & self.index_mask) as usize * SLOT_BYTES
+        self.ring + (position & self.index_mask) as usize * self.slot_bytes
     }
 
     /// Offset of a participant's entry.
@@ -343,7 +351,10 @@ mod tests {
             let layout = Layout::new(geometry).unwrap();
             let last = geometry.participants - 1;
             prop_assert!(layout.entry(last) + ENTRY_BYTES <= layout.slot(0));
-            let mut records = layout.slot(geometry.capacity - 1) + SLOT_BYTES;
+            let ring_end = layout.slot(geometry.capacity - 1) + SLOT_HEAD + layout.inline_max();
+            prop_assert!(layout.slot(0) % PAGE == 0 && layout.slot_bytes % 16 == 0);
+            let mut records = (layout.slot(geometry.capacity - 1) + layout.slot_bytes).next_multiple_of(LINE) + LINE;
+            prop_assert!(ring_end <= records && layout.slot(geometry.capacity - 1) + LINE <= records);
             let mut area = layout.control_bytes();
             for class in layout.classes() {
                 prop_assert_eq!(class.records, records);

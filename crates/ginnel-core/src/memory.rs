@@ -19,7 +19,7 @@ pub(crate) type Control = [crate::sync::AtomicU64; crate::layout::CONTROL_BYTES 
 #[cfg(not(loom))]
 mod mapped {
     use super::{Control, Line};
-    use crate::layout::{CONTROL_BYTES, LINE, SLOT_HEAD};
+    use crate::layout::{CONTROL_BYTES, LINE};
     use crate::sync::{AtomicU32, AtomicU64};
     use core::ptr::NonNull;
 
@@ -79,7 +79,7 @@ mod mapped {
         #[inline(always)]
         pub(crate) fn line(&self, offset: usize) -> &Line {
             assert!(offset <= self.last_line, "a line outside the region");
-            debug_assert_eq!(offset % LINE, 0);
+            debug_assert_eq!(offset % 8, 0);
             // SAFETY: a line from the offset lies within the mapping, as just checked.
             let line = unsafe { self.base.add(offset) }.cast::<Line>();
             // SAFETY: as in `word`, for each of its words.
@@ -117,16 +117,6 @@ mod mapped {
             // SAFETY: `to` has room for `from.len()` bytes of the mapping; `from` is private memory, so they are apart.
             unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), to.as_ptr(), from.len()) }
         }
-
-        /// Copies into a slot's line, behind its first two words.
-        #[inline(always)]
-        pub(crate) fn copy_into_slot(&self, slot: usize, from: &[u8]) {
-            assert!(from.len() <= LINE - SLOT_HEAD, "a message too long for a slot");
-            let to = core::ptr::from_ref(self.line(slot)).cast::<u8>().cast_mut();
-            // SAFETY: the line has as many bytes behind its first words, and its words are atomics, so they may be written
-            // through a shared reference; `from` is private memory, so they are apart.
-            unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), to.add(SLOT_HEAD), from.len()) }
-        }
     }
 }
 
@@ -134,7 +124,7 @@ mod mapped {
 mod modelled {
     use super::Line;
     use crate::header::{ITEMS, ROOM};
-    use crate::layout::{LINE, Layout, SLOT_HEAD};
+    use crate::layout::{LINE, Layout};
     use crate::sync::{AtomicU32, AtomicU64, Relaxed};
     use std::boxed::Box;
     use std::collections::HashMap;
@@ -183,14 +173,6 @@ mod modelled {
 
         pub(crate) fn copy_in(&self, _offset: usize, _from: &[u8]) {
             unreachable!("a model has no blocks");
-        }
-
-        pub(crate) fn copy_into_slot(&self, slot: usize, from: &[u8]) {
-            for (word, chunk) in self.line(slot)[SLOT_HEAD / 8..].iter().zip(from.chunks(8)) {
-                let mut bytes = [0; 8];
-                bytes[..chunk.len()].copy_from_slice(chunk);
-                word.store(u64::from_le_bytes(bytes), Relaxed);
-            }
         }
 
         /// The first word of a message.

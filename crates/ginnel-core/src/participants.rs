@@ -307,6 +307,7 @@ impl Engine {
     pub fn finish_leave(&self, participant: Participant) {
         let word = self.state_word(participant);
         self.set_state(participant, word.with(ParticipantState::Free));
+        self.bump_membership();
     }
 
     /// Marks a dead participant; the caller holds its token. Tells its role if there is anything to recover.
@@ -404,7 +405,7 @@ impl Engine {
     /// Messages dropped on this link so far, by everybody together.
     pub fn dropped(&self) -> u64 {
         // ORDERING: relaxed; a sum of single-writer counters.
-        self.participants().map(|p| self.hot(p)[LOSSES].load(Relaxed) >> DROPPED_SHIFT).sum()
+        self.participants().map(|p| self.hot(p)[LOSSES].load(Relaxed) >> DROPPED_SHIFT).fold(0, u64::wrapping_add)
     }
 
     /// Notes that a participant goes to sleep.

@@ -32,7 +32,7 @@ use crate::layout::Class;
 use crate::memory::Line;
 use crate::participants::Participant;
 use crate::ring::Producer;
-use crate::sync::{AcqRel, Acquire, Relaxed, Release};
+use crate::sync::{AcqRel, Acquire, Relaxed, Release, spin};
 
 const STATE_SHIFT: u32 = 16;
 const GENERATION_SHIFT: u32 = 18;
@@ -41,6 +41,10 @@ const FREE: u64 = 1;
 const OWNED: u64 = 2;
 const TAKEN: u64 = 3;
 const COMMITTED_AT: usize = 8;
+/// Bytes of blocks that stay in a core's cache.
+const WARM_BYTES: usize = 512 * 1024;
+/// Looks at a warm block before another is taken: about the time of one copy of a large message.
+const WARM_LOOKS: u32 = 128;
 
 /// A block that the caller holds, or that a slot refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,11 +114,16 @@ impl Engine {
         if window.next >= window.len {
             window.next = 0;
         }
-        let next = window.next;
-        if window.len > 0 {
+        let (next, len) = (window.next, window.len);
+        // Where the window fills a cache, a short wait for a block that is warm costs less than a copy into one that is not.
+        let patience = if len as usize * self.class(class).block_bytes >= WARM_BYTES { WARM_LOOKS } else { 1 };
+        for turn in 0..if len > 0 { patience } else { 0 } {
             if let Some(block) = self.try_take(class, next, producer.me) {
                 producer.windows[usize::from(class)].next = next + 1;
                 return Ok(block);
+            }
+            if turn + 1 < patience {
+                spin();
             }
         }
         // The window is too small, or others use its blocks: look at all, from the lowest.
@@ -254,6 +263,22 @@ impl Engine {
             .map(|first| self.extent(class, first))
     }
 
+    /// Whether there is anything to gain from the grow lock: an extent to commit, or one of another class to release.
+    pub fn may_grow(&self, len: usize) -> bool {
+        let wanted = self.layout().class_of(len);
+        let unused = |class: u8| {
+            let found = self.class(class);
+            (0..found.blocks).step_by(found.extent_blocks as usize).any(|first| self.is_unused(found, first))
+        };
+        self.extent_to_commit(len).is_some()
+            || (0..self.layout().classes().len() as u8).any(|class| class != wanted && unused(class))
+    }
+
+    fn is_unused(&self, class: &Class, first: u32) -> bool {
+        // ORDERING: relaxed; a hint, or decided by the CAS that follows.
+        (first..first + class.extent_blocks).all(|i| state(self.word(class.record(i)).load(Relaxed)) == FREE)
+    }
+
     fn extent(&self, class: u8, first: u32) -> Extent {
         let found = self.class(class);
         let (offset, len) = (found.block(first) as u64, found.extent_bytes() as u64);
@@ -294,9 +319,7 @@ impl Engine {
     }
 
     fn retire(&self, class: &Class, first: u32) -> bool {
-        // ORDERING: relaxed; the CAS decides.
-        let present = |i: u32| state(self.word(class.record(i)).load(Relaxed));
-        if (first..first + class.extent_blocks).any(|i| present(i) != FREE) {
+        if !self.is_unused(class, first) {
             return false;
         }
         for index in first..first + class.extent_blocks {

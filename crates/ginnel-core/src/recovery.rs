@@ -40,9 +40,6 @@ impl Engine {
     pub fn recover(&self, dead: Participant) -> Option<Recovered> {
         let (role, was_open) = self.begin_recovery(dead)?;
         let mut recovered = Recovered { role, was_open, returned: 0, skipped: 0 };
-        if self.layout().geometry().full == Full::DropOldest {
-            self.settle_losses(dead, role);
-        }
         self.undo_claims(dead, role, &mut recovered);
         self.resign_sides(dead);
         // ORDERING [S12]: SeqCst; the slots that went back. Even if none did: a first survivor may have died before this line.
@@ -64,6 +61,9 @@ impl Engine {
     }
 
     fn undo_claims(&self, dead: Participant, role: Role, recovered: &mut Recovered) {
+        if self.layout().geometry().full == Full::DropOldest {
+            self.settle_losses(dead, role);
+        }
         if role == Role::Receiver && self.is_exclusive_to(role, dead) {
             self.mark_held(dead); // then they are found as on a shared side
         }
@@ -133,7 +133,7 @@ impl Engine {
         }
         let goes_back = holding.filter(|index| !self.took_block_in(self.slot(*index), dead)).count() as u64;
         let lost = (now & crate::participants::HELD_MASK).saturating_sub(goes_back);
-        let dropped = (now >> crate::participants::DROPPED_SHIFT) + lost;
+        let dropped = (now >> crate::participants::DROPPED_SHIFT).wrapping_add(lost);
         // ORDERING: relaxed, as above.
         losses.store(dropped << crate::participants::DROPPED_SHIFT, Relaxed);
     }

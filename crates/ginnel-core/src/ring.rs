@@ -8,7 +8,7 @@
 //! ```text
 //! slot   0  word: lap, state, owner (see `slot`)
 //!        8  meta: length 32 bits | place 8 (0 inline, else class + 1) | 0 8 | tag 16
-//!       16  the message, up to 112 bytes; or: block's index (8), block's word (8)
+//!       16  the message, up to 112 bytes (fewer where the link's largest is); or: block's index (8), block's word (8)
 //! ```
 //!
 //! A consumer that has its side for itself does not write to slots: it takes a message by moving `head` and releases it by
@@ -34,7 +34,7 @@
 
 use crate::engine::{Corrupt, Delivery, Engine, Meta, PopError, PushError};
 use crate::header::{HEAD, RELEASED, RETURNS, TAIL};
-use crate::layout::{CLASSES_MAX, INLINE_MAX, SLOT_HEAD};
+use crate::layout::{CLASSES_MAX, SLOT_HEAD};
 use crate::memory::Line;
 use crate::participants::{BUSY, BYTES, DROPPED_SHIFT, LOSSES, LOSSES_NEXT, MESSAGES, Participant, REDELIVERED, Role, SKIPPED, add};
 use crate::pool::{Block, Window};
@@ -66,9 +66,11 @@ pub struct Consumer {
     bias: Bias,
     head: u64,
     released: u64,
-    /// Some slots from `released` on may be released by their words.
+    /// Some slots from `released` to `head` may be marked in their words: released, or held in this participant's name.
     gaps: bool,
     returns_seen: u64,
+    /// It freed a slot that held no message: who waits for room must be told.
+    made_room: bool,
 }
 
 /// A message on its way into a slot.
@@ -104,12 +106,37 @@ impl Producer {
 impl Consumer {
     /// A receiver that has joined as `me`.
     pub fn new(me: Participant) -> Self {
-        Self { me, bias: Bias::default(), head: 0, released: 0, gaps: false, returns_seen: 0 }
+        Self { me, bias: Bias::default(), head: 0, released: 0, gaps: false, returns_seen: 0, made_room: false }
+    }
+
+    /// Whether a slot without a message was freed since this was last asked: if so, notify [`Engine::room`].
+    pub fn take_made_room(&mut self) -> bool {
+        core::mem::take(&mut self.made_room)
     }
 
     /// Where it takes next, as far as it knows: grows with each message on an exclusive side.
     pub fn position(&self) -> u64 {
         self.head
+    }
+}
+
+/// Writes a message behind the first two words of its slot, word by word. Words and not wider: a message was often written a
+/// moment ago by words, and a wider load would have to wait until they have left the store buffer.
+#[inline(always)]
+fn write_inline(slot: &Line, message: &[u8]) {
+    let words = message.chunks_exact(8);
+    let rest = words.remainder();
+    let mut at = SLOT_HEAD / 8;
+    for word in words {
+        let word = u64::from_le_bytes([word[0], word[1], word[2], word[3], word[4], word[5], word[6], word[7]]);
+        // ORDERING: relaxed, published by the slot's word.
+        slot[at].store(word, Relaxed);
+        at += 1;
+    }
+    if !rest.is_empty() {
+        let word = rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        // ORDERING: relaxed, as above; a slot is a whole number of words.
+        slot[at].store(word, Relaxed);
     }
 }
 
@@ -128,14 +155,14 @@ impl Engine {
         let (slot, lap) = (self.slot(tail), self.layout().lap(tail));
         let free = tail < producer.limit;
         if free {
-            self.memory().copy_into_slot(self.layout().slot(tail), message);
+            write_inline(slot, message);
             // ORDERING: relaxed, published by the slot's word.
             slot[META].store(Meta::new(message.len(), None, tag).0, Relaxed);
             // ORDERING [S9]: release; the message.
             slot[WORD].store(Word::ready(lap).0, Release);
-            producer.tail = tail + 1;
+            producer.tail = tail.wrapping_add(1);
             // ORDERING [S11]: release; the slot below is claimed.
-            self.control(TAIL).store(tail + 1, Release);
+            self.control(TAIL).store(producer.tail, Release);
             add(&hot[MESSAGES], 1);
             add(&hot[BYTES], message.len() as u64);
         }
@@ -173,7 +200,7 @@ impl Engine {
         producer.limit = 0;
         let lap = self.layout().lap(producer.tail);
         if self.slot_word(producer.tail).is_claimed_in(lap) {
-            producer.tail += 1;
+            producer.tail = producer.tail.wrapping_add(1);
         }
     }
 
@@ -194,9 +221,9 @@ impl Engine {
         self.fill(slot, tail, out);
         // ORDERING [S9]: release; the message.
         slot[WORD].store(Word::ready(lap).0, Release);
-        producer.tail = tail + 1;
+        producer.tail = tail.wrapping_add(1);
         // ORDERING [S11]: release; the slot below is claimed.
-        self.control(TAIL).store(tail + 1, Release);
+        self.control(TAIL).store(producer.tail, Release);
         Ok(())
     }
 
@@ -207,7 +234,7 @@ impl Engine {
         if released > tail {
             return Err(PushError::Corrupt(Corrupt::Position));
         }
-        Ok(released + self.layout().capacity())
+        Ok(released.saturating_add(self.layout().capacity()))
     }
 
     fn push_shared(&self, me: Participant, out: &Outgoing<'_>) -> Result<(), PushError> {
@@ -250,7 +277,7 @@ impl Engine {
     #[inline(always)]
     fn advance(&self, position: usize, from: u64) {
         // ORDERING [S11]: release; failure means that somebody else moved it.
-        if self.control(position).compare_exchange(from, from + 1, AcqRel, Relaxed).is_err() {
+        if self.control(position).compare_exchange(from, from.wrapping_add(1), AcqRel, Relaxed).is_err() {
             spin();
         }
     }
@@ -259,7 +286,7 @@ impl Engine {
     fn fill(&self, slot: &Line, position: u64, out: &Outgoing<'_>) {
         let class = match &out.body {
             Body::Inline(bytes) => {
-                self.memory().copy_into_slot(self.layout().slot(position), bytes);
+                write_inline(slot, bytes);
                 None
             }
             Body::Block(block) => {
@@ -301,11 +328,11 @@ impl Engine {
         // ORDERING [S9]: acquire; the message.
         let ready = slot[WORD].load(Acquire) == Word::ready(lap).0;
         let meta = self.meta_in(slot).with_redelivered(false);
-        let common = ready && meta.class().is_none() && meta.len() <= INLINE_MAX;
+        let common = ready && meta.class().is_none() && meta.len() <= self.layout().inline_max();
         if common {
-            consumer.head = head + 1;
+            consumer.head = head.wrapping_add(1);
             // ORDERING [S11]: release; the slot below is taken.
-            self.control(HEAD).store(head + 1, Release);
+            self.control(HEAD).store(consumer.head, Release);
             add(&hot[MESSAGES], 1);
             add(&hot[BYTES], meta.len() as u64);
         }
@@ -321,7 +348,10 @@ impl Engine {
         let returns = self.control(RETURNS).load(Acquire);
         if returns != consumer.returns_seen {
             match self.take_returned(me) {
-                Some(taken) => return self.deliver(me, &taken),
+                Some(taken) => {
+                    consumer.gaps = true;
+                    return self.deliver(me, &taken);
+                }
                 None => consumer.returns_seen = returns,
             }
         }
@@ -330,14 +360,16 @@ impl Engine {
                 if anew {
                     // ORDERING [S11]: acquire; what the side's former owners took and released.
                     consumer.head = self.control(HEAD).load(Acquire);
-                    consumer.released = self.control(RELEASED).load(Acquire);
+                    // Positions a lap ago were released by their words, or the producers could not have gone on.
+                    let lap_ago = consumer.head.saturating_sub(self.layout().capacity());
+                    consumer.released = self.control(RELEASED).load(Acquire).max(lap_ago).min(consumer.head);
                     consumer.gaps = true;
                 }
                 let taken = self.take_exclusive(consumer);
                 self.leave_side(me);
                 taken?
             }
-            Entered::Shared => self.take_shared(me)?,
+            Entered::Shared => self.take_shared(consumer)?,
             Entered::Changing => return Err(PopError::Busy),
             Entered::Corrupt => return Err(PopError::Corrupt(Corrupt::Mode)),
         };
@@ -356,22 +388,25 @@ impl Engine {
             }
             let state = word.state();
             match (word.against(lap), state) {
-                (Lap::Same, Some(State::Ready | State::Returned | State::Skip)) => {
-                    if state != Some(State::Ready) {
-                        // ORDERING: relaxed; a survivor reads it after this participant's death, which orders everything.
-                        slot[WORD].store(Word::reading(lap, consumer.me).0, Relaxed);
-                        consumer.gaps = true;
+                (Lap::Same, Some(State::Ready)) => {
+                    self.take_next(consumer);
+                    return Ok(Taken { position: head, redelivered: false });
+                }
+                (Lap::Same, Some(State::Returned)) => {
+                    // A newcomer that looks for returned messages does not enter the side: only a CAS decides between the two.
+                    let mine = self.mark_taken(slot, word, consumer.me);
+                    consumer.gaps = true;
+                    self.take_next(consumer);
+                    if mine {
+                        return Ok(Taken { position: head, redelivered: true });
                     }
-                    consumer.head = head + 1;
-                    // ORDERING [S11]: release; the slot below is taken.
-                    self.control(HEAD).store(head + 1, Release);
-                    if state != Some(State::Skip) {
-                        return Ok(Taken { position: head, redelivered: state == Some(State::Returned) });
-                    }
-                    self.skip(consumer.me, head);
+                }
+                (Lap::Same, Some(State::Skip)) => {
+                    self.skip(consumer, slot, word);
+                    self.take_next(consumer);
                 }
                 (Lap::Same, Some(State::Writing)) => return Err(PopError::Busy),
-                (Lap::Same, Some(State::Reading)) | (Lap::After, Some(_)) => consumer.head = head + 1,
+                (Lap::Same, Some(State::Reading)) | (Lap::After, Some(_)) => consumer.head = head.wrapping_add(1),
                 (Lap::Before, Some(state)) if state != State::Free => return Err(PopError::Empty),
                 _ => break,
             }
@@ -379,11 +414,20 @@ impl Engine {
         Err(PopError::Corrupt(Corrupt::Slot))
     }
 
-    pub(crate) fn take_shared_for_drop(&self, me: Participant) -> Result<u64, PopError> {
-        self.take_shared(me).map(|taken| taken.position)
+    /// Moves an exclusive side past the slot at its head.
+    fn take_next(&self, consumer: &mut Consumer) {
+        consumer.head = consumer.head.wrapping_add(1);
+        // ORDERING [S11]: release; the slot below is taken.
+        self.control(HEAD).store(consumer.head, Release);
     }
 
-    fn take_shared(&self, me: Participant) -> Result<Taken, PopError> {
+    /// Claims a committed message in its slot's word. False if somebody else was first.
+    fn mark_taken(&self, slot: &Line, word: Word, me: Participant) -> bool {
+        // ORDERING [S9]: acquire on success; the claim names its owner in the same word.
+        slot[WORD].compare_exchange(word.0, Word::reading(word.lap(), me).0, AcqRel, Relaxed).is_ok()
+    }
+
+    fn take_shared(&self, consumer: &mut Consumer) -> Result<Taken, PopError> {
         loop {
             // ORDERING [S11]: acquire; slots below are taken.
             let head = self.control(HEAD).load(Acquire);
@@ -392,18 +436,17 @@ impl Engine {
             let word = Word(slot[WORD].load(Acquire));
             let (lap_seen, state) = (word.against(lap), word.state());
             match (lap_seen, state) {
-                (Lap::Same, Some(State::Ready | State::Returned | State::Skip)) => {
-                    // ORDERING [S9]: acquire on success; the claim names its owner in the same word.
-                    let claim = Word::reading(lap, me);
-                    if slot[WORD].compare_exchange(word.0, claim.0, AcqRel, Relaxed).is_err() {
+                (Lap::Same, Some(State::Ready | State::Returned)) => {
+                    if !self.mark_taken(slot, word, consumer.me) {
                         spin();
                         continue;
                     }
                     self.advance(HEAD, head);
-                    if state != Some(State::Skip) {
-                        return Ok(Taken { position: head, redelivered: state == Some(State::Returned) });
-                    }
-                    self.skip(me, head);
+                    return Ok(Taken { position: head, redelivered: state == Some(State::Returned) });
+                }
+                (Lap::Same, Some(State::Skip)) => {
+                    self.skip(consumer, slot, word);
+                    self.advance(HEAD, head);
                 }
                 (Lap::Same, Some(State::Reading)) | (Lap::After, Some(_)) => self.advance(HEAD, head),
                 (lap_seen, state) => {
@@ -423,11 +466,17 @@ impl Engine {
         }
     }
 
-    /// Passes over a slot whose producer died before it committed.
+    /// Passes over a slot whose producer died before it committed. In one step: a slot without a message is never anybody's, or
+    /// a second death would make a message of it.
     #[cold]
-    fn skip(&self, me: Participant, position: u64) {
-        self.count(me, SKIPPED, 1);
-        self.free_slot(position);
+    fn skip(&self, consumer: &mut Consumer, slot: &Line, word: Word) {
+        let free = Word::free(word.lap().wrapping_add(1));
+        // ORDERING [S10]: release; failure means that somebody else passed over it.
+        if slot[WORD].compare_exchange(word.0, free.0, Release, Relaxed).is_ok() {
+            self.count(consumer.me, SKIPPED, 1);
+            consumer.made_room = true;
+            consumer.gaps = true;
+        }
     }
 
     /// Takes the oldest message that went back after a death, if there is one.
@@ -435,10 +484,7 @@ impl Engine {
     fn take_returned(&self, me: Participant) -> Option<Taken> {
         loop {
             let (position, word) = self.oldest_returned()?;
-            let slot = self.slot(position);
-            let claim = Word::reading(word.lap(), me);
-            // ORDERING [S9]: acquire on success; the message, through the recoverer.
-            if slot[WORD].compare_exchange(word.0, claim.0, AcqRel, Relaxed).is_ok() {
+            if self.mark_taken(self.slot(position), word, me) {
                 return Some(Taken { position, redelivered: true });
             }
         }
@@ -461,7 +507,7 @@ impl Engine {
         let meta = self.meta_in(slot);
         let block = self.block_in_slot(slot, meta).map_err(PopError::Corrupt)?;
         let offset = match &block {
-            None if meta.len() <= INLINE_MAX => self.layout().slot(taken.position) + SLOT_HEAD,
+            None if meta.len() <= self.layout().inline_max() => self.layout().slot(taken.position) + SLOT_HEAD,
             None => return Err(PopError::Corrupt(Corrupt::Length)),
             Some(block) => self.block_range(block).0,
         };
@@ -495,36 +541,34 @@ impl Engine {
         self.check_block(class, self.block_index_in(slot), word, meta.len()).map(Some)
     }
 
-    /// Releases a slot that the caller took. Moves `released` if the caller has the side for itself and the slot's word still is
-    /// the producer's; else marks the word.
+    /// Releases a slot that the caller took. Moves `released` if the caller has the side for itself, the slot is the next one,
+    /// and none that it holds is marked; else marks the word.
     #[inline(always)]
     pub(crate) fn release_slot(&self, consumer: &mut Consumer, position: u64) {
         let hot = self.hot(consumer.me);
-        let lap = self.layout().lap(position);
-        // ORDERING: relaxed; only the caller, or a revoker before the side became shared [S8], changes it now.
-        let unmarked = self.slot(position)[WORD].load(Relaxed) == Word::ready(lap).0;
-        if unmarked
-            && position == consumer.released
+        if position == consumer.released
             && !consumer.gaps
             && self.enter_exclusive(&consumer.bias, Role::Receiver, hot)
         {
-            consumer.released = position + 1;
+            consumer.released = position.wrapping_add(1);
             // ORDERING [S10]: release; the reads of the message lie before.
-            self.control(RELEASED).store(position + 1, Release);
+            self.control(RELEASED).store(consumer.released, Release);
             // ORDERING [S7]: release; the operation lies before it.
             hot[BUSY].store(0, Release);
         } else {
-            self.release_by_word(consumer, position, unmarked);
+            self.release_by_word(consumer, position);
         }
     }
 
     #[cold]
-    fn release_by_word(&self, consumer: &mut Consumer, position: u64, unmarked: bool) {
-        let lap = self.layout().lap(position);
-        let (ready, free) = (Word::ready(lap).0, Word::free(lap + 1).0);
+    fn release_by_word(&self, consumer: &mut Consumer, position: u64) {
+        let (slot, lap) = (self.slot(position), self.layout().lap(position));
+        let (ready, free) = (Word::ready(lap).0, Word::free(lap.wrapping_add(1)).0);
+        // ORDERING: relaxed; only the caller, or a revoker before the side became shared [S8], changes it now.
+        let unmarked = slot[WORD].load(Relaxed) == ready;
         // ORDERING [S10]: release; the reads of the message lie before. A revoker may mark the slot in the caller's name at this
         // moment: either it finds the slot free, or its mark is replaced.
-        if !unmarked || self.slot(position)[WORD].compare_exchange(ready, free, Release, Relaxed).is_err() {
+        if !unmarked || slot[WORD].compare_exchange(ready, free, Release, Relaxed).is_err() {
             self.free_slot(position);
         }
         consumer.gaps = true;
@@ -566,14 +610,14 @@ impl Engine {
     pub(crate) fn free_slot(&self, position: u64) {
         let slot = self.slot(position);
         // ORDERING [S10]: release; the reads of the message lie before.
-        slot[WORD].store(Word::free(self.layout().lap(position) + 1).0, Release);
+        slot[WORD].store(Word::free(self.layout().lap(position).wrapping_add(1)).0, Release);
     }
 
     /// Removes the oldest message to make room. True if something was removed.
     pub(crate) fn drop_oldest(&self, producer: &mut Producer) -> Result<bool, PushError> {
         let me = producer.me;
-        let mut bias = Bias::default();
-        match self.enter_side(&mut bias, Role::Receiver, me) {
+        let mut consumer = Consumer::new(me);
+        match self.enter_side(&mut consumer.bias, Role::Receiver, me) {
             Entered::Shared => {}
             Entered::Corrupt => return Err(PushError::Corrupt(Corrupt::Mode)),
             _ => return Ok(true), // the side is becoming shared: try again
@@ -583,10 +627,10 @@ impl Engine {
         // ORDERING: relaxed; one writer, read after its death.
         let losses = self.hot(me)[LOSSES].load(Relaxed) + (1 << DROPPED_SHIFT);
         self.entry_word(me, LOSSES_NEXT).store(losses, Relaxed);
-        let position = match self.take_shared_for_drop(me) {
-            Ok(position) => position,
+        let position = match self.take_shared(&mut consumer) {
+            Ok(taken) => taken.position,
             Err(PopError::Corrupt(what)) => return Err(PushError::Corrupt(what)),
-            Err(_) => return Ok(false),
+            Err(_) => return Ok(consumer.made_room),
         };
         // ORDERING: relaxed; one writer.
         self.hot(me)[LOSSES].store(losses, Relaxed);
@@ -596,11 +640,26 @@ impl Engine {
 
     // ---- looking
 
-    /// Messages in the link, as far as one look can tell.
+    /// Messages that can be received, as far as one look can tell.
     pub fn len(&self) -> u64 {
         // ORDERING: relaxed; the answer is old before it is used.
         let (tail, head) = (self.control(TAIL).load(Relaxed), self.control(HEAD).load(Relaxed));
-        tail.saturating_sub(head).min(self.layout().capacity())
+        // ORDERING: relaxed, as above. Only after a death can messages have gone back.
+        let returned = if self.control(RETURNS).load(Relaxed) == 0 { 0 } else { self.returned_below(head) };
+        (tail.saturating_sub(head) + returned).min(self.layout().capacity())
+    }
+
+    fn returned_below(&self, head: u64) -> u64 {
+        let returned = |index: &u64| {
+            let word = self.slot_word(*index);
+            word.state() == Some(State::Returned) && self.layout().position(word.lap(), *index) < head
+        };
+        (0..self.layout().capacity()).filter(returned).count() as u64
+    }
+
+    /// Whether the next message finds no slot: the link holds as many as it may, those in hand included.
+    pub fn is_full(&self) -> bool {
+        self.looks_full()
     }
 
     /// Whether [`Self::len`] is zero.
@@ -622,7 +681,7 @@ impl Engine {
             let word = self.slot_word(head);
             match (word.against(self.layout().lap(head)), word.state()) {
                 (Lap::Same, Some(State::Free)) | (Lap::Before, _) => break,
-                (Lap::Same, Some(State::Reading | State::Skip)) | (Lap::After, _) => head += 1,
+                (Lap::Same, Some(State::Reading | State::Skip)) | (Lap::After, _) => head = head.wrapping_add(1),
                 _ => return false,
             }
         }

@@ -25,7 +25,7 @@ fn heavy() {
 }
 
 fn engine(capacity: u64, participants: u32) -> Arc<Engine> {
-    let geometry = Geometry { capacity, max: 64, memory: 0, participants, ..Geometry::default() };
+    let geometry = Geometry { capacity, max: 112, memory: 0, participants, ..Geometry::default() };
     let layout = Layout::new(geometry).unwrap();
     Arc::new(Engine::new(Memory::new(&layout), layout, true, heavy))
 }

@@ -1,5 +1,6 @@
 //! `fork(2)` detection: a page that the kernel zeroes in every child (`madvise(2)` with `MADV_WIPEONFORK`), so that even a child
-//! made by a raw `clone(2)` knows that it is one. The check is one load.
+//! made by a raw `clone(2)` knows that it is one. The check is one load. And [`hold_off`], which makes `fork(3)` in another
+//! thread wait for a few system calls during which a child must not come to be (`pthread_atfork(3)`).
 #![allow(unsafe_code)] // Maps one anonymous page for the life of the process and refers to it as an atomic.
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
@@ -8,6 +9,44 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 const PAGE: usize = 4096;
+
+/// Threads that hold forks off, or [`FORKING`].
+static GATE: AtomicU32 = AtomicU32::new(0);
+const FORKING: u32 = 1 << 31;
+
+/// While it is there, `fork(3)` in other threads of this process waits.
+#[derive(Debug)]
+pub struct HeldOff(());
+
+/// Makes `fork(3)` in other threads wait until the guard is dropped. Only for a few system calls, and never in a signal handler. A raw
+/// `clone(2)` is not held off.
+pub fn hold_off() -> HeldOff {
+    static REGISTERED: OnceLock<()> = OnceLock::new();
+    REGISTERED.get_or_init(|| {
+        // SAFETY: the handlers are functions of this program that only use atomics and yield.
+        let _ = unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork)) };
+    });
+    while GATE.fetch_update(SeqCst, SeqCst, |gate| (gate & FORKING == 0).then_some(gate + 1)).is_err() {
+        std::thread::yield_now();
+    }
+    HeldOff(())
+}
+
+impl Drop for HeldOff {
+    fn drop(&mut self) {
+        GATE.fetch_sub(1, SeqCst);
+    }
+}
+
+extern "C" fn before_fork() {
+    while GATE.compare_exchange(0, FORKING, SeqCst, SeqCst).is_err() {
+        std::thread::yield_now();
+    }
+}
+
+extern "C" fn after_fork() {
+    GATE.store(0, SeqCst);
+}
 
 /// The page's word: this process's number, or 0 in a child that has none yet.
 static WORD: OnceLock<&'static AtomicU32> = OnceLock::new();

@@ -18,13 +18,13 @@ impl Inotify {
         Ok(Self(inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?))
     }
 
-    /// `inotify_add_watch(2)` for descriptions of this file that are let go. The same file gives the same number.
+    /// `inotify_add_watch(2)` for descriptions of this file that are let go and could write. The same file gives the same number.
     ///
     /// # Errors
     /// The errno: `ENOSPC` when the user has `fs.inotify.max_user_watches`.
     pub fn watch_close(&self, file: BorrowedFd<'_>) -> io::Result<i32> {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let flags = inotify::WatchFlags::CLOSE_WRITE | inotify::WatchFlags::CLOSE_NOWRITE;
+        let flags = inotify::WatchFlags::CLOSE_WRITE;
         Ok(inotify::add_watch(&self.0, path.as_str(), flags)?)
     }
 

@@ -11,6 +11,7 @@
 //! | [`ofd_lock`] | open-file-description locks, and [`ofd_lock::Token`]: a lock that lives as long as a process |
 //! | [`futex`] | sleeping on a shared word until an absolute time |
 //! | [`membarrier`] | a full barrier on every core from one side only |
+//! | [`eventfd`] | making a descriptor readable for another thread |
 //! | [`inotify`] | notice that somebody let go of a file |
 //! | [`pidfd`] | a process as a descriptor |
 //! | [`fork`] | knowing that one is a forked child |
@@ -18,6 +19,7 @@
 //! | [`signal`] | which signals a thread takes |
 //! | [`process`] | who am I, on which cores |
 
+pub mod eventfd;
 pub mod fallocate;
 pub mod fork;
 pub mod futex;

@@ -65,9 +65,10 @@ impl Token {
     /// The errno: `EMFILE`, `ENOENT` where `/proc` is not mounted.
     pub fn take(file: BorrowedFd<'_>, byte: u64) -> io::Result<Option<Self>> {
         let generation = fork::generation()?;
+        // A child of this moment would inherit the descriptor, or the mapping before it is excluded.
+        let _no_fork = fork::hold_off();
         let description = tmpfile::reopen(file, Access::ReadWrite)?;
         let holding = Mapping::holding(description.as_fd())?;
-        // Before the lock: a child forked between the two holds a description without a lock only until it exits.
         holding.exclude_from_fork()?;
         let mut lock = flock(libc::F_WRLCK, byte, 1);
         match fcntl(description.as_fd(), libc::F_OFD_SETLK, &mut lock) {

@@ -2,7 +2,7 @@
 
 use crate::poll;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// A process that cannot be mistaken for a later one with the same id.
@@ -24,7 +24,7 @@ impl PidFd {
     /// # Errors
     /// The errno of `poll(2)`.
     pub fn wait_ended(&self, limit: Duration) -> io::Result<bool> {
-        poll::readable(&[&self.0], Some(Instant::now() + limit))
+        poll::readable(&[self.0.as_fd()], Some(Instant::now() + limit))
     }
 
     /// `pidfd_send_signal(2)` with `SIGKILL`.

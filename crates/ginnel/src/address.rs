@@ -12,7 +12,7 @@ use std::str::FromStr;
 pub const NAME_MAX: usize = 200;
 
 /// Every scheme that ginnel knows or will know, and whether this build speaks it.
-const SCHEMES: [(&str, bool); 9] = [
+const SCHEMES: [(&str, bool); 10] = [
     ("shm", true),
     ("mem", false),
     ("pipe", false),
@@ -22,6 +22,7 @@ const SCHEMES: [(&str, bool); 9] = [
     ("unix", false),
     ("tcp", false),
     ("udp", false),
+    ("signal", false),
 ];
 
 const OPTIONS: &str = "capacity, max, memory, participants, full, senders, receivers, follow, wait";

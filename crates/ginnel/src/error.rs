@@ -167,8 +167,10 @@ pub enum SendFailure {
     },
     /// The deadline came before there was room.
     TimedOut {
-        /// Messages that the link may hold.
-        capacity: u64,
+        /// The limit that was met: `capacity`, in messages, or `memory`, in bytes.
+        limit: &'static str,
+        /// Its value.
+        value: u64,
     },
     /// The link is full, and the last receiver has left.
     Closed {
@@ -259,8 +261,8 @@ impl fmt::Display for SendError {
             SendFailure::NoMemory { ceiling } => {
                 write!(f, "its {ceiling} bytes of block memory are in use; receive some, or make it anew with a larger ?memory=")
             }
-            SendFailure::TimedOut { capacity } => {
-                write!(f, "timed out: it stayed full with {capacity} messages; receive some, or wait longer")
+            SendFailure::TimedOut { limit, value } => {
+                write!(f, "timed out: it stayed full ({limit}={value}); receive some, or make it anew with a larger ?{limit}=")
             }
             SendFailure::Closed { died: 0 } => {
                 write!(f, "it is full and the last receiver has left; start a receiver, or wait for one with ?follow")

@@ -4,6 +4,7 @@ use crate::receiver::Receiver;
 use ginnel_core::Delivery;
 use std::fmt;
 use std::ops::Deref;
+use std::ptr::NonNull;
 
 /// A received message. It derefs to its bytes, which lie in the link; dropping it releases its place.
 ///
@@ -12,28 +13,40 @@ use std::ops::Deref;
 pub struct Message<'a> {
     receiver: &'a Receiver,
     delivery: Delivery,
-    holding: Holding,
-}
-
-enum Holding {
-    /// Slot and block are this message's.
-    InPlace,
-    /// Only the block is, if it has one; otherwise this is a copy.
-    Detached(Option<Box<[u8]>>),
+    /// Where its bytes are: in the link, or, if it left its slot and has no block, in a copy that this message owns.
+    bytes: NonNull<u8>,
+    /// It left its slot.
+    detached: bool,
 }
 
 impl<'a> Message<'a> {
     #[inline(always)]
     pub(crate) fn in_place(receiver: &'a Receiver, delivery: Delivery) -> Self {
-        Self { receiver, delivery, holding: Holding::InPlace }
+        let bytes = receiver.engine().memory().bytes(delivery.offset, delivery.len());
+        Self { receiver, delivery, bytes, detached: false }
     }
 
     pub(crate) fn detached(receiver: &'a Receiver, delivery: Delivery) -> Self {
         let mut message = Self::in_place(receiver, delivery);
-        let copy = delivery.is_inline().then(|| message.to_vec().into_boxed_slice());
+        if delivery.is_inline() {
+            let copy: Box<[u8]> = message.to_vec().into_boxed_slice();
+            message.bytes = NonNull::from(Box::leak(copy)).cast();
+        }
         receiver.detach(&mut message.delivery);
-        message.holding = Holding::Detached(copy);
+        message.detached = true;
         message
+    }
+
+    #[cold]
+    #[allow(unsafe_code)] // Frees the copy that `detached` leaked.
+    fn end_detached(&mut self) {
+        if self.delivery.is_inline() {
+            let copy = NonNull::slice_from_raw_parts(self.bytes, self.delivery.len());
+            // SAFETY: a detached inline message's bytes were leaked from a box of this length, and nobody frees them twice: this
+            // runs once, when the message is dropped.
+            drop(unsafe { Box::from_raw(copy.as_ptr()) });
+        }
+        self.receiver.release_detached(&self.delivery);
     }
 
     /// What its sender tagged it with; 0 if it did not.
@@ -58,15 +71,10 @@ impl Deref for Message<'_> {
     #[inline(always)]
     #[allow(unsafe_code)] // Makes a slice of bytes that the protocol keeps still while this guard is there.
     fn deref(&self) -> &[u8] {
-        if let Holding::Detached(Some(bytes)) = &self.holding {
-            return bytes;
-        }
-        let len = self.delivery.len();
-        let address = self.receiver.engine().memory().bytes(self.delivery.offset, len);
-        // SAFETY: `len` bytes of the mapping, checked by `bytes`, which lives as long as the receiver that the message
-        // borrows; slot and block name this participant, so peers that follow the protocol leave them alone, and one that
-        // does not could as well change this process's own memory (same uid; see SECURITY.md).
-        unsafe { std::slice::from_raw_parts(address.as_ptr(), len) }
+        // SAFETY: as many bytes of the mapping, checked when this message was made, which lives as long as the receiver that it
+        // borrows; slot and block are this participant's, so peers that follow the protocol leave them alone, and one that
+        // does not could as well change this process's own memory (same uid; see SECURITY.md). Or a copy of its own.
+        unsafe { std::slice::from_raw_parts(self.bytes.as_ptr(), self.delivery.len()) }
     }
 }
 
@@ -79,9 +87,10 @@ impl AsRef<[u8]> for Message<'_> {
 impl Drop for Message<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        match self.holding {
-            Holding::InPlace => self.receiver.release(&self.delivery),
-            Holding::Detached(_) => self.receiver.release_detached(&self.delivery),
+        if self.detached {
+            self.end_detached();
+        } else {
+            self.receiver.release(&self.delivery);
         }
     }
 }

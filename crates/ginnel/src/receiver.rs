@@ -232,7 +232,11 @@ impl Receiver {
         if !self.region().is_ours() || self.corrupt.get().is_some() {
             return Err(PopError::Empty); // `wait_take` says why
         }
-        let delivery = self.engine().try_pop(&mut self.consumer.borrow_mut())?;
+        let popped = self.engine().try_pop(&mut self.consumer.borrow_mut());
+        if self.consumer.borrow_mut().take_made_room() {
+            self.region().wake_senders();
+        }
+        let delivery = popped?;
         self.peers.heard_of_one(); // a first message always comes by this way
         self.in_hand.set(self.in_hand.get() + 1);
         if drops_oldest(self.engine()) {
@@ -289,6 +293,7 @@ impl Receiver {
     }
 
     /// Ends a detached delivery.
+    #[cold]
     pub(crate) fn release_detached(&self, delivery: &Delivery) {
         self.in_hand.set(self.in_hand.get() - 1);
         if self.region().is_ours() {

@@ -230,6 +230,11 @@ impl Region {
         }
     }
 
+    /// Takes a lock of the link if nobody holds it.
+    pub(crate) fn try_lock(&self, byte: u64) -> std::io::Result<Option<Token>> {
+        Token::take(self.file.as_fd(), byte)
+    }
+
     /// Whether nobody holds a participant's token. On an error the answer is no: never recover the living.
     fn is_dead(&self, participant: Participant) -> bool {
         let byte = TOKEN_BASE + u64::from(participant.number());
@@ -270,17 +275,16 @@ impl Region {
         }
     }
 
-    /// After messages were committed: wakes as many receivers, if any sleep.
+    /// After a message was committed: wakes the receivers that sleep.
     #[inline(always)]
-    pub(crate) fn wake_receivers(&self, messages: u32) {
+    pub(crate) fn wake_receivers(&self) {
         let event = self.engine.items();
         if event.notify() {
-            let _ = futex::wake(event.futex_word(), messages);
+            let _ = futex::wake_all(event.futex_word());
         }
     }
 
-    /// After a place became free: wakes the senders that sleep. All of them, as they may wait for different things: a slot, or
-    /// a block of one size.
+    /// After a place became free: wakes the senders that sleep, whatever they wait for: a slot, or a block of some size.
     #[inline(always)]
     pub(crate) fn wake_senders(&self) {
         let event = self.engine.room();

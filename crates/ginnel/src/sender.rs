@@ -39,6 +39,9 @@ pub struct Sender {
     membership: Membership,
 }
 
+/// Looks between two attempts to get more block memory.
+const GROW_EVERY: u32 = 1024;
+
 /// What a try found in the way.
 enum Obstacle {
     /// Worth waiting for.
@@ -120,6 +123,28 @@ impl Sender {
         self.send_until(tag, message.as_ref(), Until::Forever)
     }
 
+    /// As [`Self::try_send`], with a tag.
+    ///
+    /// # Errors
+    /// As [`Self::try_send`].
+    #[inline]
+    pub fn try_send_tagged<M: AsRef<[u8]> + ?Sized>(&self, tag: u16, message: &M) -> Result<(), SendError> {
+        self.send_until(tag, message.as_ref(), Until::Now)
+    }
+
+    /// As [`Self::send_deadline`], with a tag.
+    ///
+    /// # Errors
+    /// As [`Self::send_deadline`].
+    pub fn send_tagged_deadline<M: AsRef<[u8]> + ?Sized>(
+        &self,
+        tag: u16,
+        message: &M,
+        deadline: Instant,
+    ) -> Result<(), SendError> {
+        self.send_until(tag, message.as_ref(), Until::Instant(deadline))
+    }
+
     /// Sends a message if there is room now.
     ///
     /// # Errors
@@ -145,30 +170,15 @@ impl Sender {
         self.send_until(0, message.as_ref(), Until::Instant(deadline))
     }
 
-    /// Sends many messages, in order, and wakes receivers once for several. Returns how many were sent.
+    /// Sends many messages, in order, each as [`Self::send`] does. Returns how many were sent.
     ///
     /// # Errors
     /// As [`Self::send`], with the number of messages that were sent before.
     pub fn send_all<M: AsRef<[u8]>>(&self, messages: impl IntoIterator<Item = M>) -> Result<u64, SendAllError> {
-        let (mut sent, mut quiet) = (0, 0);
+        let mut sent = 0;
         for message in messages {
-            if let Err(obstacle) = self.try_once(0, message.as_ref()) {
-                self.region().wake_receivers(quiet);
-                quiet = 0;
-                if let Err(reason) = self.wait_send(0, message.as_ref(), Until::Forever, obstacle) {
-                    return Err(SendAllError { sent, error: self.error(reason) });
-                }
-            } else {
-                quiet += 1;
-            }
+            self.send(message.as_ref()).map_err(|error| SendAllError { sent, error })?;
             sent += 1;
-            if quiet == 64 {
-                self.region().wake_receivers(quiet);
-                quiet = 0;
-            }
-        }
-        if quiet > 0 {
-            self.region().wake_receivers(quiet);
         }
         Ok(sent)
     }
@@ -187,6 +197,14 @@ impl Sender {
     /// As [`Self::try_send`].
     pub fn try_loan(&self, len: usize) -> Result<Loan<'_>, SendError> {
         self.loan_until(len, Until::Now)
+    }
+
+    /// As [`Self::loan`], waiting for at most this long.
+    ///
+    /// # Errors
+    /// As [`Self::send_timeout`].
+    pub fn loan_timeout(&self, len: usize, timeout: Duration) -> Result<Loan<'_>, SendError> {
+        self.loan_until(len, Until::after(timeout))
     }
 
     /// As [`Self::loan`], waiting until then at most.
@@ -209,7 +227,7 @@ impl Sender {
 
     /// Whether the link holds as many messages as it may.
     pub fn is_full(&self) -> bool {
-        self.len() >= self.capacity()
+        self.engine().is_full()
     }
 
     /// Messages that the link may hold.
@@ -255,7 +273,7 @@ impl Sender {
     fn send_until(&self, tag: u16, message: &[u8], until: Until) -> Result<(), SendError> {
         match self.try_once(tag, message) {
             Ok(()) => {
-                self.region().wake_receivers(1);
+                self.region().wake_receivers();
                 Ok(())
             }
             Err(obstacle) => {
@@ -297,7 +315,7 @@ impl Sender {
     #[cold]
     fn wait_send(&self, tag: u16, message: &[u8], until: Until, first: Obstacle) -> Result<(), SendFailure> {
         self.wait_for(until, first, || self.try_once(tag, message))?;
-        self.region().wake_receivers(1);
+        self.region().wake_receivers();
         Ok(())
     }
 
@@ -314,7 +332,7 @@ impl Sender {
         let rejects = self.engine().layout().geometry().full == Full::Reject;
         let until = if rejects { Until::Now } else { until };
         let mut first = Some(first);
-        let mut lacked_memory = false;
+        let (mut lacked_memory, mut looks) = (false, 0u32);
         let position = self.producer.borrow().position();
         let done = self.waiter.wait(self.region(), self.membership.me, &self.engine().room(), (position, until), || {
             let gone = self.peers_gone();
@@ -326,7 +344,11 @@ impl Sender {
                 Err(Obstacle::Failed(reason)) => Look::Done(Err(reason)),
                 Err(Obstacle::Busy) => Look::Busy,
                 Err(Obstacle::Full) => self.full(gone),
-                Err(Obstacle::NoBlock(len)) => self.no_block(len, gone),
+                Err(Obstacle::NoBlock(len)) => {
+                    // Asking for memory costs system calls, and at the ceiling only a release can help: so now and then.
+                    looks = looks.wrapping_add(1);
+                    if looks % GROW_EVERY == 1 { self.no_block(len, gone) } else { self.full(gone) }
+                }
             }
         });
         done.unwrap_or_else(|| Err(self.out_of_time(until, lacked_memory)))
@@ -364,14 +386,18 @@ impl Sender {
         match until {
             Until::Now if lacked_memory => SendFailure::NoMemory { ceiling: geometry.memory },
             Until::Now => SendFailure::Full { capacity: geometry.capacity },
-            _ => SendFailure::TimedOut { capacity: geometry.capacity },
+            _ if lacked_memory => SendFailure::TimedOut { limit: "memory", value: geometry.memory },
+            _ => SendFailure::TimedOut { limit: "capacity", value: geometry.capacity },
         }
     }
 
     /// Commits memory for blocks of `len` bytes; at the ceiling, or where the kernel has no more, takes it from an unused class.
     fn grow(&self, len: usize) -> Result<Grown, SendFailure> {
         let (engine, file) = (self.engine(), self.region().file().as_fd());
-        let Ok(_lock) = self.region().lock(GROW_BYTE, Instant::now() + Duration::from_millis(100)) else {
+        if !engine.may_grow(len) {
+            return Ok(Grown::AtCeiling);
+        }
+        let Some(_lock) = self.region().try_lock(GROW_BYTE).map_err(SendFailure::NoSpace)? else {
             return Ok(Grown::Again); // somebody else is at it
         };
         let refused = match engine.extent_to_commit(len) {
@@ -420,7 +446,7 @@ impl Sender {
             committed.map_err(|e| self.obstacle(e, len))
         };
         attempt().or_else(|obstacle| self.wait_for(until, obstacle, &mut attempt))?;
-        self.region().wake_receivers(1);
+        self.region().wake_receivers();
         Ok(())
     }
 

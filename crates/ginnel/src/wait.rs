@@ -141,7 +141,7 @@ impl Waiter {
         if matches!(until, Until::Now) {
             return Self::look_now(&mut look);
         }
-        if !is_single_core() {
+        if self.policy != Wait::Block && !is_single_core() {
             (0..self.pace.next(position)).for_each(|_| std::hint::spin_loop());
         }
         loop {

@@ -3,22 +3,26 @@
 //!
 //! The kernel reports by `inotify(7)` that a description of a link's file was let go, which is what happens to a liveness
 //! token when its process ends in any way. The report comes a moment before the lock is gone, so the watcher looks
-//! again a little later. Where the kernel refuses another inotify instance, it looks every 20 ms instead.
+//! again a little later. Where the kernel refuses another inotify instance or watch, it looks every 20 ms instead.
 
 use crate::region::Region;
 use ginnel_os::fork::{self, Generation};
+use ginnel_os::eventfd::EventFd;
 use ginnel_os::inotify::Inotify;
 use ginnel_os::{poll, signal};
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicPtr, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-/// When to look again after a report.
-const AGAIN: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(8)];
-/// How often to look where there are no reports.
+/// When to look again after a report. The lock goes right after it, but the process that lets it go may be preempted between.
+const AGAIN: [Duration; 4] =
+    [Duration::from_millis(1), Duration::from_millis(8), Duration::from_millis(64), Duration::from_millis(512)];
+/// How often to look at links of which there are no reports.
 const POLL: Duration = Duration::from_millis(20);
+/// In place of a watch: a link of which there are no reports.
+const UNREPORTED: i32 = -1;
 
 /// This process's watcher. A forked child finds its parent's here, sees that it is not its own, and starts another.
 static WATCHER: AtomicPtr<Watcher> = AtomicPtr::new(std::ptr::null_mut());
@@ -26,10 +30,13 @@ static WATCHER: AtomicPtr<Watcher> = AtomicPtr::new(std::ptr::null_mut());
 struct Watcher {
     generation: Generation,
     inotify: Option<Inotify>,
+    /// Tells the thread that a link came whose file cannot be watched.
+    news: EventFd,
     links: Mutex<HashMap<i32, Vec<Weak<Region>>>>,
 }
 
 /// Has the region watched from now on, and recovers who died before. Cheap after the first time.
+#[inline]
 pub(crate) fn watch(region: &Arc<Region>) {
     if !region.watched.load(Ordering::Relaxed) {
         start(region);
@@ -41,8 +48,7 @@ fn start(region: &Arc<Region>) {
     if region.watched.swap(true, Ordering::SeqCst) {
         return;
     }
-    let watcher = Watcher::of_this_process();
-    if let Some(watcher) = watcher {
+    if let Some(watcher) = Watcher::of_this_process() {
         watcher.add(region);
     }
     region.reap();
@@ -58,14 +64,18 @@ impl Watcher {
                 return Some(watcher);
             }
         }
-        let watcher = Box::new(Self { generation, inotify: Inotify::new().ok(), links: Mutex::default() });
+        let news = EventFd::new().ok()?;
+        let watcher = Box::new(Self { generation, inotify: Inotify::new().ok(), news, links: Mutex::default() });
         let new = Box::into_raw(watcher);
         match WATCHER.compare_exchange(current, new, Ordering::SeqCst, Ordering::SeqCst) {
             Ok(_) => {
                 let watcher = shared(new)?;
                 let builder = std::thread::Builder::new().name("ginnel-watch".into()).stack_size(128 * 1024);
                 // The program's signals are not for this thread.
-                signal::with_all_blocked(|| builder.spawn(|| watcher.run())).ok()?;
+                if signal::with_all_blocked(|| builder.spawn(|| watcher.run())).is_err() {
+                    let _ = WATCHER.compare_exchange(new, std::ptr::null_mut(), Ordering::SeqCst, Ordering::SeqCst);
+                    return None;
+                }
                 Some(watcher)
             }
             Err(other) => {
@@ -75,24 +85,30 @@ impl Watcher {
         }
     }
 
+    fn links(&self) -> MutexGuard<'_, HashMap<i32, Vec<Weak<Region>>>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn add(&self, region: &Arc<Region>) {
         // Under the lock: the thread may be about to give up the watch of an earlier handle on the same file.
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut links = self.links();
         let watch = self.inotify.as_ref().and_then(|inotify| inotify.watch_close(region.file().as_fd()).ok());
-        links.entry(watch.unwrap_or(-1)).or_default().push(Arc::downgrade(region));
+        links.entry(watch.unwrap_or(UNREPORTED)).or_default().push(Arc::downgrade(region));
+        if watch.is_none() {
+            self.news.signal();
+        }
     }
 
     fn run(&self) {
         let mut look_again: Vec<(Instant, i32)> = Vec::new();
         loop {
             let unreported = self.prune();
-            let due = look_again.iter().map(|(at, _)| *at).min();
             let polled = unreported.then(|| Instant::now() + POLL);
-            let until = [due, polled].into_iter().flatten().min();
-            match &self.inotify {
-                Some(inotify) => drop(poll::readable(&[inotify], until)),
-                None => std::thread::sleep(until.map_or(POLL, |at| at.saturating_duration_since(Instant::now()))),
-            }
+            let until = look_again.iter().map(|(at, _)| *at).chain(polled).min();
+            let inotify = self.inotify.as_ref().map(AsFd::as_fd);
+            let files: Vec<_> = inotify.into_iter().chain([self.news.as_fd()]).collect();
+            let _ = poll::readable(&files, until);
+            self.news.clear();
             for watch in self.reports() {
                 self.reap(watch);
                 look_again.extend(AGAIN.map(|after| (Instant::now() + after, watch)));
@@ -100,26 +116,24 @@ impl Watcher {
             let now = Instant::now();
             let mut ready: Vec<i32> = look_again.iter().filter(|(at, _)| *at <= now).map(|(_, watch)| *watch).collect();
             look_again.retain(|(at, _)| *at > now);
+            ready.extend(unreported.then_some(UNREPORTED));
             ready.sort_unstable();
             ready.dedup();
-            ready.into_iter().chain(unreported.then_some(-1)).for_each(|watch| self.reap(watch));
+            ready.into_iter().for_each(|watch| self.reap(watch));
         }
     }
 
     /// Watches with news: all of them if the kernel lost count.
     fn reports(&self) -> Vec<i32> {
-        let all = || self.links.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
         match &self.inotify {
-            Some(inotify) => inotify.read().ok().flatten().unwrap_or_else(all),
+            Some(inotify) => inotify.read().ok().flatten().unwrap_or_else(|| self.links().keys().copied().collect()),
             None => Vec::new(),
         }
     }
 
     fn reap(&self, watch: i32) {
-        let regions: Vec<_> = {
-            let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-            links.get(&watch).map(|regions| regions.iter().filter_map(Weak::upgrade).collect()).unwrap_or_default()
-        };
+        let regions: Vec<_> =
+            self.links().get(&watch).map(|all| all.iter().filter_map(Weak::upgrade).collect()).unwrap_or_default();
         for region in regions {
             region.reap();
         }
@@ -127,7 +141,7 @@ impl Watcher {
 
     /// Forgets links that were closed. True if one is watched without reports.
     fn prune(&self) -> bool {
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut links = self.links();
         links.retain(|watch, regions| {
             regions.retain(|region| region.strong_count() > 0);
             if let (true, Some(inotify)) = (regions.is_empty(), &self.inotify) {
@@ -135,7 +149,7 @@ impl Watcher {
             }
             !regions.is_empty()
         });
-        links.contains_key(&-1)
+        links.contains_key(&UNREPORTED)
     }
 }
 

@@ -27,6 +27,9 @@ Examples:
   ginnel recv --nul shm:files | xargs -0 ls   whatever is in the names
   ginnel recv --follow shm:events >> events   for ever";
 
+/// How often to look for a message before what was collected is written.
+const LOOKS: u32 = 16;
+
 /// Receive messages, and write them to standard output
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]
@@ -126,7 +129,7 @@ impl<'a> Receiving<'a> {
     fn all(&mut self) -> Result<(), Failure> {
         let mut unchecked = 0;
         while self.left > 0 {
-            let message = match self.receiver.try_recv() {
+            let message = match self.recv_soon() {
                 Ok(message) => message,
                 Err(RecvError::Empty) => {
                     // Whoever reads what we write shall have it before we sleep.
@@ -143,6 +146,18 @@ impl<'a> Receiving<'a> {
             }
         }
         self.flush()
+    }
+
+    /// A message that is there, or comes within about a microsecond: so much longer to collect is worth a write.
+    #[inline]
+    fn recv_soon(&self) -> Result<Message<'a>, RecvError> {
+        for _ in 0..LOOKS {
+            match self.receiver.try_recv() {
+                Err(RecvError::Empty) => std::hint::spin_loop(),
+                other => return other,
+            }
+        }
+        Err(RecvError::Empty)
     }
 
     #[inline]

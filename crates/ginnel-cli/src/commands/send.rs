@@ -117,7 +117,7 @@ impl<'a> Outlet<'a> {
         let sender = self.sender;
         match sender.try_loan(len) {
             Ok(loan) => Ok(loan),
-            Err(e) => self.wait((), e, |(), until| sender.loan_deadline(len, until).map_err(|e| ((), e))),
+            Err(e) => self.wait(e, |until| sender.loan_deadline(len, until)),
         }
     }
 
@@ -125,32 +125,41 @@ impl<'a> Outlet<'a> {
     fn commit(&mut self, loan: Loan<'a>) -> Result<(), Failure> {
         let len = loan.len();
         if let Err(CommitError { loan, error }) = loan.try_commit() {
-            let commit = |loan: Loan<'a>, until| loan.commit_deadline(until).map_err(|e| (e.loan, e.error));
-            self.wait(loan, error, commit)?;
+            self.commit_later(loan, error)?;
         }
         self.meter.add(len);
         Ok(())
     }
 
+    #[cold]
+    fn commit_later(&mut self, loan: Loan<'a>, first: SendError) -> Result<(), Failure> {
+        let mut unsent = Some(loan);
+        self.wait(first, |until| {
+            let Some(loan) = unsent.take() else { return Ok(()) };
+            loan.commit_deadline(until).map_err(|e| {
+                unsent = Some(e.loan);
+                e.error
+            })
+        })
+    }
+
     /// What did not work at once is tried until it works, fails for good, takes too long, or a signal comes.
     #[cold]
-    fn wait<T, M>(
+    fn wait<T>(
         &mut self,
-        mut item: M,
         first: SendError,
-        mut attempt: impl FnMut(M, Instant) -> Result<T, (M, SendError)>,
+        mut attempt: impl FnMut(Instant) -> Result<T, SendError>,
     ) -> Result<T, Failure> {
         if !is_worth_waiting(&first) {
             return Err(first.into());
         }
         let patience = Patience::of(self.timeout);
         loop {
-            item = match attempt(item, patience.slice()?) {
-                Ok(done) => return Ok(done),
-                Err((item, e)) if matches!(e.reason(), SendFailure::TimedOut { .. }) && !patience.is_over() => item,
-                Err((_, e)) => return Err(e.into()),
-            };
-            self.meter.idle("waiting for a receiver");
+            match attempt(patience.slice()?) {
+                Err(e) if matches!(e.reason(), SendFailure::TimedOut { .. }) && !patience.is_over() => {}
+                done => return done.map_err(Failure::from),
+            }
+            self.meter.idle("waiting for a receiver to make room");
         }
     }
 

@@ -1,4 +1,4 @@
-//! `ginnel clean`.
+//! `ginnel clean`: what it collects, and what it leaves alone.
 
 use crate::process::Place;
 

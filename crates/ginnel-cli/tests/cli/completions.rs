@@ -1,4 +1,4 @@
-//! `ginnel completions`.
+//! `ginnel completions`: every shell gets a script without the hidden commands.
 
 use crate::process::Place;
 

@@ -1,4 +1,4 @@
-//! `ginnel info`.
+//! `ginnel info`: everything about one link, for people and as JSON.
 
 use crate::process::Place;
 

@@ -1,4 +1,4 @@
-//! `ginnel ls`.
+//! `ginnel ls`: all links, for people and as JSON, and what is no link.
 
 use crate::process::Place;
 

@@ -1,4 +1,4 @@
-//! `ginnel man`.
+//! `ginnel man`: the manual page, and all pages.
 
 use crate::process::Place;
 

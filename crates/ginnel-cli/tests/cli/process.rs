@@ -88,7 +88,7 @@ impl Place {
 
     /// Starts a run whose output goes to a file.
     pub(crate) fn start_into<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>, out: &Path) -> Run {
-        let out = File::options().write(true).create(true).open(out).unwrap();
+        let out = File::options().write(true).create(true).truncate(false).open(out).unwrap();
         Run::spawn(self.command(args).stdin(Stdio::null()).stdout(out))
     }
 

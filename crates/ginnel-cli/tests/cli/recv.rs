@@ -1,4 +1,4 @@
-//! `ginnel recv`.
+//! `ginnel recv`: bytes come out as they went in, whatever happens to either side.
 
 use crate::process::{Place, noise, sequence};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! `ginnel rm`.
+//! `ginnel rm`: what protects a link, and what force does.
 
 use crate::process::Place;
 

@@ -1,4 +1,4 @@
-//! `ginnel send`.
+//! `ginnel send`: how input is cut, and how each failure ends.
 
 use crate::process::{Place, noise, sequence};
 

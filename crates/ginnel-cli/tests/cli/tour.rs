@@ -1,4 +1,4 @@
-//! `ginnel tour`.
+//! `ginnel tour`: it checks what it moves, and leaves nothing behind.
 
 use crate::process::{Place, noise};
 use std::time::{Duration, Instant};

@@ -4,7 +4,7 @@
 
 use crate::child::{Child, say};
 use crate::dice::Dice;
-use crate::place::{self, LIMIT, address, number_in, scale, skipped, stamped, within};
+use crate::place::{self, LIMIT, address, number_in, scale, skipped, stamped};
 use crate::script::linger;
 use ginnel::{Link, Receiver, RecvError, SendFailure, Sender};
 use std::sync::mpsc;
@@ -33,21 +33,19 @@ fn time_of_death<H: Send, R: Send>(child: &mut Child, handle: &H, blocked: impl 
 where
     H: Sync,
 {
-    within(LIMIT, || {
-        std::thread::scope(|scope| {
-            let (ready, about_to) = mpsc::channel();
-            let waiting = scope.spawn(move || {
-                ready.send(()).expect("the other thread waits");
-                let result = blocked(handle);
-                (Instant::now(), result)
-            });
-            about_to.recv().expect("the thread starts");
-            std::thread::sleep(Duration::from_millis(10)); // past spinning, asleep
-            let killed = Instant::now();
-            child.kill();
-            let (told, result) = waiting.join().expect("a result");
-            (told.saturating_duration_since(killed), result)
-        })
+    std::thread::scope(|scope| {
+        let (ready, about_to) = mpsc::channel();
+        let waiting = scope.spawn(move || {
+            ready.send(()).expect("the other thread waits");
+            let result = blocked(handle);
+            (Instant::now(), result)
+        });
+        about_to.recv().expect("the thread starts");
+        std::thread::sleep(Duration::from_millis(10)); // past spinning, asleep
+        let killed = Instant::now();
+        child.kill();
+        let (told, result) = waiting.join().expect("a result");
+        (told.saturating_duration_since(killed), result)
     })
 }
 
@@ -66,6 +64,7 @@ impl<H> Lent<H> {
 
 #[test]
 fn a_blocked_receiver_is_told() {
+    let _limit = place::limit(2 * LIMIT);
     let mut times = Vec::new();
     for _ in 0..20 * scale() {
         let address = address("sender-dies", "");
@@ -84,18 +83,21 @@ fn a_blocked_receiver_is_told() {
 
 #[test]
 fn a_blocked_sender_is_told() {
+    let _limit = place::limit(2 * LIMIT);
     let mut times = Vec::new();
     for _ in 0..20 * scale() {
         let address = address("receiver-dies", "capacity=2&max=64");
         let sender = Lent::new(Sender::open(&address).unwrap());
         let mut child = scripted();
         child.must(&format!("receiver open {address}"));
-        sender.with(|s| (0..3).for_each(|n| s.send(&stamped(n, 8)).unwrap_or_else(|_| assert_eq!(n, 2))));
+        sender.with(|s| (0..2).for_each(|n| s.try_send(&stamped(n, 8)).unwrap()));
         assert_eq!(child.must("recv 1"), "0");
         let (took, end) = time_of_death(&mut child, &sender, |lent| {
-            lent.with(|s| loop {
-                if let Err(e) = s.send(b"more, until it is full for ever") {
-                    return e;
+            lent.with(|s| {
+                loop {
+                    if let Err(e) = s.send(b"more, until it is full for ever") {
+                        return e;
+                    }
                 }
             })
         });
@@ -109,6 +111,7 @@ fn a_blocked_sender_is_told() {
 /// The child of a dead process lives on, with a copy of its descriptors and its memory.
 #[test]
 fn a_forked_child_does_not_keep_its_parent_alive() {
+    let _limit = place::limit(2 * LIMIT);
     let mut times = Vec::new();
     for _ in 0..5 * scale() {
         let address = address("forked", "");
@@ -146,6 +149,7 @@ pub(crate) fn forker(address: &str) {
 /// As above, but the children were forked at any moment of opening.
 #[test]
 fn a_child_forked_while_a_handle_opens_does_not_keep_its_parent_alive() {
+    let _limit = place::limit(2 * LIMIT);
     let address = address("forker", "");
     let receiver = Lent::new(Receiver::open(&address).unwrap());
     let mut child = Child::start(&format!("forker {address}"), place::home());
@@ -167,6 +171,7 @@ pub(crate) fn nested() {
 
 #[test]
 fn a_death_in_another_pid_namespace_is_noticed() {
+    let _limit = place::limit(2 * LIMIT);
     let address = address("namespace", "");
     let receiver = Lent::new(Receiver::open(&address).unwrap());
     let mut child = Child::start("nested", place::home());
@@ -185,6 +190,7 @@ fn a_death_in_another_pid_namespace_is_noticed() {
 
 #[test]
 fn what_a_dead_receiver_held_is_delivered_again() {
+    let _limit = place::limit(2 * LIMIT);
     for bytes in [16, 5000] {
         let address = address("redelivered", "capacity=16&max=8KiB");
         let sender = Sender::open(&address).unwrap();
@@ -210,6 +216,7 @@ fn what_a_dead_receiver_held_is_delivered_again() {
 /// Another receiver was there all the time, asleep.
 #[test]
 fn a_sleeping_receiver_gets_what_a_dead_one_held() {
+    let _limit = place::limit(2 * LIMIT);
     let mut times = Vec::new();
     for _ in 0..10 * scale() {
         let address = address("taken-over", "");
@@ -231,6 +238,7 @@ fn a_sleeping_receiver_gets_what_a_dead_one_held() {
 /// The stream has not ended while a message that a dead receiver held has still to go back.
 #[test]
 fn the_end_comes_after_what_goes_back() {
+    let _limit = place::limit(2 * LIMIT);
     for round in 0..20 * scale() {
         let address = address("end", "");
         let sender = Sender::open(&address).unwrap();
@@ -243,13 +251,14 @@ fn the_end_comes_after_what_goes_back() {
         drop(sender);
         child.kill_and_reap();
         // BUG: often fails with Closed: the end is told without looking for the dead first, if the watcher was not faster.
-        let got: Vec<u64> = within(LIMIT, || receiver.iter().map(|m| number_in(&m)).collect());
+        let got: Vec<u64> = receiver.iter().map(|m| number_in(&m)).collect();
         assert_eq!(got, [0, 1, 2], "round {round}");
     }
 }
 
 #[test]
 fn when_all_are_killed_the_next_one_gets_everything() {
+    let _limit = place::limit(2 * LIMIT);
     for bytes in [16, 300] {
         let address = address("all-dead", "capacity=128");
         let mut senders = [scripted(), scripted()];
@@ -263,7 +272,7 @@ fn when_all_are_killed_the_next_one_gets_everything() {
         senders.iter_mut().chain([&mut reader]).for_each(Child::kill);
         senders.iter_mut().chain([&mut reader]).for_each(|child| drop(child.reap()));
         let receiver = Receiver::join(&address).unwrap();
-        let got: Vec<_> = within(LIMIT, || receiver.iter().map(|m| (number_in(&m), m.redelivered())).collect());
+        let got: Vec<_> = receiver.iter().map(|m| (number_in(&m), m.redelivered())).collect();
         assert_eq!(got, (0..50).chain(1000..1050).map(|n| (n, n < 10)).collect::<Vec<_>>());
         let info = Link::new(&address).unwrap().info().unwrap();
         assert_eq!((info.died, info.messages, info.dropped, info.pool.used), (3, 0, 0, 0));
@@ -272,6 +281,7 @@ fn when_all_are_killed_the_next_one_gets_everything() {
 
 #[test]
 fn the_block_of_a_dead_sender_comes_back() {
+    let _limit = place::limit(2 * LIMIT);
     let address = address("loan", "capacity=4&max=64KiB&memory=64KiB");
     let sender = Lent::new(Sender::open(&address).unwrap());
     let _receiver = Receiver::open(&address).unwrap();
@@ -292,6 +302,7 @@ fn the_block_of_a_dead_sender_comes_back() {
 /// A dropping link counts what was lost in the hands of the dead, and only that.
 #[test]
 fn what_a_dead_receiver_of_a_dropping_link_held_is_counted() {
+    let _limit = place::limit(2 * LIMIT);
     let address = address("dropping", "capacity=8&max=64KiB&memory=256KiB&full=drop-oldest&participants=2");
     let sender = Sender::open(&address).unwrap();
     let dropped = || Link::new(&address).unwrap().info().unwrap().dropped;
@@ -322,6 +333,7 @@ fn what_a_dead_receiver_of_a_dropping_link_held_is_counted() {
 /// afterwards nothing is left that is not collected.
 #[test]
 fn random_kills_harm_nobody() {
+    let _limit = place::limit(2 * LIMIT);
     let directory = place::new_directory();
     let start = || Child::start("script", directory.path());
     let mut dice = Dice::new(8);
@@ -348,7 +360,7 @@ fn random_kills_harm_nobody() {
     let mut last = start();
     last.reply().ok();
     last.must("receiver open shm:random");
-    last.must("drain");
+    last.must("sweep");
     last.must("close");
     let cleaned = last.must("clean real");
     let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -359,12 +371,13 @@ fn random_kills_harm_nobody() {
 fn a_fresh_pair_works(mut sender: Child, mut receiver: Child) {
     sender.reply().ok();
     receiver.reply().ok();
+    sender.must("sender open shm:random"); // first, or what the dead left could be the whole stream
     receiver.must("receiver open shm:random");
     receiver.tell("drain");
-    sender.must("sender open shm:random");
     sender.must("send 1000 500 0");
     sender.must("close");
-    let (count, end) = receiver.reply().ok().split_once(' ').map(|(c, e)| (c.parse::<u64>().unwrap(), e.to_owned())).unwrap();
+    let (count, end) =
+        receiver.reply().ok().split_once(' ').map(|(c, e)| (c.parse::<u64>().unwrap(), e.to_owned())).unwrap();
     assert!(count >= 1000, "{count}");
     assert_eq!(end, "Closed { died: 0 }");
 }

@@ -1,2 +1,3 @@
 //! x
-pub(crate) fn racer(_: &str) {} pub(crate) fn cleaner(_: &str) {}
+pub(crate) fn racer(_: &str) {}
+pub(crate) fn cleaner(_: &str) {}

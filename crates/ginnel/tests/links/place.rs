@@ -61,9 +61,15 @@ pub(crate) fn scale() -> u64 {
     std::env::var("GINNEL_TEST_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
 }
 
-/// Runs a closure in this thread; ends the whole program with a word if it takes longer than the limit. What should not hang
-/// would otherwise hang for ever.
-pub(crate) fn within<R>(limit: Duration, run: impl FnOnce() -> R) -> R {
+/// While it is there, time runs: when the limit is over, the whole program ends with a word. What should not hang would
+/// otherwise hang for ever.
+#[must_use = "a limit ends where it is dropped"]
+pub(crate) struct Limit {
+    _done: mpsc::Sender<()>,
+}
+
+/// Begins a limit.
+pub(crate) fn limit(limit: Duration) -> Limit {
     let (done, waiting) = mpsc::channel::<()>();
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     std::thread::spawn(move || {
@@ -74,9 +80,13 @@ pub(crate) fn within<R>(limit: Duration, run: impl FnOnce() -> R) -> R {
             std::process::abort();
         }
     });
-    let result = run();
-    drop(done);
-    result
+    Limit { _done: done }
+}
+
+/// Runs a closure in this thread under a limit.
+pub(crate) fn within<R>(time: Duration, run: impl FnOnce() -> R) -> R {
+    let _limit = limit(time);
+    run()
 }
 
 /// A word about a check that cannot be done here.

@@ -11,7 +11,7 @@
 //! | `flood BYTES` | sends until that fails |
 //! | `loan BYTES` | borrows a block and keeps it |
 //! | `recv COUNT`, `hold COUNT` | receives; `hold` keeps the guards |
-//! | `drain` | receives until the end, and says how many |
+//! | `drain`, `sweep` | receives until the end, or what is there, and says how many |
 //! | `close` | closes every handle |
 //! | `fork` | leaves a child behind that lives until the orders end |
 //! | `list`, `clean dry`, `clean real`, `info ADDRESS`, `unlink soft ADDRESS`, `unlink force ADDRESS` | from outside |
@@ -88,6 +88,7 @@ impl Script {
             ["recv", count] => return self.recv(parse(count), false),
             ["hold", count] => return self.recv(parse(count), true),
             ["drain"] => return Ok(self.drain()),
+            ["sweep"] => return Ok(self.receiver().try_iter().map(|m| number_in(&m)).count().to_string()),
             ["close"] => *self = Self::default(),
             ["fork"] => leave_a_child(),
             ["list"] => return list(),
@@ -158,7 +159,8 @@ fn link(mode: &str, address: &str) -> Result<Link, Error> {
 }
 
 fn list() -> Result<String, Failure> {
-    let told_or_refused = |one: Result<Info, Error>| one.map_or_else(|e| format!("{:?}:{}", e.kind(), e.object()), |info| told(&info));
+    let told_or_refused =
+        |one: Result<Info, Error>| one.map_or_else(|e| format!("{:?}:{}", e.kind(), e.object()), |info| told(&info));
     Ok(ginnel::list()?.into_iter().map(told_or_refused).collect::<Vec<_>>().join(";"))
 }
 

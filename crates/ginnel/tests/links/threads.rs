@@ -106,7 +106,13 @@ impl Load {
     }
 
     fn check(self, name: &str) {
-        assert_eq!(self.run(name), (self.senders * self.each, 0), "{} senders, {} receivers", self.senders, self.receivers);
+        assert_eq!(
+            self.run(name),
+            (self.senders * self.each, 0),
+            "{} senders, {} receivers",
+            self.senders,
+            self.receivers
+        );
     }
 }
 

@@ -104,7 +104,11 @@ fn a_deadline_bounds_the_whole_call() {
     let (sender, thief, receiver) = (link.sender().unwrap(), link.receiver().unwrap(), link.receiver().unwrap());
     let until = Instant::now() + 10 * SHORT;
     std::thread::scope(|scope| {
-        scope.spawn(move || while let Ok(message) = thief.recv() { drop(message) });
+        scope.spawn(move || {
+            while let Ok(message) = thief.recv() {
+                drop(message)
+            }
+        });
         scope.spawn(move || {
             while Instant::now() < until {
                 sender.send(b"x").unwrap();

@@ -18,7 +18,7 @@ pub(super) const BYTES: u64 = 256 << 20;
 const MOST: u64 = 1 << 30;
 const BLOCK: usize = 1 << 20;
 /// How long making or reading it may take.
-const LIMIT: Duration = Duration::from_secs(15);
+const LIMIT: Duration = Duration::from_secs(8);
 
 /// A file and its checksum.
 pub(super) struct Sample {

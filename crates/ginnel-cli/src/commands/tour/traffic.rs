@@ -26,7 +26,7 @@ const RECORD: usize = 64;
 const TRIPS: u64 = 20_000;
 const WARM_UP: u64 = 1_000;
 /// Where one core does the work of two, or others are busy too, fewer trips have to do.
-const TRIPS_TIME: Duration = Duration::from_secs(2);
+const TRIPS_TIME: Duration = Duration::from_millis(1500);
 
 /// How the parent starts its children.
 #[derive(clap::Parser)]

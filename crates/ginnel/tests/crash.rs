@@ -1,0 +1,29 @@
+//! SIGKILL after every instruction: no operation of a link may harm anybody when its process dies in the middle.
+//!
+//! ```text
+//! cargo test --release --test crash                      # a sample of the kill points of every operation
+//! GINNEL_CRASH=all cargo test --release --test crash     # all of them
+//! GINNEL_CRASH=500 cargo test --test crash -- send       # up to 500 for each operation with `send` in its name
+//! ```
+//!
+//! `GINNEL_CRASH` is `quick`, `all`, or a number of kill points for each operation; without it a build that is not optimised
+//! runs the harness's own tests alone. `GINNEL_CRASH_SEED=N` repeats the sample of an earlier run; `GINNEL_CRASH_STEP=plain` does without breakpoints. The
+//! harness first shows, on protocols of its own that are broken or correct, that it finds what it should.
+
+use std::process::ExitCode;
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[path = "crash/run.rs"]
+mod run;
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn main() -> ExitCode {
+    run::main()
+}
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+fn main() -> ExitCode {
+    println!("skipped: only on x86-64 Linux");
+    println!("0 passed, 0 failed");
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,93 @@
+//! The order of the run: the harness on itself, then the operations, then the verdict.
+
+mod fork;
+mod judge;
+mod operations;
+mod recovery;
+mod report;
+mod selftest;
+mod sleepers;
+mod stepper;
+mod sweep;
+mod trace;
+
+use std::collections::hash_map::RandomState;
+use std::env;
+use std::hash::{BuildHasher, Hasher};
+use std::process::ExitCode;
+
+use report::Tally;
+use sweep::{Effort, Method};
+
+/// Kill points for each operation when nothing is asked for. A build that is not optimised takes five times the
+/// instructions to do the same, and users do not run it.
+const DEFAULT: u64 = if cfg!(debug_assertions) { 0 } else { QUICK };
+const QUICK: u64 = 60;
+
+/// Runs everything, or what the arguments name; prints the table and `N passed, N failed`.
+pub(crate) fn main() -> ExitCode {
+    let filters: Vec<String> = env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    if env::args().any(|word| word == "--list") {
+        return ExitCode::SUCCESS; // a test runner asks for names: this test is one piece
+    }
+    let effort = match effort() {
+        Ok(effort) => effort,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    stepper::pin_to_one_cpu();
+    let mut tally = Tally::default();
+    selftest::run(&mut tally);
+    if tally.failed == 0 && effort.budget == 0 {
+        println!("skipped: the operations, in a build that is not optimised; use --release, or set GINNEL_CRASH");
+    } else if tally.failed == 0 {
+        if let Err(error) = sweep_all(effort, &filters, &mut tally) {
+            println!("FAILED: {error}");
+            tally.failed += 1;
+        }
+    }
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    ExitCode::from(u8::from(tally.failed > 0))
+}
+
+/// Sweeps every operation that has one of `filters` in its name.
+fn sweep_all(effort: Effort, filters: &[String], tally: &mut Tally) -> Result<(), String> {
+    let directory = tempfile::Builder::new().prefix("ginnel-crash-").tempdir_in("/dev/shm");
+    let directory = directory.map_err(|error| format!("a directory in /dev/shm: {error}"))?;
+    fork::set_variable(ginnel::DIRECTORY_VARIABLE, directory.path());
+    let mut scenarios = operations::all(directory.path());
+    scenarios.retain(|scenario| filters.is_empty() || filters.iter().any(|filter| scenario.name.contains(filter)));
+    if scenarios.is_empty() {
+        return Err(format!("no operation has {filters:?} in its name"));
+    }
+    println!("seed {} (GINNEL_CRASH_SEED={0} repeats this run)", effort.seed);
+    report::heading();
+    for scenario in scenarios {
+        let sweep = sweep::sweep(&scenario, effort);
+        report::line(&sweep);
+        tally.add(&sweep);
+    }
+    Ok(())
+}
+
+fn effort() -> Result<Effort, String> {
+    let number = |name: &str, text: &str| text.parse().map_err(|_| format!("{name}={text}: not a number"));
+    let budget = match env::var("GINNEL_CRASH").as_deref() {
+        Ok("all") => u64::MAX,
+        Ok("quick") => QUICK,
+        Ok("") | Err(_) => DEFAULT,
+        Ok(text) => number("GINNEL_CRASH", text)?,
+    };
+    let seed = match env::var("GINNEL_CRASH_SEED") {
+        Ok(text) => number("GINNEL_CRASH_SEED", &text)?,
+        Err(_) => RandomState::new().build_hasher().finish() % 1_000_000,
+    };
+    let method = match env::var("GINNEL_CRASH_STEP").as_deref() {
+        Ok("plain") => Method::Plain,
+        Ok(text) => return Err(format!("GINNEL_CRASH_STEP={text}: only `plain` is known")),
+        Err(_) => Method::Breakpoints,
+    };
+    Ok(Effort { budget, seed, method })
+}
