@@ -80,8 +80,8 @@ pub(crate) fn check() -> Result<(), Failure> {
 /// `Interrupted` if a signal came; the errno.
 pub(crate) fn wait_readable(file: BorrowedFd<'_>) -> io::Result<()> {
     match ALARM.get() {
-        Some(alarm) => poll::readable(&[&file, &alarm.as_fd()], None)?,
-        None => poll::readable(&[&file], None)?,
+        Some(alarm) => poll::readable(&[file, alarm.as_fd()], None)?,
+        None => poll::readable(&[file], None)?,
     };
     if SIGNAL.load(SeqCst) == 0 { Ok(()) } else { Err(io::ErrorKind::Interrupted.into()) }
 }

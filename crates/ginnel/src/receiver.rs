@@ -257,7 +257,9 @@ impl Receiver {
             return Err(self.poisoned(what));
         }
         let position = self.consumer.borrow().position();
-        let taken = self.waiter.wait(self.region(), self.membership.me, &self.engine().items(), (position, until), || {
+        let (region, event) = (self.region(), self.engine().items());
+        let peek = || self.take_fast().map(Ok);
+        let taken = self.waiter.wait(region, self.membership.me, &event, (position, until), peek, || {
             // In this order: what the last sender sent before it left is seen by the try after it was found gone.
             let gone = if self.follow { None } else { self.peers.are_gone(self.engine()) };
             match (self.try_take(), gone) {

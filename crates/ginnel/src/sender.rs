@@ -42,6 +42,9 @@ pub struct Sender {
 /// Looks between two attempts to get more block memory.
 const GROW_EVERY: u32 = 1024;
 
+/// Block memory that is committed at a time, in bytes; at least one extent.
+const GROW_BYTES: u64 = 512 * 1024;
+
 /// What a try found in the way.
 enum Obstacle {
     /// Worth waiting for.
@@ -334,7 +337,10 @@ impl Sender {
         let mut first = Some(first);
         let (mut lacked_memory, mut looks) = (false, 0u32);
         let position = self.producer.borrow().position();
-        let done = self.waiter.wait(self.region(), self.membership.me, &self.engine().room(), (position, until), || {
+        let (region, event) = (self.region(), self.engine().room());
+        // While the ring is full, nothing cheaper than a full look can tell: its consumer moves one word.
+        let peek = || None;
+        let done = self.waiter.wait(region, self.membership.me, &event, (position, until), peek, || {
             let gone = self.peers_gone();
             // What the first try found may be mended at once: memory to commit, an old message to drop.
             let tried = first.take().map_or_else(&mut attempt, Err);
@@ -400,17 +406,20 @@ impl Sender {
         let Some(_lock) = self.region().try_lock(GROW_BYTE).map_err(SendFailure::NoSpace)? else {
             return Ok(Grown::Again); // somebody else is at it
         };
-        let refused = match engine.extent_to_commit(len) {
-            Some(extent) => match fallocate::commit(file, extent.offset, extent.len) {
-                Ok(()) => {
-                    self.region().mapping().populate(extent.offset as usize, extent.len as usize);
-                    engine.extent_ready(&extent);
-                    return Ok(Grown::Again);
-                }
-                Err(e) => Some(e),
-            },
-            None => None,
-        };
+        // Several at once, while they are small: the lock costs more than the memory.
+        let (mut committed, mut refused) = (0, None);
+        while let (true, Some(extent)) = (committed < GROW_BYTES, engine.extent_to_commit(len)) {
+            if let Err(e) = fallocate::commit(file, extent.offset, extent.len) {
+                refused = Some(e);
+                break;
+            }
+            self.region().mapping().populate(extent.offset as usize, extent.len as usize);
+            engine.extent_ready(&extent);
+            committed += extent.len;
+        }
+        if committed > 0 {
+            return Ok(Grown::Again);
+        }
         match (engine.extent_to_release(len), refused) {
             (Some(unused), _) => {
                 fallocate::release(file, unused.offset, unused.len).map_err(SendFailure::NoSpace)?;

@@ -106,10 +106,12 @@ struct Outlet<'a> {
 impl<'a> Outlet<'a> {
     #[inline]
     fn send(&mut self, tag: u16, message: &[u8]) -> Result<(), Failure> {
-        let mut loan = self.loan(message.len())?;
-        loan.copy_from_slice(message);
-        loan.set_tag(tag);
-        self.commit(loan)
+        let sender = self.sender;
+        if let Err(e) = sender.try_send_tagged(tag, message) {
+            self.wait(e, |until| sender.send_tagged_deadline(tag, message, until))?;
+        }
+        self.meter.add(message.len());
+        Ok(())
     }
 
     #[inline]

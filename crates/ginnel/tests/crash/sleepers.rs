@@ -230,7 +230,8 @@ fn receive_woken() -> Scenario {
         Some(numbers) => Err(format!("the sleeper received {numbers:?}")),
     };
     let prepare = |_: &Queue| receiver(ADDRESS);
-    Scenario::woken("recv, woken", setup, prepare, operation, Some(wake), check).patience(DOZE)
+    // Awake, it may find that the survivor was faster, and sleeps again.
+    Scenario::woken("recv, woken", setup, prepare, operation, Some(wake), check).patience(DOZE).sleeping()
 }
 
 /// The victim and then a survivor sleep over a full link, and one message is received. The survivor sends unless the
@@ -268,6 +269,6 @@ fn send_woken() -> Scenario {
         judge(ends, &due, outcome)
     };
     let prepare = |_: &Queue| Ok((sender(ADDRESS)?, message(IN_FLIGHT, INLINE)));
-    // Awake, it finds that the survivor was faster, and sleeps again.
+    // As in `receive_woken`.
     Scenario::woken("send, woken", setup, prepare, operation, Some(wake), check).patience(DOZE).sleeping()
 }

@@ -7,6 +7,7 @@ use crate::dice::Dice;
 use crate::place::{self, LIMIT, address, number_in, scale, skipped, stamped};
 use crate::script::linger;
 use ginnel::{Link, Receiver, RecvError, SendFailure, Sender};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -75,7 +76,7 @@ fn a_blocked_receiver_is_told() {
         receiver.with(|r| (0..3).for_each(|n| assert_eq!(number_in(&r.recv().unwrap()), n)));
         let (took, end) = time_of_death(&mut child, &receiver, |lent| lent.with(|r| r.recv().map(drop)));
         assert_eq!(end.unwrap_err(), RecvError::Closed { died: 1 });
-        assert!(child.is_zombie(), "nobody reaped it");
+        assert!(child.becomes_zombie(), "nobody reaped it");
         times.push(took);
     }
     report("receiver blocked, sender killed", times);
@@ -102,10 +103,36 @@ fn a_blocked_sender_is_told() {
             })
         });
         assert!(matches!(end.reason(), SendFailure::Closed { died: 1 }), "{end}");
-        assert!(child.is_zombie(), "nobody reaped it");
+        assert!(child.becomes_zombie(), "nobody reaped it");
         times.push(took);
     }
     report("sender blocked, receiver killed", times);
+}
+
+/// On a busy machine a process that gives way to others takes long to die: between the kernel's report and the end of its
+/// liveness token, others run.
+#[test]
+fn a_slow_death_is_noticed() {
+    let _limit = place::limit(2 * LIMIT);
+    let mut ends = Vec::new();
+    let busy = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| while busy.load(Relaxed) {});
+        }
+        for _ in 0..5 * scale() {
+            let address = address("slow", "max=64");
+            let receiver = Lent::new(Receiver::open(&address).unwrap());
+            let mut child = scripted();
+            child.must(&format!("sender open {address}"));
+            child.must("idle");
+            let (_, end) =
+                time_of_death(&mut child, &receiver, |lent| lent.with(|r| r.recv_timeout(20 * TOLD).map(drop)));
+            ends.push(end);
+        }
+        busy.store(false, Relaxed);
+    });
+    assert!(ends.iter().all(|end| *end == Err(RecvError::Closed { died: 1 })), "{ends:?}");
 }
 
 /// The child of a dead process lives on, with a copy of its descriptors and its memory.
@@ -129,11 +156,13 @@ fn a_forked_child_does_not_keep_its_parent_alive() {
 /// The role: opens senders in one thread while another forks children that live on.
 pub(crate) fn forker(address: &str) {
     let forking = std::thread::spawn(|| {
+        let mut dice = Dice::new(5);
         for _ in 0..150 {
             // SAFETY: the child makes system calls only.
             if unsafe { libc::fork() } == 0 {
                 linger();
             }
+            (0..dice.below(100_000)).for_each(|_| std::hint::spin_loop());
         }
     });
     let mut senders = Vec::new();

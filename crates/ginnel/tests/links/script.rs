@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `dir PATH` | looks for links there from now on |
 //! | `limit WHAT N` | `setrlimit(2)`: nofile, as, fsize |
+//! | `idle` | runs only when no other process wants to |
 //! | `become UID` | `setuid(2)`, and the group |
 //! | `tmpfs PATH BYTES` | mounts one in a mount namespace of its own |
 //! | `sender MODE ADDRESS`, `receiver MODE ADDRESS` | opens a handle: open, create, join |
@@ -78,6 +79,7 @@ impl Script {
         match order {
             ["dir", path] => set_directory(path),
             ["limit", what, value] => limit(what, parse(value))?,
+            ["idle"] => become_idle()?,
             ["become", user] => become_user(parse(user))?,
             ["tmpfs", path, bytes] => mount_tmpfs(path, parse(bytes))?,
             ["sender", mode, address] => self.senders.push(link(mode, address)?.sender()?),
@@ -205,6 +207,16 @@ fn become_user(user: u32) -> std::io::Result<()> {
     checked(unsafe { libc::setgid(user) })?;
     // SAFETY: takes an integer.
     checked(unsafe { libc::setuid(user) })
+}
+
+fn become_idle() -> std::io::Result<()> {
+    let none = libc::sched_param { sched_priority: 0 };
+    let main = std::process::id() as libc::pid_t;
+    for thread in [0, main] {
+        // SAFETY: reads a struct that lives during the call.
+        checked(unsafe { libc::sched_setscheduler(thread, libc::SCHED_IDLE, &raw const none) })?;
+    }
+    Ok(())
 }
 
 fn mount_tmpfs(path: &str, bytes: u64) -> std::io::Result<()> {
