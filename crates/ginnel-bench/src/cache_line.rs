@@ -1,4 +1,3 @@
-#![allow(unsafe_code)]
 //! The bare cache line: one word that one process writes and the other waits for, in each direction.
 //!
 //! Not a channel: it holds one message of 8 bytes, which must differ from the one before, and nobody may send before the
@@ -10,6 +9,7 @@
 //!
 //! Unsafe here follows the pointer to the word. The argument: each handle keeps the region mapped, and the word is only ever
 //! accessed as an atomic.
+#![allow(unsafe_code)]
 
 use std::ptr::NonNull;
 use std::sync::Arc;

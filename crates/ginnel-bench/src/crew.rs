@@ -1,4 +1,3 @@
-#![allow(unsafe_code)]
 //! Real processes that run closures at the same time, each on its own core, under a hard time limit.
 //!
 //! Not a general process pool: every run forks its members anew, and they live for one measurement.
@@ -17,6 +16,7 @@
 //! into the caller's code (it leaves with `_exit`, a panic included), and allocating after a fork is sound with glibc and
 //! musl, whose allocators survive one. In a caller with several threads a lock of the standard library that another thread
 //! held (standard error's, say) stays locked in the member: call from a process with one thread, or live with the time limit.
+#![allow(unsafe_code)]
 
 use std::fs::File;
 use std::io::Write;

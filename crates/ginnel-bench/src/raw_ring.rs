@@ -1,4 +1,3 @@
-#![allow(unsafe_code)]
 //! The raw baseline: a ring of equal slots between one producer and one consumer, with nothing checked.
 //!
 //! Not a queue to use. It is the floor of the reports: what these bytes cost to move when nobody can die, no length can
@@ -22,6 +21,7 @@
 //! Unsafe here follows pointers into the region. The argument: every handle keeps the region mapped; positions are written by
 //! one side each and read by atomic loads; a slot is touched by the producer only while `tail - head < capacity` and by the
 //! consumer only while `head < tail`. There is one producer and one consumer, because the harness opens one of each.
+#![allow(unsafe_code)]
 
 use std::mem::offset_of;
 use std::ptr::NonNull;

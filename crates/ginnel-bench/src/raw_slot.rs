@@ -1,4 +1,3 @@
-#![allow(unsafe_code)]
 //! The other raw baseline: a ring whose slots carry the sequence of the message in them, with nothing checked.
 //!
 //! Not a queue to use, as `raw_ring` is not. It differs in what a message costs to announce: not a position on a line of its own
@@ -19,6 +18,7 @@
 //! Unsafe here follows pointers into the region. The argument: every handle keeps the region mapped; the sequence and the head are
 //! only accessed as atomics; a payload is touched by the producer only while `tail - head < capacity` and by the consumer
 //! only behind its sequence. There is one producer and one consumer, because the harness opens one of each.
+#![allow(unsafe_code)]
 
 use std::ptr::NonNull;
 use std::sync::Arc;

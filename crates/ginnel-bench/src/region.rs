@@ -1,4 +1,3 @@
-#![allow(unsafe_code)]
 //! An anonymous memory region that a process shares with the children it forks.
 //!
 //! Not a link: it has no name, no header of its own and nobody checks anything. The raw baselines and the start gate lie
@@ -6,6 +5,7 @@
 //!
 //! Unsafe here maps and unmaps. The argument: the region owns its mapping alone, unmaps it once, when the last `Arc` of
 //! this process goes, and hands out raw pointers only; who follows one holds an `Arc` of the region.
+#![allow(unsafe_code)]
 
 use std::ptr::NonNull;
 use std::sync::Arc;

@@ -1,9 +1,9 @@
-#![allow(unsafe_code)]
 //! What a process has cost so far: processor time and how often it gave the core away.
 //!
 //! Not the time that passed: a side that spins costs all of it, a side that sleeps almost none.
 //!
 //! Unsafe here is `getrusage`, which rustix does not wrap. The argument: it fills a structure of this frame.
+#![allow(unsafe_code)]
 
 use std::mem::MaybeUninit;
 

@@ -64,7 +64,7 @@ impl<'a> Event<'a> {
         // ORDERING: relaxed loop; the count is a hint, its epoch makes a late withdrawal harmless.
         let mut word = self.sleepers.load(Relaxed);
         while word >> 32 == waiting.epoch && word & COUNT_MASK != 0 {
-            // ORDERING: relaxed, as above.
+            // ORDERING [S4]: SeqCst, as the announcement.
             match self.sleepers.compare_exchange(word, word - 1, SeqCst, Relaxed) {
                 Ok(_) => return,
                 Err(now) => word = now,

@@ -26,6 +26,7 @@
 //! |---|---|---|---|
 //! | [S13] | record becomes FREE, in `free_block` | CAS to OWNED, in `take_block` | that the last reader is done |
 //! | [S14] | record becomes FREE, in `extent_ready` | CAS to OWNED, in `take_block` | that memory is committed |
+//! | [S15] | record becomes TAKEN, in `take_over_block` | record load, by a peer or a recoverer | that the message is consumed |
 
 use crate::engine::{Corrupt, Engine, PushError};
 use crate::layout::Class;
@@ -163,7 +164,7 @@ impl Engine {
     pub(crate) fn take_over_block(&self, block: &mut Block, me: Participant) -> bool {
         let mine = word(generation(block.word), TAKEN, me.owner());
         let record = self.word(self.class(block.class).record(block.index));
-        // ORDERING: acquire-release; from here on a death of the caller frees the block.
+        // ORDERING [S15]: acquire-release; from here on a death of the caller frees the block.
         let taken = record.compare_exchange(block.word, mine, AcqRel, Relaxed).is_ok();
         block.word = mine;
         taken
@@ -186,7 +187,7 @@ impl Engine {
             return Err(Corrupt::Block);
         }
         let index = index as u32;
-        // ORDERING: acquire; the record's owner wrote it before it committed.
+        // ORDERING [S15]: acquire; the record's owner wrote it before it committed.
         let now = self.word(found.record(index)).load(Acquire);
         if now != word || state(word) != OWNED {
             return Err(Corrupt::Block);
@@ -214,7 +215,7 @@ impl Engine {
     fn record_in(&self, slot: &Line) -> Option<u64> {
         let class = self.layout().classes().get(usize::from(self.meta_in(slot).class()?))?;
         let index = u32::try_from(self.block_index_in(slot)).ok().filter(|index| *index < class.blocks)?;
-        // ORDERING: acquire; with the CAS of `take_over_block`.
+        // ORDERING [S15]: acquire; what a receiver took over.
         Some(self.word(class.record(index)).load(Acquire))
     }
 
@@ -222,7 +223,7 @@ impl Engine {
     pub(crate) fn free_blocks_of(&self, dead: Participant) {
         for (class, found) in (0u8..).zip(self.layout().classes()) {
             for index in 0..found.blocks {
-                // ORDERING: acquire; with the CAS that made it the dead one's.
+                // ORDERING [S15]: acquire; what made it the dead one's.
                 let now = self.word(found.record(index)).load(Acquire);
                 let idle = match state(now) {
                     OWNED => !self.is_in_ring(found, class, index, now),

@@ -42,7 +42,7 @@ impl Engine {
         let mut recovered = Recovered { role, was_open, returned: 0, skipped: 0 };
         self.undo_claims(dead, role, &mut recovered);
         self.resign_sides(dead);
-        // ORDERING [S12]: SeqCst; the slots that went back. Even if none did: a first survivor may have died before this line.
+        // ORDERING [S12@ring]: SeqCst; the slots that went back. Even if none did: a first survivor may have died before this line.
         self.control(RETURNS).fetch_add(1, SeqCst);
         self.bump_membership();
         self.items().reset();
@@ -56,7 +56,7 @@ impl Engine {
         let mut recovered = Recovered { role: Role::Sender, was_open: true, returned: 0, skipped: 0 };
         let Some(role) = role else { return };
         self.undo_claims(me, role, &mut recovered);
-        // ORDERING [S12]: SeqCst; the slots that went back.
+        // ORDERING [S12@ring]: SeqCst; the slots that went back.
         self.control(RETURNS).fetch_add(1, SeqCst);
     }
 
@@ -96,7 +96,7 @@ impl Engine {
 
     fn replace(&self, index: u64, word: Word, state: State) {
         let next = Word::new(word.lap(), state, None);
-        // ORDERING [S9]: release; what the dead one's claim published goes on.
+        // ORDERING [S9@ring]: release; what the dead one's claim published goes on.
         let _ = self.slot(index)[0].compare_exchange(word.0, next.0, AcqRel, Acquire);
     }
 

@@ -166,7 +166,7 @@ impl Engine {
             add(&hot[MESSAGES], 1);
             add(&hot[BYTES], message.len() as u64);
         }
-        // ORDERING [S7]: release; the operation lies before it.
+        // ORDERING [S7@side]: release; the operation lies before it.
         hot[BUSY].store(0, Release);
         free
     }
@@ -336,7 +336,7 @@ impl Engine {
             add(&hot[MESSAGES], 1);
             add(&hot[BYTES], meta.len() as u64);
         }
-        // ORDERING [S7]: release; the operation lies before it.
+        // ORDERING [S7@side]: release; the operation lies before it.
         hot[BUSY].store(0, Release);
         let offset = self.layout().slot(head) + SLOT_HEAD;
         common.then_some(Delivery { position: head, offset, meta, block_word: 0 })
@@ -553,7 +553,7 @@ impl Engine {
             consumer.released = position.wrapping_add(1);
             // ORDERING [S10]: release; the reads of the message lie before.
             self.control(RELEASED).store(consumer.released, Release);
-            // ORDERING [S7]: release; the operation lies before it.
+            // ORDERING [S7@side]: release; the operation lies before it.
             hot[BUSY].store(0, Release);
         } else {
             self.release_by_word(consumer, position);
@@ -564,7 +564,7 @@ impl Engine {
     fn release_by_word(&self, consumer: &mut Consumer, position: u64) {
         let (slot, lap) = (self.slot(position), self.layout().lap(position));
         let (ready, free) = (Word::ready(lap).0, Word::free(lap.wrapping_add(1)).0);
-        // ORDERING: relaxed; only the caller, or a revoker before the side became shared [S8], changes it now.
+        // ORDERING: relaxed; only the caller, or a revoker before the side became shared [S8@side], changes it now.
         let unmarked = slot[WORD].load(Relaxed) == ready;
         // ORDERING [S10]: release; the reads of the message lie before. A revoker may mark the slot in the caller's name at this
         // moment: either it finds the slot free, or its mark is replaced.

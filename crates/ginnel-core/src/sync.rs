@@ -37,7 +37,7 @@ impl Fences {
         if self.asymmetric && cfg!(not(loom)) {
             core::sync::atomic::compiler_fence(SeqCst);
         } else {
-            // ORDERING: SeqCst; the store-load pair of [S4] and [S6], with the same fence at the heavy side.
+            // ORDERING: SeqCst; the store-load pair of [S4@event] and [S6@side], with the same fence at the heavy side.
             fence(SeqCst);
         }
     }
