@@ -1,24 +1,34 @@
 //! Ctrl-C and its like: the run is asked to end, so that it leaves its links properly; if it does not, it is ended.
 //!
 //! A thread sleeps until SIGINT, SIGTERM or SIGHUP comes. Then it raises a flag and closes one end of a socket pair:
-//! whoever reads input waits for the other end too, and whoever waits for a link looks at the flag every [`SLICE`], because a
-//! blocking call of a link cannot be called off. A run that hangs elsewhere, in a write that nobody reads, or is
+//! whoever reads input waits for the other end too, and whoever waits for a link is interrupted. A run that hangs elsewhere, in a write that nobody reads, or is
 //! signalled twice, is ended without ceremony: its peers then see that it died, and what it held goes back.
 
 use crate::exit::{Code, Failure};
+use ginnel::Interrupter;
 use ginnel_os::poll;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long one blocking call on a link may take before the flag is looked at: what an interrupt may take to be heeded,
-/// against what an idle process costs (five wake-ups a second, measured at 0.05 % of a core).
-pub(crate) const SLICE: Duration = Duration::from_millis(200);
+/// How long the first blocking call of a wait on a link takes, after which a meter may say that it waits. The next are longer and
+/// longer, so that an idle process does nothing.
+const FIRST_SLICE: Duration = Duration::from_millis(200);
+const LAST_SLICE: Duration = Duration::from_secs(3600);
+
+/// The handles whose waits a signal ends.
+static WAITING: Mutex<Vec<Interrupter>> = Mutex::new(Vec::new());
+
+/// Has a signal end the waits of a handle.
+pub(crate) fn end_waits_of(handle: Interrupter) {
+    WAITING.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
+}
 
 /// What a run may take to end by itself.
 const GRACE: Duration = Duration::from_secs(1);
@@ -47,6 +57,7 @@ pub(crate) fn install() -> io::Result<()> {
         let number = u8::try_from(signal).unwrap_or(0);
         SIGNAL.store(number, SeqCst);
         drop(bell);
+        WAITING.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(Interrupter::interrupt);
         let end = move || std::process::exit(i32::from(Code::Signal(number).status()));
         std::thread::spawn(move || {
             std::thread::sleep(GRACE);
@@ -89,12 +100,14 @@ pub(crate) fn wait_readable(file: BorrowedFd<'_>) -> io::Result<()> {
 /// The end of a wait, which is cut into slices so that a signal is noticed.
 pub(crate) struct Patience {
     end: Option<Instant>,
+    slice: Cell<Duration>,
 }
 
 impl Patience {
     /// Waits this long from now, or for ever.
     pub(crate) fn of(timeout: Option<Duration>) -> Self {
-        Self { end: timeout.and_then(|timeout| Instant::now().checked_add(timeout)) }
+        let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        Self { end, slice: Cell::new(FIRST_SLICE) }
     }
 
     /// When to look up next.
@@ -103,7 +116,8 @@ impl Patience {
     /// If a signal came.
     pub(crate) fn slice(&self) -> Result<Instant, Failure> {
         check()?;
-        let slice = Instant::now() + SLICE;
+        let slice = Instant::now() + self.slice.get();
+        self.slice.set((self.slice.get() * 4).min(LAST_SLICE));
         Ok(self.end.map_or(slice, |end| end.min(slice)))
     }
 

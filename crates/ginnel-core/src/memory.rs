@@ -45,7 +45,10 @@ mod mapped {
         /// # Safety
         /// The range must stay mapped, readable and writable for as long as the value or anything made from it is used.
         pub unsafe fn new(base: NonNull<u8>, len: usize) -> Self {
-            assert!(base.as_ptr().addr() % 8 == 0 && len >= CONTROL_BYTES, "a region must be aligned to 8 bytes, and hold a header");
+            assert!(
+                base.as_ptr().addr() % 8 == 0 && len >= CONTROL_BYTES,
+                "a region must be aligned to 8 bytes, and hold a header"
+            );
             Self { base, len, last_word: len - 8, last_line: len - LINE }
         }
 
@@ -144,7 +147,11 @@ mod modelled {
             let header = (0..8).map(|line| line * LINE);
             let zeroed = |_| AtomicU64::new(0);
             Self {
-                lines: header.chain(entries).chain(slots).map(|at| (at, Box::new(std::array::from_fn(zeroed)))).collect(),
+                lines: header
+                    .chain(entries)
+                    .chain(slots)
+                    .map(|at| (at, Box::new(std::array::from_fn(zeroed))))
+                    .collect(),
                 sequences: [ITEMS, ROOM].map(|at| (at, AtomicU32::new(0))).into(),
                 len: layout.total_bytes(),
             }

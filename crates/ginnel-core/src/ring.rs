@@ -36,7 +36,9 @@ use crate::engine::{Corrupt, Delivery, Engine, Meta, PopError, PushError};
 use crate::header::{HEAD, RELEASED, RETURNS, TAIL};
 use crate::layout::{CLASSES_MAX, SLOT_HEAD};
 use crate::memory::Line;
-use crate::participants::{BUSY, BYTES, DROPPED_SHIFT, LOSSES, LOSSES_NEXT, MESSAGES, Participant, REDELIVERED, Role, SKIPPED, add};
+use crate::participants::{
+    BUSY, BYTES, DROPPED_SHIFT, LOSSES, LOSSES_NEXT, MESSAGES, Participant, REDELIVERED, Role, SKIPPED, add,
+};
 use crate::pool::{Block, Window};
 use crate::side::{Bias, Entered};
 use crate::slot::{Lap, State, Word};
@@ -546,9 +548,7 @@ impl Engine {
     #[inline(always)]
     pub(crate) fn release_slot(&self, consumer: &mut Consumer, position: u64) {
         let hot = self.hot(consumer.me);
-        if position == consumer.released
-            && !consumer.gaps
-            && self.enter_exclusive(&consumer.bias, Role::Receiver, hot)
+        if position == consumer.released && !consumer.gaps && self.enter_exclusive(&consumer.bias, Role::Receiver, hot)
         {
             consumer.released = position.wrapping_add(1);
             // ORDERING [S10]: release; the reads of the message lie before.

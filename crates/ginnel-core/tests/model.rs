@@ -6,8 +6,8 @@
 #![cfg(not(loom))]
 
 use ginnel_core::{
-    Consumer, Delivery, Engine, Full, Geometry, Identity, Layout, Memory, Participant, ParticipantState, PopError, Producer,
-    PushError, Role,
+    Consumer, Delivery, Engine, Full, Geometry, Identity, Layout, Memory, Participant, ParticipantState, PopError,
+    Producer, PushError, Role,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
@@ -52,8 +52,11 @@ struct Sender {
 struct Receiver {
     consumer: Consumer,
     me: Participant,
-    in_hand: Vec<(Delivery, Vec<u8>)>,
+    in_hand: InHand,
 }
+
+/// Messages that a receiver holds, and what they should say.
+type InHand = Vec<(Delivery, Vec<u8>)>;
 
 /// The engine and what it should hold.
 struct World {
@@ -181,7 +184,7 @@ impl World {
     }
 
     /// Takes a participant away: senders and receivers in one numbering.
-    fn take_away(&mut self, who: usize) -> Option<(Participant, Vec<(Delivery, Vec<u8>)>)> {
+    fn take_away(&mut self, who: usize) -> Option<(Participant, InHand)> {
         let count = self.senders.len() + self.receivers.len();
         let who = who % count.max(1);
         if who < self.senders.len() {
@@ -239,7 +242,9 @@ impl World {
         assert!(!self.engine.try_remove(), "somebody is there");
         self.leave(0);
         assert!(self.engine.try_remove());
-        assert!(self.engine.join(Participant::new(0), Role::Sender, Identity { pid: 1, namespace: 1, now_ns: 1 }).is_err());
+        assert!(
+            self.engine.join(Participant::new(0), Role::Sender, Identity { pid: 1, namespace: 1, now_ns: 1 }).is_err()
+        );
     }
 }
 

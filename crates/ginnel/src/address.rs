@@ -157,11 +157,14 @@ impl FromStr for Address {
                 return Err(error.problem(format!("`{scheme}:` is not built yet")).remedy("use `shm:NAME`"));
             }
             None => {
-                return Err(invalid().problem(format!("the scheme {} is unknown", quoted(scheme))).remedy("use `shm:NAME`"));
+                return Err(invalid()
+                    .problem(format!("the scheme {} is unknown", quoted(scheme)))
+                    .remedy("use `shm:NAME`"));
             }
         }
         let (name, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let name = Name::new(name).map_err(|problem| invalid().problem(problem).remedy("write `shm:NAME`, as in `shm:orders`"))?;
+        let name = Name::new(name)
+            .map_err(|problem| invalid().problem(problem).remedy("write `shm:NAME`, as in `shm:orders`"))?;
         let mut address = Self { name, wanted: Wanted::default(), follow: false, wait: Wait::default() };
         for option in query.split('&').filter(|option| !option.is_empty()) {
             let (key, value) = option.split_once('=').unwrap_or((option, ""));
@@ -183,13 +186,20 @@ impl Address {
             "participants" => wanted.participants = Some(small(key, value)?),
             "senders" => wanted.senders = Some(small(key, value)?),
             "receivers" => wanted.receivers = Some(small(key, value)?),
-            "full" => wanted.full = Some(one_of(key, value, &[Full::Block, Full::Reject, Full::DropOldest], full_name)?),
+            "full" => {
+                wanted.full = Some(one_of(key, value, &[Full::Block, Full::Reject, Full::DropOldest], full_name)?);
+            }
             "wait" => self.wait = one_of(key, value, &[Wait::Adaptive, Wait::Spin, Wait::Block], wait_name)?,
             "follow" => {
                 self.follow = match value {
                     "" | "1" | "true" => true,
                     "0" | "false" => false,
-                    _ => return Err((format!("follow={} is neither true nor false", quoted(value)), "write `follow`".into())),
+                    _ => {
+                        return Err((
+                            format!("follow={} is neither true nor false", quoted(value)),
+                            "write `follow`".into(),
+                        ));
+                    }
                 }
             }
             _ => return Err((format!("the option {} is unknown", quoted(key)), format!("known are {OPTIONS}"))),
@@ -201,7 +211,9 @@ impl Address {
 fn one_of<T: Copy>(key: &str, value: &str, all: &[T], name: fn(T) -> &'static str) -> Result<T, (String, String)> {
     let found = all.iter().find(|one| name(**one) == value);
     let names: Vec<_> = all.iter().map(|one| name(*one)).collect();
-    found.copied().ok_or_else(|| (format!("{key}={} is unknown", quoted(value)), format!("write {key}={}", names.join("|"))))
+    found
+        .copied()
+        .ok_or_else(|| (format!("{key}={} is unknown", quoted(value)), format!("write {key}={}", names.join("|"))))
 }
 
 /// As `full` is written in an address.
@@ -222,12 +234,14 @@ fn wait_name(wait: Wait) -> &'static str {
 }
 
 fn number(key: &str, value: &str) -> Result<u64, (String, String)> {
-    parse_size(value).ok_or_else(|| (format!("{key}={} is not a number", quoted(value)), format!("write {key}=1024 or {key}=64KiB")))
+    parse_size(value)
+        .ok_or_else(|| (format!("{key}={} is not a number", quoted(value)), format!("write {key}=1024 or {key}=64KiB")))
 }
 
 fn small(key: &str, value: &str) -> Result<u32, (String, String)> {
     let number = number(key, value)?;
-    u32::try_from(number).map_err(|_| (format!("{key}={number} is too large"), format!("write {key}={} or less", u32::MAX)))
+    u32::try_from(number)
+        .map_err(|_| (format!("{key}={number} is too large"), format!("write {key}={} or less", u32::MAX)))
 }
 
 /// A number, with a binary unit if it has one: `4096`, `64KiB`, `16M`, `1GiB`. `None` if it is not one, or above 2^64.
@@ -260,10 +274,14 @@ mod tests {
 
     #[test]
     fn options_are_understood() {
-        let address: Address = "shm:orders?capacity=16&max=64KiB&full=drop-oldest&senders=1&follow&wait=spin".parse().unwrap();
+        let address: Address =
+            "shm:orders?capacity=16&max=64KiB&full=drop-oldest&senders=1&follow&wait=spin".parse().unwrap();
         assert_eq!((address.name.as_str(), address.follow, address.wait), ("orders", true, Wait::Spin));
         let geometry = address.wanted.geometry();
-        assert_eq!((geometry.capacity, geometry.max, geometry.full, geometry.senders), (16, 65536, Full::DropOldest, 1));
+        assert_eq!(
+            (geometry.capacity, geometry.max, geometry.full, geometry.senders),
+            (16, 65536, Full::DropOldest, 1)
+        );
         assert_eq!(address.link(), "shm:orders");
     }
 

@@ -72,11 +72,19 @@ impl Error {
     pub(crate) fn os(tried: &'static str, object: impl Into<String>, source: io::Error) -> Self {
         let (kind, remedy) = match source.raw_os_error().map(rustix_errno) {
             Some(Errno::NotFound) => (ErrorKind::NotFound, ""),
-            Some(Errno::Denied) => (ErrorKind::PermissionDenied, "run as the owner, or set GINNEL_DIR to a directory of yours"),
-            Some(Errno::NoSpace) => (ErrorKind::NoSpace, "free some with `ginnel clean`, or ask for less with ?capacity= and ?memory="),
+            Some(Errno::Denied) => {
+                (ErrorKind::PermissionDenied, "run as the owner, or set GINNEL_DIR to a directory of yours")
+            }
+            Some(Errno::NoSpace) => {
+                (ErrorKind::NoSpace, "free some with `ginnel clean`, or ask for less with ?capacity= and ?memory=")
+            }
             Some(Errno::NoDescriptors) => (ErrorKind::NoDescriptors, "raise the limit with `ulimit -n`, or close some"),
-            Some(Errno::NoMemory) => (ErrorKind::NoSpace, "raise the limit with `ulimit -v`, or ask for less with ?memory= and ?max="),
-            Some(Errno::TooBig) => (ErrorKind::NoSpace, "raise the limit with `ulimit -f`, or ask for less with ?memory= and ?max="),
+            Some(Errno::NoMemory) => {
+                (ErrorKind::NoSpace, "raise the limit with `ulimit -v`, or ask for less with ?memory= and ?max=")
+            }
+            Some(Errno::TooBig) => {
+                (ErrorKind::NoSpace, "raise the limit with `ulimit -f`, or ask for less with ?memory= and ?max=")
+            }
             Some(Errno::Unsupported) => (ErrorKind::Unsupported, "set GINNEL_DIR to a directory on tmpfs"),
             _ => (ErrorKind::Os, ""),
         };
@@ -190,6 +198,8 @@ pub enum SendFailure {
     Corrupt(Corrupt),
     /// The handle belongs to the parent of this process.
     Forked,
+    /// An [`Interrupter`](crate::Interrupter) ended the wait.
+    Interrupted,
 }
 
 /// A message was not sent. Its bytes are still the caller's: sending copies from a borrowed slice.
@@ -259,24 +269,40 @@ impl fmt::Display for SendError {
                 write!(f, "it is full with {capacity} messages; receive some, or make it anew with a larger ?capacity=")
             }
             SendFailure::NoMemory { ceiling } => {
-                write!(f, "its {ceiling} bytes of block memory are in use; receive some, or make it anew with a larger ?memory=")
+                write!(
+                    f,
+                    "its {ceiling} bytes of block memory are in use; receive some, or make it anew with a larger ?memory="
+                )
             }
             SendFailure::TimedOut { limit, value } => {
-                write!(f, "timed out: it stayed full ({limit}={value}); receive some, or make it anew with a larger ?{limit}=")
+                write!(
+                    f,
+                    "timed out: it stayed full ({limit}={value}); receive some, or make it anew with a larger ?{limit}="
+                )
             }
             SendFailure::Closed { died: 0 } => {
                 write!(f, "it is full and the last receiver has left; start a receiver, or wait for one with ?follow")
             }
             SendFailure::Closed { died } => {
-                write!(f, "it is full and no receiver is left, {died} killed; start a receiver, or wait for one with ?follow")
+                write!(
+                    f,
+                    "it is full and no receiver is left, {died} killed; start a receiver, or wait for one with ?follow"
+                )
             }
             SendFailure::TooLarge { len, max } => {
-                write!(f, "the message has {len} bytes, the link allows {max}; make it anew with ?max={}", len.next_power_of_two())
+                write!(
+                    f,
+                    "the message has {len} bytes, the link allows {max}; make it anew with ?max={}",
+                    len.next_power_of_two()
+                )
             }
             SendFailure::NoSpace(e) => {
                 write!(f, "no memory could be committed: {e}; free some with `ginnel clean`, or receive what is there")
             }
-            SendFailure::Corrupt(what) => write!(f, "{what}: a peer damaged it; remove it with `ginnel rm --force {}`", self.link),
+            SendFailure::Corrupt(what) => {
+                write!(f, "{what}: a peer damaged it; remove it with `ginnel rm --force {}`", self.link)
+            }
+            SendFailure::Interrupted => f.write_str("the wait was interrupted"),
             SendFailure::Forked => f.write_str("the handle belongs to the parent of this process; open one of its own"),
         }
     }
@@ -308,6 +334,8 @@ pub enum RecvError {
     Corrupt(Corrupt),
     /// The handle belongs to the parent of this process.
     Forked,
+    /// An [`Interrupter`](crate::Interrupter) ended the wait.
+    Interrupted,
 }
 
 impl fmt::Display for RecvError {
@@ -316,8 +344,11 @@ impl fmt::Display for RecvError {
             Self::Empty => f.write_str("there is no message now"),
             Self::TimedOut => f.write_str("timed out: no message came"),
             Self::Closed { died: 0 } => f.write_str("the last sender has left and every message was received"),
-            Self::Closed { died } => write!(f, "no sender is left, {died} killed before closing; every committed message was received"),
+            Self::Closed { died } => {
+                write!(f, "no sender is left, {died} killed before closing; every committed message was received")
+            }
             Self::Corrupt(what) => write!(f, "{what}: a peer damaged the link; remove it with `ginnel rm --force`"),
+            Self::Interrupted => f.write_str("the wait was interrupted"),
             Self::Forked => f.write_str("the handle belongs to the parent of this process; open one of its own"),
         }
     }

@@ -49,3 +49,4 @@ pub use message::Message;
 pub use receiver::Receiver;
 pub use region::Mode;
 pub use sender::Sender;
+pub use wait::Interrupter;

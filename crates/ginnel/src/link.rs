@@ -126,7 +126,8 @@ impl Link {
     /// # Errors
     /// If the link cannot be found or made as asked; [`Error::kind`] tells which.
     pub fn receiver(&self) -> Result<Receiver, Error> {
-        Region::join(&self.address, self.mode, Role::Receiver).map(|membership| Receiver::new(membership, &self.address))
+        Region::join(&self.address, self.mode, Role::Receiver)
+            .map(|membership| Receiver::new(membership, &self.address))
     }
 
     /// Removes the link's name. Without `force` only if nobody is attached and no message is in it; with it, those who are

@@ -101,7 +101,11 @@ impl Snapshot {
         let tried = "look at";
         let file = tmpfile::open_at(directory.as_fd(), &name.to_cstring(), Access::Read).map_err(|e| {
             let error = Error::os(tried, address, e);
-            if error.kind() == ErrorKind::NotFound { error.remedy("`ginnel ls` lists those that are there") } else { error }
+            if error.kind() == ErrorKind::NotFound {
+                error.remedy("`ginnel ls` lists those that are there")
+            } else {
+                error
+            }
         })?;
         let (header, layout) = region::check(tried, directory, name, &file)?;
         // Only the control part is looked at, but the engine checks offsets against the whole range.

@@ -39,6 +39,7 @@ enum Place {
     Sent,
 }
 
+#[allow(clippy::result_large_err, reason = "the error is the loan itself, handed back")]
 impl<'a> Loan<'a> {
     pub(crate) fn is_small(len: usize) -> bool {
         len <= INLINE_MAX

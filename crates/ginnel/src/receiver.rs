@@ -5,7 +5,7 @@ use crate::error::{Error, RecvError};
 use crate::message::Message;
 use crate::peers::Peers;
 use crate::region::{Membership, Region, drops_oldest};
-use crate::wait::{Look, Until, Waiter};
+use crate::wait::{Interrupter, Look, Until, Waiter};
 use ginnel_core::{Consumer, Corrupt, Delivery, Engine, PopError, Role};
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -184,6 +184,22 @@ impl Receiver {
         self.engine().dropped() - self.dropped_before
     }
 
+    /// What ends this handle's waiting from another thread.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+    /// let receiver = ginnel::Receiver::open("shm:quiet")?;
+    /// let interrupter = receiver.interrupter();
+    /// std::thread::spawn(move || interrupter.interrupt());
+    /// assert_eq!(receiver.recv().unwrap_err(), ginnel::RecvError::Interrupted);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn interrupter(&self) -> Interrupter {
+        self.waiter.interrupter(self.region())
+    }
+
     /// The link's address, without options.
     pub fn address(&self) -> &str {
         self.region().link()
@@ -270,7 +286,13 @@ impl Receiver {
                 _ => Look::Busy,
             }
         });
-        taken.unwrap_or(Err(if matches!(until, Until::Now) { RecvError::Empty } else { RecvError::TimedOut }))
+        taken.unwrap_or_else(|| {
+            Err(match until {
+                Until::Now => RecvError::Empty,
+                _ if self.waiter.was_interrupted() => RecvError::Interrupted,
+                _ => RecvError::TimedOut,
+            })
+        })
     }
 
     fn poisoned(&self, what: Corrupt) -> RecvError {

@@ -88,11 +88,14 @@ impl Region {
                         continue; // left over from a crash
                     }
                     let error = Error::new(ErrorKind::AlreadyExists, "create", address.link());
-                    return Err(error.remedy(format!("open it instead, or remove it with `ginnel rm {}`", address.link())));
+                    return Err(
+                        error.remedy(format!("open it instead, or remove it with `ginnel rm {}`", address.link()))
+                    );
                 }
                 Ok(region) => Arc::new(region),
                 Err(_) if mode == Mode::Join => {
-                    let error = Error::new(ErrorKind::NotFound, "open", address.link()).problem("there is no such link");
+                    let error =
+                        Error::new(ErrorKind::NotFound, "open", address.link()).problem("there is no such link");
                     return Err(error.remedy("`ginnel ls` lists those that are there"));
                 }
                 Err(directory) => {
@@ -120,8 +123,12 @@ impl Region {
             Ok(file) => file,
             Err(e) => match e.raw_os_error() {
                 Some(errno::ENOENT) => return Ok(Err(directory)),
-                Some(errno::ELOOP) => return Err(not_a_link(tried, &directory, &address.name, "it is a symbolic link")),
-                Some(errno::ENXIO) => return Err(not_a_link(tried, &directory, &address.name, "it is a socket or FIFO")),
+                Some(errno::ELOOP) => {
+                    return Err(not_a_link(tried, &directory, &address.name, "it is a symbolic link"));
+                }
+                Some(errno::ENXIO) => {
+                    return Err(not_a_link(tried, &directory, &address.name, "it is a socket or FIFO"));
+                }
                 _ if is_directory(&directory, &address.name) => {
                     return Err(not_a_link(tried, &directory, &address.name, "it is a directory"));
                 }
@@ -268,7 +275,7 @@ impl Region {
     }
 
     /// Wakes everybody who sleeps on the link, to look again; even those who were forgotten with a dead sleeper's epoch.
-    fn wake_all(&self) {
+    pub(crate) fn wake_all(&self) {
         for event in [self.engine.items(), self.engine.room()] {
             event.notify();
             let _ = futex::wake_all(event.futex_word());
@@ -377,9 +384,9 @@ impl Membership {
                 .problem("it belongs to the parent of this process")
                 .remedy("open one of its own"));
         }
-        self.region.enter(role)?.ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, "clone a handle of", link).problem("the link was removed")
-        })
+        self.region
+            .enter(role)?
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, "clone a handle of", link).problem("the link was removed"))
     }
 }
 
@@ -402,7 +409,8 @@ pub(crate) fn engine(mapping: &Mapping, layout: Layout, asymmetric: bool) -> Eng
     // SAFETY: the two owners of an engine, `Region` and `list::Snapshot`, keep the mapping in the same struct, never hand
     // the engine out by value, and drop it before the mapping.
     let memory = unsafe { Memory::new(mapping.base(), mapping.len()) };
-    let heavy = if asymmetric { membarrier::global } else { || std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst) };
+    let heavy =
+        if asymmetric { membarrier::global } else { || std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst) };
     Engine::new(memory, layout, asymmetric, heavy)
 }
 
@@ -433,7 +441,8 @@ pub(crate) fn check(
     }
     let mut bytes = [0; Header::BYTES];
     let read = tmpfile::read_at(file.as_fd(), &mut bytes, 0).map_err(os)?;
-    Header::parse(&bytes[..read], status.bytes).map_err(|e: HeaderError| not_a_link(tried, directory, name, &e.to_string()))
+    Header::parse(&bytes[..read], status.bytes)
+        .map_err(|e: HeaderError| not_a_link(tried, directory, name, &e.to_string()))
 }
 
 fn is_directory(directory: &Directory, name: &Name) -> bool {
@@ -450,7 +459,9 @@ fn not_a_link(tried: &'static str, directory: &Directory, name: &Name, problem: 
 fn invalid_option(address: &Address, e: &ginnel_core::GeometryError) -> Error {
     let Wanted { max, .. } = address.wanted;
     let remedy = match (e.option, e.rule) {
-        ("memory", Rule::Between(least, _)) => format!("max={} needs ?memory={least} at least", max.unwrap_or_default()),
+        ("memory", Rule::Between(least, _)) => {
+            format!("max={} needs ?memory={least} at least", max.unwrap_or_default())
+        }
         (option, Rule::Between(least, most)) => format!("write ?{option}= with a number from {least} to {most}"),
         (option, Rule::PowerOfTwo(below, above)) => format!("write ?{option}={below} or ?{option}={above}"),
         _ => String::new(),

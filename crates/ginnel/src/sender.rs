@@ -5,7 +5,7 @@ use crate::error::{Error, SendAllError, SendError, SendFailure};
 use crate::loan::Loan;
 use crate::peers::Peers;
 use crate::region::{Membership, Region, drops_oldest};
-use crate::wait::{Look, Until, Waiter};
+use crate::wait::{Interrupter, Look, Until, Waiter};
 use ginnel_core::{Block, Engine, Full, GROW_BYTE, Producer, PushError, Role};
 use ginnel_os::fallocate;
 use std::cell::{Cell, RefCell};
@@ -249,6 +249,11 @@ impl Sender {
         self.peers.are_gone(self.engine()).is_some()
     }
 
+    /// What ends this handle's waiting from another thread.
+    pub fn interrupter(&self) -> Interrupter {
+        self.waiter.interrupter(self.region())
+    }
+
     /// The link's address, without options.
     pub fn address(&self) -> &str {
         self.region().link()
@@ -388,6 +393,9 @@ impl Sender {
     }
 
     fn out_of_time(&self, until: Until, lacked_memory: bool) -> SendFailure {
+        if !matches!(until, Until::Now) && self.waiter.was_interrupted() {
+            return SendFailure::Interrupted;
+        }
         let geometry = self.engine().layout().geometry();
         match until {
             Until::Now if lacked_memory => SendFailure::NoMemory { ceiling: geometry.memory },
@@ -431,7 +439,8 @@ impl Sender {
     }
 
     fn loan_until(&self, len: usize, until: Until) -> Result<Loan<'_>, SendError> {
-        let loan = self.try_loan_once(len).or_else(|obstacle| self.wait_for(until, obstacle, || self.try_loan_once(len)));
+        let loan =
+            self.try_loan_once(len).or_else(|obstacle| self.wait_for(until, obstacle, || self.try_loan_once(len)));
         loan.map_err(|reason| self.error(reason))
     }
 

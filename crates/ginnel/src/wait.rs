@@ -10,8 +10,8 @@ use ginnel_core::{Event, Participant};
 use ginnel_os::futex::{self, Deadline};
 use ginnel_os::process;
 use std::cell::Cell;
-use std::sync::Arc;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 /// What one look at the link found.
@@ -63,6 +63,25 @@ pub(crate) struct Waiter {
     policy: Wait,
     spins: Cell<u32>,
     pace: Pace,
+    interrupted: Arc<AtomicBool>,
+}
+
+/// Ends the waiting of one handle from another thread: a handler of signals, say. What the handle waits for returns
+/// `Interrupted`, at once if it waits now, or the next time that it would wait; each call ends one wait.
+#[derive(Clone, Debug)]
+pub struct Interrupter {
+    flag: Arc<AtomicBool>,
+    region: Weak<Region>,
+}
+
+impl Interrupter {
+    /// Interrupts the handle. Nothing happens if it is closed.
+    pub fn interrupt(&self) {
+        self.flag.store(true, Ordering::SeqCst);
+        if let Some(region) = self.region.upgrade() {
+            region.wake_all();
+        }
+    }
 }
 
 /// How long to stay away before looking at all.
@@ -121,7 +140,16 @@ const NAP: Duration = Duration::from_micros(50);
 
 impl Waiter {
     pub(crate) fn new(policy: Wait) -> Self {
-        Self { policy, spins: Cell::new(SPINS_MOST), pace: Pace::default() }
+        Self { policy, spins: Cell::new(SPINS_MOST), pace: Pace::default(), interrupted: Arc::default() }
+    }
+
+    pub(crate) fn interrupter(&self, region: &Arc<Region>) -> Interrupter {
+        Interrupter { flag: self.interrupted.clone(), region: Arc::downgrade(region) }
+    }
+
+    /// Whether the wait that just ended was interrupted; asking takes the answer away.
+    pub(crate) fn was_interrupted(&self) -> bool {
+        self.interrupted.swap(false, Ordering::SeqCst)
     }
 
     pub(crate) fn policy(&self) -> Wait {
@@ -151,14 +179,14 @@ impl Waiter {
             if let Some(done) = self.spin(until, &mut peek, &mut look) {
                 return Some(done);
             }
-            if until.has_come() {
+            if until.has_come() || self.interrupted.load(Ordering::SeqCst) {
                 return None;
             }
             if self.policy == Wait::Spin {
                 continue;
             }
             let waiting = event.arm();
-            let found = look();
+            let found = if self.interrupted.load(Ordering::SeqCst) { Look::Busy } else { look() };
             if let Look::Nothing = found {
                 region.engine().count_sleep(me);
                 // An error would be a sandbox that forbids futexes: then this becomes a busy wait, and still correct.
@@ -213,7 +241,7 @@ impl Waiter {
                 self.spins.set(SPINS_MOST);
                 return Some(done);
             }
-            if turn % CLOCK_EVERY == CLOCK_EVERY - 1 && until.has_come() {
+            if turn % CLOCK_EVERY == CLOCK_EVERY - 1 && (until.has_come() || self.interrupted.load(Ordering::Relaxed)) {
                 return None;
             }
             std::hint::spin_loop();

@@ -6,8 +6,8 @@
 //! again a little later. Where the kernel refuses another inotify instance or watch, it looks every 20 ms instead.
 
 use crate::region::Region;
-use ginnel_os::fork::{self, Generation};
 use ginnel_os::eventfd::EventFd;
+use ginnel_os::fork::{self, Generation};
 use ginnel_os::inotify::Inotify;
 use ginnel_os::{poll, signal};
 use std::collections::HashMap;

@@ -91,6 +91,7 @@ pub(crate) fn run(args: &Args, quiet: bool) -> Result<(), Failure> {
     let install = interrupt::install();
     install.map_err(|e| Failure::failed(format!("cannot watch for signals: {e}")))?;
     let receiver = args.address.clone().follow(args.follow).receiver()?;
+    interrupt::end_waits_of(receiver.interrupter());
     let (form, piece) = args.form.form();
     // So many that writing is worth it, so few that the senders have room meanwhile.
     let most = usize::try_from(receiver.capacity() / 4).unwrap_or(usize::MAX).min(4096);
@@ -179,6 +180,7 @@ impl<'a> Receiving<'a> {
         loop {
             match self.receiver.recv_deadline(patience.slice()?) {
                 Ok(message) => return Ok(message),
+                Err(RecvError::Interrupted) => {}
                 Err(RecvError::TimedOut) if !patience.is_over() => self.meter.idle("waiting for a sender"),
                 Err(e) => return Err(Failure::recv(self.receiver.address(), &e)),
             }

@@ -85,6 +85,7 @@ pub(crate) fn run(args: &Args, quiet: bool) -> Result<(), Failure> {
     install.map_err(|e| Failure::failed(format!("cannot watch for signals: {e}")))?;
     let input = Input::open(args.file.as_deref())?;
     let sender = args.address.clone().follow(args.follow).sender()?;
+    interrupt::end_waits_of(sender.interrupter());
     let outlet =
         Outlet { sender: &sender, timeout: args.timeout, meter: Meter::new(quiet, input.len().filter(|len| *len > 0)) };
     let mut sending = Sending { name: input.name().to_owned(), source: Source::new(input), outlet };
@@ -158,6 +159,7 @@ impl<'a> Outlet<'a> {
         let patience = Patience::of(self.timeout);
         loop {
             match attempt(patience.slice()?) {
+                Err(e) if matches!(e.reason(), SendFailure::Interrupted) => {}
                 Err(e) if matches!(e.reason(), SendFailure::TimedOut { .. }) && !patience.is_over() => {}
                 done => return done.map_err(Failure::from),
             }

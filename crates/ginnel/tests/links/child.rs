@@ -117,7 +117,12 @@ impl Child {
     pub(crate) fn becomes_zombie(&self) -> bool {
         let stat = || std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
         let is_zombie = || stat().rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'));
-        (0..2000).any(|_| is_zombie() || { std::thread::sleep(Duration::from_millis(1)); false })
+        (0..2000).any(|_| {
+            is_zombie() || {
+                std::thread::sleep(Duration::from_millis(1));
+                false
+            }
+        })
     }
 }
 
