@@ -90,13 +90,15 @@ pub struct Delivery {
     pub(crate) block_word: u64,
 }
 
-/// The second word of a slot: length 32 bits, place 8 (0 inline, else class + 1), 0 7, redelivered 1, tag 16. In a slot the
-/// bit `redelivered` is 0: it is set in a receiver's copy.
+/// The second word of a slot: length 32 bits, place 8 (0 inline, else class + 1), 0 6, detached 1, redelivered 1, tag 16. The bits
+/// `detached` and `redelivered` only mean something in a receiver's copy. (Bits and no `bool` beside it: a delivery is
+/// moved by words, and a word that was just written as a byte cannot be loaded until it has left the store buffer.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Meta(pub(crate) u64);
 
 impl Meta {
     const REDELIVERED: u64 = 1 << 47;
+    const DETACHED: u64 = 1 << 46;
 
     pub(crate) fn new(len: usize, class: Option<u8>, tag: u16) -> Self {
         Self(len as u64 | class.map_or(0, |class| u64::from(class) + 1) << 32 | u64::from(tag) << 48)
@@ -115,7 +117,7 @@ impl Meta {
 
     pub(crate) fn with_redelivered(self, redelivered: bool) -> Self {
         let flag = if redelivered { Self::REDELIVERED } else { 0 };
-        Self(self.0 & !Self::REDELIVERED | flag)
+        Self(self.0 & !(Self::REDELIVERED | Self::DETACHED) | flag)
     }
 }
 
@@ -139,6 +141,12 @@ impl Delivery {
     /// Whether somebody who died may have received it before.
     pub fn redelivered(&self) -> bool {
         self.meta.0 & Meta::REDELIVERED != 0
+    }
+
+    /// Whether it left its slot; see [`Engine::detach`].
+    #[inline(always)]
+    pub fn is_detached(&self) -> bool {
+        self.meta.0 & Meta::DETACHED != 0
     }
 
     /// Whether its bytes lie in its slot.
@@ -334,6 +342,7 @@ impl Engine {
             delivery.block_word = block.word;
         }
         self.free_slot(delivery.position);
+        delivery.meta.0 |= Meta::DETACHED;
     }
 
     /// Ends a detached delivery. Notify [`Self::room`].

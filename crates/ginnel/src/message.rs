@@ -15,15 +15,13 @@ pub struct Message<'a> {
     delivery: Delivery,
     /// Where its bytes are: in the link, or, if it left its slot and has no block, in a copy that this message owns.
     bytes: NonNull<u8>,
-    /// It left its slot.
-    detached: bool,
 }
 
 impl<'a> Message<'a> {
     #[inline(always)]
     pub(crate) fn in_place(receiver: &'a Receiver, delivery: Delivery) -> Self {
         let bytes = receiver.engine().memory().bytes(delivery.offset, delivery.len());
-        Self { receiver, delivery, bytes, detached: false }
+        Self { receiver, delivery, bytes }
     }
 
     pub(crate) fn detached(receiver: &'a Receiver, delivery: Delivery) -> Self {
@@ -33,7 +31,6 @@ impl<'a> Message<'a> {
             message.bytes = NonNull::from(Box::leak(copy)).cast();
         }
         receiver.detach(&mut message.delivery);
-        message.detached = true;
         message
     }
 
@@ -87,7 +84,7 @@ impl AsRef<[u8]> for Message<'_> {
 impl Drop for Message<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.detached {
+        if self.delivery.is_detached() {
             self.end_detached();
         } else {
             self.receiver.release(&self.delivery);

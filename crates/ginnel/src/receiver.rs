@@ -51,7 +51,7 @@ impl Receiver {
         let engine = membership.region.engine();
         Self {
             consumer: RefCell::new(Consumer::new(membership.me)),
-            waiter: Waiter::new(wait),
+            waiter: Waiter::new(wait, 1),
             peers: Peers::new(engine, Role::Sender),
             follow,
             corrupt: Cell::new(None),

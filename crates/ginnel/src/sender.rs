@@ -64,9 +64,12 @@ impl Sender {
     }
 
     fn with(membership: Membership, follow: bool, wait: Wait) -> Self {
+        // Who waits for room is in no hurry: each look takes a line from the receiver, which pays when several places are free.
+        let capacity = membership.region.engine().layout().geometry().capacity;
+        let rest = (capacity / 8).clamp(1, 64) as u32;
         Self {
             producer: RefCell::new(Producer::new(membership.me)),
-            waiter: Waiter::new(wait),
+            waiter: Waiter::new(wait, rest),
             peers: Peers::new(membership.region.engine(), Role::Receiver),
             follow,
             corrupt: Cell::new(false),

@@ -61,6 +61,8 @@ impl Until {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     policy: Wait,
+    /// Pauses between two looks while spinning.
+    rest: u32,
     spins: Cell<u32>,
     pace: Pace,
     interrupted: Arc<AtomicBool>,
@@ -139,8 +141,8 @@ const LOOK_EVERY: u32 = 16;
 const NAP: Duration = Duration::from_micros(50);
 
 impl Waiter {
-    pub(crate) fn new(policy: Wait) -> Self {
-        Self { policy, spins: Cell::new(SPINS_MOST), pace: Pace::default(), interrupted: Arc::default() }
+    pub(crate) fn new(policy: Wait, rest: u32) -> Self {
+        Self { policy, rest, spins: Cell::new(SPINS_MOST), pace: Pace::default(), interrupted: Arc::default() }
     }
 
     pub(crate) fn interrupter(&self, region: &Arc<Region>) -> Interrupter {
@@ -225,7 +227,7 @@ impl Waiter {
             Wait::Spin => u32::MAX,
             Wait::Block => 1,
             Wait::Adaptive if is_single_core() => 1,
-            Wait::Adaptive => self.spins.get(),
+            Wait::Adaptive => self.spins.get().div_ceil(self.rest),
         };
         for turn in 0..spins {
             let found = if turn % LOOK_EVERY == LOOK_EVERY - 1 || spins == 1 {
@@ -244,7 +246,7 @@ impl Waiter {
             if turn % CLOCK_EVERY == CLOCK_EVERY - 1 && (until.has_come() || self.interrupted.load(Ordering::Relaxed)) {
                 return None;
             }
-            std::hint::spin_loop();
+            (0..self.rest).for_each(|_| std::hint::spin_loop());
         }
         self.spins.set((self.spins.get() / 2).max(SPINS_LEAST));
         None

@@ -1,2 +1,276 @@
-//! x
-pub(crate) fn scribbler(_: &str) {}
+//! A link that is scribbled over while it is in use: by a peer of the same user that is broken, or means harm. Whatever stands in
+//! the words of the region, no call panics, hangs or leaves the mapping. What they return is not asked: garbage in, garbage
+//! out, but as a value.
+//!
+//! Thousands of trials, each from a seed, in a process of their own. `GINNEL_TEST_SEED=n` runs the trial `n` alone.
+
+use crate::child::{Child, say};
+use crate::dice::Dice;
+use crate::place::{self, LIMIT, scale};
+use ginnel::{Link, Message, Receiver, Sender};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// No call may take longer: the timeouts that are given are a few milliseconds.
+const SLOW: Duration = Duration::from_secs(1);
+const SHORT: Duration = Duration::from_millis(2);
+
+/// The words that change: the header's, then participants, slots and block records of the links below.
+const HEADER: std::ops::Range<u64> = 128..768;
+const TABLES: std::ops::Range<u64> = 4096..16_384;
+
+/// The trial that runs, for the thread that watches over it and for the report of a panic.
+static SEED: AtomicU64 = AtomicU64::new(0);
+/// Grows with each call.
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+/// The role: runs trials for some seconds; says what went wrong, and how many there were.
+pub(crate) fn scribbler(what: &str) {
+    let [kind, first, seconds] = std::array::from_fn(|at| what.split(' ').nth(at).expect("three words"));
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let text = panic.payload_as_str().unwrap_or("");
+        say(&format!("bad panic at {place}: {text}|seed {}", SEED.load(Relaxed)));
+    }));
+    std::thread::spawn(watch_over);
+    let end = Instant::now() + Duration::from_secs(seconds.parse().expect("a number"));
+    let mut seed: u64 = first.parse().expect("a number");
+    let mut trials = 0;
+    while trials == 0 || Instant::now() < end {
+        SEED.store(seed, Relaxed);
+        // A panic was told by the hook.
+        let _ = catch_unwind(|| if kind == "racing" { racing(seed) } else { trial(seed) });
+        (seed, trials) = (seed + 1, trials + 1);
+    }
+    say(&format!("done {trials} trials"));
+}
+
+/// Ends the process when a call does not return.
+fn watch_over() {
+    let mut last = (0, Instant::now());
+    loop {
+        std::thread::sleep(Duration::from_millis(100));
+        let calls = CALLS.load(Relaxed);
+        if calls != last.0 {
+            last = (calls, Instant::now());
+        } else if last.1.elapsed() > 5 * SLOW {
+            say(&format!("bad a call that does not return|seed {}", SEED.load(Relaxed)));
+            std::process::abort();
+        }
+    }
+}
+
+/// Runs one call, and tells if it is slow.
+fn call<R>(what: &str, run: impl FnOnce() -> R) -> R {
+    let begin = Instant::now();
+    let result = run();
+    if begin.elapsed() > SLOW {
+        say(&format!("bad {what} took a second or more|seed {}, {:?}", SEED.load(Relaxed), begin.elapsed()));
+    }
+    CALLS.fetch_add(1, Relaxed);
+    result
+}
+
+fn link(seed: u64, dice: &mut Dice) -> Link {
+    let full = dice.pick(&["block", "reject", "drop-oldest", "block&senders=2", "block&receivers=1&senders=1"]);
+    let (capacity, max) = (dice.pick(&[1, 4, 8]), dice.pick(&[64, 4096]));
+    let address = format!("shm:victim-{seed}?capacity={capacity}&max={max}&memory=64KiB&participants=6&full={full}");
+    Link::new(&address).expect("a good address")
+}
+
+/// Scribbles between calls.
+fn trial(seed: u64) {
+    let mut dice = Dice::new(seed);
+    let link = link(seed, &mut dice);
+    let (mut senders, mut receivers) = (vec![link.sender().unwrap()], vec![link.receiver().unwrap()]);
+    let file = open(&link);
+    for _ in 0..4 {
+        senders.extend(dice.one_in(3).then(|| link.sender().ok()).flatten());
+        receivers.extend(dice.one_in(3).then(|| link.receiver().ok()).flatten());
+        calls(&mut dice, &senders, &receivers, &file);
+        if dice.one_in(2) && senders.len() > 1 {
+            call("close a sender", || drop(senders.remove(0)));
+        }
+        if dice.one_in(2) && receivers.len() > 1 {
+            call("close a receiver", || drop(receivers.remove(0)));
+        }
+    }
+    finish(&mut dice, &link, senders, receivers, &file);
+}
+
+/// Scribbles from another thread during the calls.
+fn racing(seed: u64) {
+    let mut dice = Dice::new(seed);
+    let link = link(seed, &mut dice);
+    let (senders, receivers) = (vec![link.sender().unwrap()], vec![link.receiver().unwrap()]);
+    let file = open(&link);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut dice = Dice::new(!seed);
+            while !done.load(Relaxed) {
+                scribble(&mut dice, &file);
+                (0..dice.below(2000)).for_each(|_| std::hint::spin_loop());
+            }
+        });
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            (0..4).for_each(|_| calls(&mut dice, &senders, &receivers, &file));
+            finish(&mut dice, &link, senders, receivers, &file);
+        }));
+        done.store(true, Relaxed);
+        drop(ran);
+    });
+}
+
+fn open(link: &Link) -> File {
+    let path = link.info().expect("a link that is there").path;
+    File::options().read(true).write(true).open(path).expect("its file")
+}
+
+/// Writes a wrong word, or a few.
+fn scribble(dice: &mut Dice, file: &File) {
+    for _ in 0..1 + dice.below(3) {
+        let range = if dice.one_in(2) { HEADER } else { TABLES };
+        let mut at = range.start + dice.below((range.end - range.start) / 8) * 8;
+        // Words that hold something are worth more: look for the next one.
+        while dice.below(8) != 0 && word(file, at) == 0 && at + 8 < range.end {
+            at += 8;
+        }
+        let old = word(file, at);
+        let new = match dice.below(12) {
+            0..4 => old ^ 1 << dice.below(64),
+            4 => old.wrapping_add(1),
+            5 => old.wrapping_sub(1),
+            6 => old.wrapping_add(dice.pick(&[1 << 16, 1 << 17, 1 << 18, 1 << 19, 1 << 22])),
+            7 => dice.roll(),
+            8 => dice.pick(&[0, u64::MAX, u64::MAX - 1, 1 << 63, (1 << 63) - 1, 1 << 32]),
+            9 => dice.below(16),
+            10 => dice.below(16) << 19 | dice.below(8) << 16 | dice.below(8), // as a slot's word is made
+            _ => word(file, range.start + dice.below((range.end - range.start) / 8) * 8),
+        };
+        file.write_all_at(&new.to_le_bytes(), at).expect("a file that can be written");
+    }
+}
+
+fn word(file: &File, at: u64) -> u64 {
+    let mut bytes = [0; 8];
+    file.read_exact_at(&mut bytes, at).expect("a file as long as its tables");
+    u64::from_le_bytes(bytes)
+}
+
+/// Some calls of every kind, with guards in hand.
+fn calls(dice: &mut Dice, senders: &[Sender], receivers: &[Receiver], file: &File) {
+    let mut held: Vec<Message<'_>> = Vec::new();
+    for _ in 0..12 {
+        if dice.one_in(3) {
+            scribble(dice, file);
+        }
+        let (sender, receiver) = (&senders[dice.index(senders.len())], &receivers[dice.index(receivers.len())]);
+        match dice.below(8) {
+            0..3 => send(dice, sender),
+            3..6 => held.extend(receive(dice, receiver)),
+            6 if !held.is_empty() => {
+                let message = held.swap_remove(dice.index(held.len()));
+                call("release", || drop(message));
+            }
+            _ => look(sender, receiver),
+        }
+    }
+    if dice.one_in(4) {
+        std::mem::forget(held.pop());
+    }
+    held.into_iter().for_each(|message| call("release", || drop(message)));
+}
+
+fn send(dice: &mut Dice, sender: &Sender) {
+    let len = dice.pick(&[0, 8, 64, 112, 113, 500, 4096]);
+    let bytes = [7; 4096];
+    let _ = match dice.below(5) {
+        0 => call("send_timeout", || sender.send_timeout(&bytes[..len], SHORT)),
+        1 => call("loan", || sender.try_loan(len)).and_then(|mut loan| {
+            loan.fill(9);
+            call("commit", || Ok(loan.commit_timeout(SHORT)?))
+        }),
+        2 => call("abort", || sender.try_loan(len).map(drop)),
+        _ => call("try_send", || sender.try_send(&bytes[..len])),
+    };
+}
+
+fn receive<'a>(dice: &mut Dice, receiver: &'a Receiver) -> Option<Message<'a>> {
+    let received = match dice.below(4) {
+        0 => call("recv_timeout", || receiver.recv_timeout(SHORT)),
+        1 => call("try_iter", || receiver.try_iter().take(20).last().ok_or(ginnel::RecvError::Empty)),
+        _ => call("try_recv", || receiver.try_recv()),
+    };
+    let message = received.ok()?;
+    let read = call("read", || message.iter().fold(0u64, |sum, byte| sum + u64::from(*byte)));
+    assert!(read <= 4096 * 255 && format!("{message:?}").len() < 1000);
+    Some(message)
+}
+
+fn look(sender: &Sender, receiver: &Receiver) {
+    call("look", || {
+        let (len, dropped, closed) = (sender.len(), receiver.dropped(), sender.is_closed() | receiver.is_closed());
+        let text = format!("{len} {dropped} {closed} {} {} {sender:?} {receiver:?}", sender.is_full(), receiver.is_empty());
+        assert!(text.len() < 1000);
+    });
+    let clone = call("clone", || receiver.try_clone());
+    call("close", || drop(clone));
+}
+
+/// Closes, opens, looks, cleans, removes: a damaged link must be possible to get rid of.
+fn finish(dice: &mut Dice, link: &Link, senders: Vec<Sender>, receivers: Vec<Receiver>, file: &File) {
+    let closed = dice.one_in(2);
+    if closed {
+        call("close", || drop(senders));
+        scribble(dice, file);
+        call("close", || drop(receivers));
+    } else {
+        std::mem::forget((senders, receivers)); // the rest with living participants
+    }
+    scribble(dice, file);
+    drop(call("info", || link.info()));
+    drop(call("list", ginnel::list));
+    drop(call("open", || link.receiver()));
+    scribble(dice, file);
+    drop(call("clean dry", || ginnel::clean(true)));
+    drop(call("clean", || ginnel::clean(false)));
+    drop(call("unlink", || link.unlink(false)));
+    let forced = call("unlink by force", || link.unlink(true));
+    let gone = forced.is_ok() || link.info().is_err_and(|e| e.kind() == ginnel::ErrorKind::NotFound);
+    assert!(gone, "cannot get rid of it: {forced:?}");
+}
+
+fn run(kind: &str) {
+    let directory = place::new_directory();
+    let replay = std::env::var("GINNEL_TEST_SEED").ok();
+    let (first, seconds) = replay.map_or(("0".to_owned(), 3 * scale()), |seed| (seed, 0));
+    let mut child = Child::start(&format!("scribbler {kind} {first} {seconds}"), directory.path());
+    let mut bad: BTreeMap<String, (u64, String)> = BTreeMap::new();
+    let end = loop {
+        let Some(reply) = child.try_reply(LIMIT + Duration::from_secs(seconds)) else {
+            break "the process ended, or hangs".to_owned();
+        };
+        match reply.text().strip_prefix("bad ").and_then(|text| text.split_once('|')) {
+            Some((what, seed)) => bad.entry(what.to_owned()).or_insert((0, seed.to_owned())).0 += 1,
+            None => break reply.text().to_owned(),
+        }
+    };
+    println!("{kind}: {end}");
+    assert!(end.starts_with("done"), "{end}; {bad:#?}");
+    assert!(bad.is_empty(), "{end}; what went wrong, how often, and the first seed of each: {bad:#?}");
+}
+
+#[test]
+fn words_that_are_wrong_between_calls() {
+    run("between");
+}
+
+#[test]
+fn words_that_change_during_calls() {
+    run("racing");
+}

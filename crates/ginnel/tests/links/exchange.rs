@@ -3,7 +3,7 @@
 
 use crate::dice::Dice;
 use crate::place::{self, LIMIT, address, number_in, scale, stamped, within};
-use ginnel::{Full, INLINE_MAX, Link, Message, Receiver, RecvError, SendFailure, Sender};
+use ginnel::{Full, INLINE_MAX, Link, Message, Receiver, RecvError, SendFailure, Sender, Wait};
 use std::collections::{BTreeMap, VecDeque};
 use std::mem::forget;
 use std::time::Duration;
@@ -373,6 +373,39 @@ fn a_dropping_link_makes_room_in_memory_too() {
         assert_eq!(got.len() as u64 + receiver.dropped(), 100);
         assert!(got.windows(2).all(|two| two[0] + 1 == two[1]), "{got:?}");
     });
+}
+
+/// Memory that one size does not use any more goes to another, whatever the way of waiting.
+#[test]
+fn memory_moves_to_the_size_that_needs_it() {
+    for wait in [Wait::Adaptive, Wait::Block, Wait::Spin] {
+        let link = Link::new(&address("moves", "capacity=4&max=8KiB&memory=64KiB")).unwrap().wait(wait);
+        let (sender, receiver) = (link.sender().unwrap(), link.receiver().unwrap());
+        for (number, len) in (0u64..).zip([200, 300, 600, 1200, 3000, 8000, 200, 8000, 300]) {
+            let sent = sender.send_timeout(&stamped(number, len), Duration::from_secs(2));
+            assert!(sent.is_ok(), "{wait:?}: no memory for {len} bytes in an empty link: {}", sent.unwrap_err());
+            assert_eq!(number_in(&receiver.try_recv().unwrap()), number);
+            sender.try_send(&stamped(number, len)).unwrap();
+            assert_eq!(number_in(&receiver.try_recv().unwrap()), number);
+        }
+        // In the hands of a receiver it cannot move; one that waits for it gets it when it is released.
+        sender.send(&stamped(1, 200)).unwrap();
+        let held = receiver.recv().unwrap();
+        let refused = sender.try_send(&stamped(2, 8000)).unwrap_err();
+        assert!(matches!(refused.reason(), SendFailure::NoMemory { ceiling: 65_536 }), "{refused}");
+        within(LIMIT, || {
+            std::thread::scope(|scope| {
+                let waiting = scope.spawn(|| {
+                    let sender = sender;
+                    sender.send(&stamped(3, 8000)).map(|()| sender)
+                });
+                std::thread::sleep(Duration::from_millis(20));
+                drop(held);
+                let _sender = waiting.join().unwrap().unwrap();
+                assert_eq!(number_in(&receiver.recv().unwrap()), 3);
+            });
+        });
+    }
 }
 
 // ---- random runs against an oracle

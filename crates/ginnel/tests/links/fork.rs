@@ -177,8 +177,10 @@ fn what_the_parent_holds_stays_its_own() {
         let [small, large] = take(&loans);
         forked(small.try_commit().map_err(SendError::from));
         forked(large.commit());
-        drop(take(&loans));
-        let mut loans = take(&loans);
+    });
+    in_child(|| drop(take(&loans)));
+    in_child(|| {
+        let mut loans = std::mem::ManuallyDrop::new(take(&loans));
         let written = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| loans[1][0] = 99));
         assert!(written.is_err(), "the child wrote into its parent's loan");
     });

@@ -197,7 +197,10 @@ fn limit(what: &str, value: u64) -> std::io::Result<()> {
         "fsize" => libc::RLIMIT_FSIZE,
         _ => panic!("no such limit: {what}"),
     };
-    let limit = libc::rlimit { rlim_cur: value, rlim_max: libc::RLIM_INFINITY };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: fills in a struct that lives during the call.
+    checked(unsafe { libc::getrlimit(resource, &raw mut limit) })?;
+    limit.rlim_cur = value;
     // SAFETY: reads a struct that lives during the call.
     checked(unsafe { libc::setrlimit(resource, &raw const limit) })
 }
