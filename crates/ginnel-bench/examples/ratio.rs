@@ -1,6 +1,6 @@
 //! Measures a link of ginnel beside the raw baselines in a few cases: `ratio ROUNDS [SIZE..]`, for work on the hot paths.
 
-use ginnel_bench::{Case, Contender, GinnelLink, Mode, Plan, baselines, contest, table};
+use ginnel_bench::{Case, Mode, Plan, baselines, contest, links, table};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut numbers = std::env::args().skip(1).map(|text| text.parse());
@@ -10,7 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     cases.extend(sizes.into_iter().map(|size| Case::stream(Mode::Spin, size)));
     let plan = Plan { cases, rounds: rounds as u32, ..Plan::default() };
     let mut contenders = baselines();
-    contenders.push(Contender::new("ginnel shm:", GinnelLink::new));
+    contenders.extend(links());
     let report = contest(&plan, &contenders, |_| ())?;
     print!("{}", table(&report));
     Ok(())

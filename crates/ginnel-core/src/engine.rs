@@ -10,7 +10,7 @@ use crate::layout::{INLINE_MAX, LINE, Layout};
 use crate::memory::{Line, Memory};
 use crate::participants::{LOSSES, Participant};
 use crate::pool::Block;
-use crate::ring::{Body, Consumer, Outgoing, Producer};
+use crate::ring::{Body, Consumer, Outgoing, Producer, Run};
 use crate::sync::{AtomicU64, Fences};
 use core::fmt;
 
@@ -304,6 +304,16 @@ impl Engine {
     #[inline(always)]
     pub fn try_pop_fast(&self, consumer: &mut Consumer) -> Option<Delivery> {
         self.take_fast(consumer)
+    }
+
+    /// Takes several messages at once, up to `most`, if they are of the common case. None otherwise.
+    pub fn try_pop_run(&self, consumer: &mut Consumer, most: usize) -> Option<Run> {
+        self.take_run(consumer, most)
+    }
+
+    /// Ends the delivery of a run. Notify [`Self::room`].
+    pub fn release_run(&self, consumer: &mut Consumer, run: &Run) {
+        self.release_slots(consumer, run);
     }
 
     /// Takes the next message; it stays in its place until [`Self::release`] or [`Self::detach`].

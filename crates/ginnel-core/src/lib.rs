@@ -44,7 +44,7 @@ pub use memory::Memory;
 pub use participants::{Census, Counters, Entry, Identity, JoinError, Participant, ParticipantState, Role};
 pub use pool::{Block, Extent, PoolUse};
 pub use recovery::Recovered;
-pub use ring::{Consumer, Producer};
+pub use ring::{Consumer, Producer, Run};
 
 #[cfg(not(target_endian = "little"))]
 compile_error!("the format of a link is little-endian: a big-endian port needs its own version of the format");

@@ -87,6 +87,24 @@ pub(crate) enum Body<'a> {
     Block(Block),
 }
 
+/// Inline messages that were taken together, one slot after the other.
+#[derive(Debug)]
+pub struct Run {
+    start: u64,
+    len: usize,
+}
+
+impl Run {
+    /// How many messages: at least one.
+    #[allow(clippy::len_without_is_empty, reason = "it never is")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+}
+
+/// Messages of a run at most, which bounds the time in which its consumer is busy.
+const RUN_MAX: usize = 256;
+
 /// A slot that the caller took, before its message is looked at.
 struct Taken {
     position: u64,
@@ -342,6 +360,76 @@ impl Engine {
         hot[BUSY].store(0, Release);
         let offset = self.layout().slot(head) + SLOT_HEAD;
         common.then_some(Delivery { position: head, offset, meta, block_word: 0 })
+    }
+
+    /// Takes as many committed inline messages as lie at the head, up to `most`, if the side is exclusive to this consumer. The
+    /// length of each is looked at again when it is read.
+    pub(crate) fn take_run(&self, consumer: &mut Consumer, most: usize) -> Option<Run> {
+        // ORDERING [S12]: acquire; slots that went back before this value.
+        if self.control(RETURNS).load(Acquire) != consumer.returns_seen {
+            return None;
+        }
+        let hot = self.hot(consumer.me);
+        if !self.enter_exclusive(&consumer.bias, Role::Receiver, hot) {
+            return None;
+        }
+        let start = consumer.head;
+        let most = most.min(self.layout().capacity() as usize).min(RUN_MAX);
+        let (mut len, mut bytes) = (0, 0);
+        while len < most {
+            let position = start.wrapping_add(len as u64);
+            let slot = self.slot(position);
+            // ORDERING [S9]: acquire; the message.
+            let ready = slot[WORD].load(Acquire) == Word::ready(self.layout().lap(position)).0;
+            let meta = self.meta_in(slot);
+            if !ready || meta.class().is_some() || meta.len() > self.layout().inline_max() {
+                break;
+            }
+            bytes += meta.len() as u64;
+            len += 1;
+        }
+        if len > 0 {
+            consumer.head = start.wrapping_add(len as u64);
+            // ORDERING [S11]: release; the slots below are taken.
+            self.control(HEAD).store(consumer.head, Release);
+            add(&hot[MESSAGES], len as u64);
+            add(&hot[BYTES], bytes);
+        }
+        // ORDERING [S7@side]: release; the operation lies before it.
+        hot[BUSY].store(0, Release);
+        (len > 0).then_some(Run { start, len })
+    }
+
+    /// Offset, length and tag of a message of a run.
+    ///
+    /// # Panics
+    /// If `index` is not below the run's length.
+    #[inline(always)]
+    pub fn message_in(&self, run: &Run, index: usize) -> (usize, usize, u16) {
+        assert!(index < run.len, "a message beyond the run");
+        let position = run.start.wrapping_add(index as u64);
+        let meta = self.meta_in(self.slot(position));
+        // A peer that changes it now makes it shorter, never longer than the slot.
+        (self.layout().slot(position) + SLOT_HEAD, meta.len().min(self.layout().inline_max()), (meta.0 >> 48) as u16)
+    }
+
+    /// Releases a run.
+    pub(crate) fn release_slots(&self, consumer: &mut Consumer, run: &Run) {
+        let hot = self.hot(consumer.me);
+        if run.start == consumer.released
+            && !consumer.gaps
+            && self.enter_exclusive(&consumer.bias, Role::Receiver, hot)
+        {
+            consumer.released = run.start.wrapping_add(run.len as u64);
+            // ORDERING [S10]: release; the reads of the messages lie before.
+            self.control(RELEASED).store(consumer.released, Release);
+            // ORDERING [S7@side]: release; the operation lies before it.
+            hot[BUSY].store(0, Release);
+            return;
+        }
+        for index in 0..run.len as u64 {
+            self.release_slot(consumer, run.start.wrapping_add(index));
+        }
     }
 
     pub(crate) fn take_slot(&self, consumer: &mut Consumer) -> Result<Delivery, PopError> {

@@ -18,13 +18,14 @@
 //! | how a link is written | `address` |
 //! | a link to be opened, with options | `link` |
 //! | its ends | `sender`, `receiver` |
-//! | a message being written, a message in hand | `loan`, `message` |
+//! | a message being written, a message in hand, several | `loan`, `message`, `batch` |
 //! | waiting; who is on the other end; who died | `wait`, `peers`, `watch` |
 //! | the file of a link and the directory of links | `region`, `directory` |
 //! | looking from outside, cleaning | `list` |
 //! | what goes wrong | `error` |
 
 mod address;
+mod batch;
 mod directory;
 mod error;
 mod link;
@@ -39,6 +40,7 @@ mod wait;
 mod watch;
 
 pub use address::{NAME_MAX, Wait, parse_size};
+pub use batch::{Batch, BatchMessage};
 pub use directory::DIRECTORY_VARIABLE;
 pub use error::{CommitError, Error, ErrorKind, RecvError, SendAllError, SendError, SendFailure};
 pub use ginnel_core::{Corrupt, Counters, Full, Geometry, INLINE_MAX, PoolUse, Role};

@@ -66,7 +66,7 @@ impl Sender {
     fn with(membership: Membership, follow: bool, wait: Wait) -> Self {
         // Who waits for room is in no hurry: each look takes a line from the receiver, which pays when several places are free.
         let capacity = membership.region.engine().layout().geometry().capacity;
-        let rest = (capacity / 8).clamp(1, 64) as u32;
+        let rest = (capacity / 8).clamp(1, 16) as u32;
         Self {
             producer: RefCell::new(Producer::new(membership.me)),
             waiter: Waiter::new(wait, rest),

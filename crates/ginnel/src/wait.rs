@@ -230,7 +230,7 @@ impl Waiter {
             Wait::Adaptive => self.spins.get().div_ceil(self.rest),
         };
         for turn in 0..spins {
-            let found = if turn % LOOK_EVERY == LOOK_EVERY - 1 || spins == 1 {
+            let found = if turn % LOOK_EVERY == LOOK_EVERY - 1 || self.rest > 1 || spins == 1 {
                 match look() {
                     Look::Done(done) => Some(done),
                     _ => None,

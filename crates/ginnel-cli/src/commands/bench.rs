@@ -3,7 +3,7 @@
 use crate::exit::Failure;
 use crate::{json, output, units};
 use clap::ValueEnum;
-use ginnel_bench::{Amount, Case, Contender, GinnelLink, Plan, baselines, contest, kernel_streams, table};
+use ginnel_bench::{Amount, Case, Plan, baselines, contest, kernel_streams, links, table};
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         ..Plan::default()
     };
     let mut contenders = baselines();
-    contenders.push(Contender::new("ginnel shm:", GinnelLink::new));
+    contenders.extend(links());
     contenders.extend(kernel_streams());
     let shown = io::stderr().is_terminal();
     let report = contest(&plan, &contenders, |now| {

@@ -15,9 +15,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// No call may take longer: the timeouts that are given are a few milliseconds.
+/// No call may take longer: the timeouts that are given are below a millisecond.
 const SLOW: Duration = Duration::from_secs(1);
-const SHORT: Duration = Duration::from_millis(2);
+const SHORT: Duration = Duration::from_micros(300);
 
 /// The words that change: the header's, then participants, slots and block records of the links below.
 const HEADER: std::ops::Range<u64> = 128..768;
@@ -92,6 +92,7 @@ fn trial(seed: u64) {
         senders.extend(dice.one_in(3).then(|| link.sender().ok()).flatten());
         receivers.extend(dice.one_in(3).then(|| link.receiver().ok()).flatten());
         calls(&mut dice, &senders, &receivers, &file);
+        drop(call("clone", || receivers[0].try_clone()));
         if dice.one_in(2) && senders.len() > 1 {
             call("close a sender", || drop(senders.remove(0)));
         }
@@ -134,7 +135,8 @@ fn open(link: &Link) -> File {
 /// Writes a wrong word, or a few.
 fn scribble(dice: &mut Dice, file: &File) {
     for _ in 0..1 + dice.below(3) {
-        let range = if dice.one_in(2) { HEADER } else { TABLES };
+        let end = file.metadata().expect("a file").len().min(TABLES.end);
+        let range = if dice.one_in(2) { HEADER } else { TABLES.start..end };
         let mut at = range.start + dice.below((range.end - range.start) / 8) * 8;
         // Words that hold something are worth more: look for the next one.
         while dice.below(8) != 0 && word(file, at) == 0 && at + 8 < range.end {
@@ -170,10 +172,11 @@ fn calls(dice: &mut Dice, senders: &[Sender], receivers: &[Receiver], file: &Fil
             scribble(dice, file);
         }
         let (sender, receiver) = (&senders[dice.index(senders.len())], &receivers[dice.index(receivers.len())]);
-        match dice.below(8) {
+        match dice.below(9) {
             0..3 => send(dice, sender),
             3..6 => held.extend(receive(dice, receiver)),
-            6 if !held.is_empty() => {
+            6 => several(dice, sender, receiver, file),
+            7 if !held.is_empty() => {
                 let message = held.swap_remove(dice.index(held.len()));
                 call("release", || drop(message));
             }
@@ -189,21 +192,21 @@ fn calls(dice: &mut Dice, senders: &[Sender], receivers: &[Receiver], file: &Fil
 fn send(dice: &mut Dice, sender: &Sender) {
     let len = dice.pick(&[0, 8, 64, 112, 113, 500, 4096]);
     let bytes = [7; 4096];
-    let _ = match dice.below(5) {
+    let _ = match dice.below(12) {
         0 => call("send_timeout", || sender.send_timeout(&bytes[..len], SHORT)),
-        1 => call("loan", || sender.try_loan(len)).and_then(|mut loan| {
+        1..4 => call("loan", || sender.try_loan(len)).and_then(|mut loan| {
             loan.fill(9);
             call("commit", || Ok(loan.commit_timeout(SHORT)?))
         }),
-        2 => call("abort", || sender.try_loan(len).map(drop)),
+        4..6 => call("abort", || sender.try_loan(len).map(drop)),
         _ => call("try_send", || sender.try_send(&bytes[..len])),
     };
 }
 
 fn receive<'a>(dice: &mut Dice, receiver: &'a Receiver) -> Option<Message<'a>> {
-    let received = match dice.below(4) {
+    let received = match dice.below(12) {
         0 => call("recv_timeout", || receiver.recv_timeout(SHORT)),
-        1 => call("try_iter", || receiver.try_iter().take(20).last().ok_or(ginnel::RecvError::Empty)),
+        1..4 => call("try_iter", || receiver.try_iter().take(20).last().ok_or(ginnel::RecvError::Empty)),
         _ => call("try_recv", || receiver.try_recv()),
     };
     let message = received.ok()?;
@@ -212,25 +215,37 @@ fn receive<'a>(dice: &mut Dice, receiver: &'a Receiver) -> Option<Message<'a>> {
     Some(message)
 }
 
+/// Several messages, in hand while words change.
+fn several(dice: &mut Dice, sender: &Sender, receiver: &Receiver, file: &File) {
+    (0..3).for_each(|_| drop(call("try_send", || sender.try_send(&[5; 40]))));
+    if receiver.is_empty() {
+        return; // or it would wait
+    }
+    let Ok(first) = call("try_recv", || receiver.try_recv()) else { return };
+    let batch = if receiver.is_empty() { None } else { call("recv_many", || receiver.recv_many(4)).ok() };
+    scribble(dice, file);
+    let sum = batch.iter().flat_map(|batch| batch.iter()).fold(0u64, |sum, m| sum + m.iter().count() as u64);
+    assert!(sum <= 4 * 4096);
+    call("release", || drop(first));
+    call("release", || drop(batch));
+}
+
 fn look(sender: &Sender, receiver: &Receiver) {
     call("look", || {
         let (len, dropped, closed) = (sender.len(), receiver.dropped(), sender.is_closed() | receiver.is_closed());
         let text = format!("{len} {dropped} {closed} {} {} {sender:?} {receiver:?}", sender.is_full(), receiver.is_empty());
         assert!(text.len() < 1000);
     });
-    let clone = call("clone", || receiver.try_clone());
-    call("close", || drop(clone));
 }
 
 /// Closes, opens, looks, cleans, removes: a damaged link must be possible to get rid of.
 fn finish(dice: &mut Dice, link: &Link, senders: Vec<Sender>, receivers: Vec<Receiver>, file: &File) {
-    let closed = dice.one_in(2);
-    if closed {
+    let mut handles = Some((senders, receivers));
+    if dice.one_in(2) {
+        let (senders, receivers) = handles.take().expect("just put there");
         call("close", || drop(senders));
         scribble(dice, file);
         call("close", || drop(receivers));
-    } else {
-        std::mem::forget((senders, receivers)); // the rest with living participants
     }
     scribble(dice, file);
     drop(call("info", || link.info()));
@@ -243,6 +258,7 @@ fn finish(dice: &mut Dice, link: &Link, senders: Vec<Sender>, receivers: Vec<Rec
     let forced = call("unlink by force", || link.unlink(true));
     let gone = forced.is_ok() || link.info().is_err_and(|e| e.kind() == ginnel::ErrorKind::NotFound);
     assert!(gone, "cannot get rid of it: {forced:?}");
+    call("close", || drop(handles)); // in the other half of the trials, participants were there all the time
 }
 
 fn run(kind: &str) {

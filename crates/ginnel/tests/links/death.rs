@@ -242,6 +242,24 @@ fn what_a_dead_receiver_held_is_delivered_again() {
     }
 }
 
+#[test]
+fn a_batch_that_a_dead_receiver_held_is_delivered_again() {
+    let _limit = place::limit(2 * LIMIT);
+    for bytes in [16, 5000] {
+        let address = address("batch", "capacity=16&max=8KiB");
+        let sender = Sender::open(&address).unwrap();
+        let mut child = scripted();
+        child.must(&format!("receiver open {address}"));
+        sender.send_all((0..10).map(|n| stamped(n, bytes))).unwrap();
+        assert_eq!(child.must("recv 2"), "0,1");
+        let held = child.must("grab 5").split(',').count() as u64;
+        child.kill_and_reap();
+        let receiver = Receiver::open(&address).unwrap();
+        let got: Vec<_> = receiver.try_iter().map(|m| (number_in(&m), m.redelivered())).collect();
+        assert_eq!(got, (2..10).map(|n| (n, n < 2 + held)).collect::<Vec<_>>());
+    }
+}
+
 /// Another receiver was there all the time, asleep.
 #[test]
 fn a_sleeping_receiver_gets_what_a_dead_one_held() {

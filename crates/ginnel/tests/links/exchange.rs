@@ -3,7 +3,7 @@
 
 use crate::dice::Dice;
 use crate::place::{self, LIMIT, address, number_in, scale, stamped, within};
-use ginnel::{Full, INLINE_MAX, Link, Message, Receiver, RecvError, SendFailure, Sender, Wait};
+use ginnel::{Batch, Full, INLINE_MAX, Link, Message, Receiver, RecvError, SendFailure, Sender, Wait};
 use std::collections::{BTreeMap, VecDeque};
 use std::mem::forget;
 use std::time::Duration;
@@ -147,7 +147,7 @@ fn guards_are_dropped_in_any_order() {
                 for number in 0..4 {
                     sender.try_send(&stamped(round * 4 + number, len)).unwrap();
                 }
-                let mut held: Vec<Option<Message<'_>>> = receiver.recv_many(9).unwrap().into_iter().map(Some).collect();
+                let mut held: Vec<Option<Message<'_>>> = receiver.try_iter().map(Some).collect();
                 assert_eq!(held.len(), 4);
                 for at in order {
                     let message = held[at].take().expect("each once");
@@ -193,10 +193,19 @@ fn many_at_once() {
         assert_eq!(sender.send_all(messages(0, 100)).unwrap(), 100);
         assert_eq!(sender.send_all(std::iter::empty::<&[u8]>()).unwrap(), 0);
         assert!(receiver.recv_many(0).unwrap().is_empty());
-        let numbers = |taken: Vec<Message<'_>>| taken.iter().map(|m| number_in(m)).collect::<Vec<_>>();
-        assert_eq!(numbers(receiver.recv_many(30).unwrap()), (0..30).collect::<Vec<_>>());
-        assert_eq!(numbers(receiver.try_iter().take(20).collect()), (30..50).collect::<Vec<_>>());
-        assert_eq!(numbers(receiver.recv_many(1000).unwrap()), (50..100).collect::<Vec<_>>());
+        // At least one, at most as many as were asked for, in order.
+        let mut got = Vec::new();
+        for most in (1..20).cycle().take_while(|_| !receiver.is_empty()) {
+            let batch = receiver.recv_many(most).unwrap();
+            assert!((1..=most).contains(&batch.len()) && !batch.is_empty());
+            assert!(batch.get(batch.len()).is_none() && batch.get(0).is_some());
+            got.extend(batch.iter().map(|m| number_in(&m)));
+        }
+        assert_eq!(got, (0..100).collect::<Vec<_>>());
+        sender.send_all(messages(0, 20)).unwrap();
+        let held: Vec<Message<'_>> = receiver.try_iter().collect();
+        assert_eq!(held.iter().map(|m| number_in(m)).collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
+        drop(held);
         assert_eq!(receiver.try_iter().count(), 0);
         sender.send_all(messages(100, 300)).unwrap();
         drop(sender);
@@ -237,6 +246,31 @@ fn forgotten_messages_go_to_the_next_receiver() {
                 let next = Receiver::open(&address).unwrap();
                 let got: Vec<_> = next.try_iter().map(|m| (number_in(&m) - round * 5, m.redelivered())).collect();
                 assert_eq!(got, [(0, true), (2, true), (3, false), (4, false)], "{len} bytes, round {round}");
+            }
+        });
+        assert_eq!(used(&address), 0);
+    }
+}
+
+#[test]
+fn forgotten_batches_go_to_the_next_receiver() {
+    for len in [16, 5000] {
+        let address = address("forgotten-batch", "capacity=16&max=8KiB");
+        let sender = Sender::open(&address).unwrap();
+        within(LIMIT, || {
+            for round in 0..20 {
+                let first = Receiver::open(&address).unwrap();
+                sender.send_all((0..10).map(|n| stamped(round * 10 + n, len))).unwrap();
+                drop(first.recv().unwrap());
+                let (held, forgotten) = (first.recv_many(2).unwrap(), first.recv_many(3).unwrap());
+                assert_eq!(held.iter().map(|m| number_in(&m)).next(), Some(round * 10 + 1));
+                let (begin, end) = (1 + held.len() as u64, (1 + held.len() + forgotten.len()) as u64);
+                drop(held);
+                forget(forgotten);
+                drop(first);
+                let next = Receiver::open(&address).unwrap();
+                let got: Vec<_> = next.try_iter().map(|m| (number_in(&m) - round * 10, m.redelivered())).collect();
+                assert_eq!(got, (begin..10).map(|n| (n, n < end)).collect::<Vec<_>>(), "{len} bytes, round {round}");
             }
         });
         assert_eq!(used(&address), 0);
@@ -454,6 +488,10 @@ impl Oracle {
         true
     }
 
+    fn is_empty(&self) -> bool {
+        self.queued.is_empty() && self.returned.is_empty()
+    }
+
     /// The next one, and whether it went back before.
     fn recv(&mut self) -> Option<(u64, Sent, bool)> {
         let next = match self.returned.pop_first() {
@@ -477,8 +515,17 @@ struct Run {
     seed: u64,
 }
 
-/// A message in hand, and which receiver holds it.
-type Held<'a> = (usize, Message<'a>);
+/// Messages in hand, by their positions, and which receiver holds them.
+struct Held<'a> {
+    who: usize,
+    positions: Vec<u64>,
+    guard: Guard<'a>,
+}
+
+enum Guard<'a> {
+    One(Message<'a>),
+    Many(Batch<'a>),
+}
 
 impl Run {
     fn new(seed: u64) -> Self {
@@ -507,12 +554,13 @@ impl Run {
                     self.send(&senders[at]);
                 }
                 4..8 => {
-                    let at = self.dice.index(receivers.len());
-                    held.extend(self.recv(&receivers[at]).map(|message| (at, message)));
+                    let who = self.dice.index(receivers.len());
+                    let taken = self.recv(&receivers[who]);
+                    held.extend(taken.map(|(positions, guard)| Held { who, positions, guard }));
                 }
                 8 if !held.is_empty() => {
-                    let (_, message) = held.swap_remove(self.dice.index(held.len()));
-                    self.release(message);
+                    let Held { positions, guard, .. } = held.swap_remove(self.dice.index(held.len()));
+                    self.release(&positions, guard);
                 }
                 _ => {
                     let at = self.dice.index(receivers.len());
@@ -524,14 +572,16 @@ impl Run {
         let who = self.dice.index(receivers.len());
         let mut leaving = Vec::new();
         while !held.is_empty() {
-            let (at, message) = held.swap_remove(self.dice.index(held.len()));
-            if forgetful && at == who {
-                let back = self.oracle.held.remove(&message.position()).expect("it was held");
-                self.oracle.returned.insert(message.position(), back);
-                forget(message);
+            let one = held.swap_remove(self.dice.index(held.len()));
+            if forgetful && one.who == who {
+                for position in one.positions {
+                    let back = self.oracle.held.remove(&position).expect("it was held");
+                    self.oracle.returned.insert(position, back);
+                }
+                forget(one.guard);
                 leaving = vec![who];
             } else {
-                self.release(message);
+                self.release(&one.positions, one.guard);
             }
         }
         leaving
@@ -555,33 +605,52 @@ impl Run {
         }
     }
 
-    fn recv<'a>(&mut self, receiver: &'a Receiver) -> Option<Message<'a>> {
-        let seed = self.seed;
-        match (receiver.try_recv(), self.oracle.recv()) {
-            (Ok(message), Some((position, sent, again))) => {
-                let got = Sent { number: number_in(&message), len: message.len(), tag: message.tag() };
-                assert_eq!((message.position(), got, message.redelivered()), (position, sent, again), "seed {seed}");
-                if self.dice.one_in(2) {
-                    return Some(message);
+    /// Receives one, or several if there is one. What is not released at once is in hand.
+    fn recv<'a>(&mut self, receiver: &'a Receiver) -> Option<(Vec<u64>, Guard<'a>)> {
+        let (positions, guard) = if !self.oracle.is_empty() && self.dice.one_in(4) {
+            let batch = receiver.recv_many(1 + self.dice.index(6)).unwrap();
+            let positions = batch.iter().map(|m| self.expect(&m, m.tag(), m.redelivered())).collect();
+            (positions, Guard::Many(batch))
+        } else {
+            match receiver.try_recv() {
+                Ok(message) => {
+                    let position = self.expect(&message, message.tag(), message.redelivered());
+                    assert_eq!(message.position(), position, "seed {}", self.seed);
+                    (vec![position], Guard::One(message))
                 }
-                self.release(message);
-                None
+                Err(e) => {
+                    assert!(e == RecvError::Empty && self.oracle.is_empty(), "seed {}: {e}, {:?}", self.seed, self.oracle);
+                    return None;
+                }
             }
-            (Err(RecvError::Empty), None) => None,
-            (got, expected) => panic!("seed {seed}: got {got:?}, expected {expected:?}"),
+        };
+        if self.dice.one_in(2) {
+            return Some((positions, guard));
         }
+        self.release(&positions, guard);
+        None
     }
 
-    fn release(&mut self, message: Message<'_>) {
-        let sent = self.oracle.held.remove(&message.position()).expect("it was held");
-        assert_eq!(number_in(&message), sent.number, "seed {}: changed in hand", self.seed);
+    /// Compares a message that was received with the next one of the oracle; its position.
+    fn expect(&mut self, message: &[u8], tag: u16, redelivered: bool) -> u64 {
+        let got = Sent { number: number_in(message), len: message.len(), tag };
+        let (position, sent, again) = self.oracle.recv().expect("the oracle is empty");
+        assert_eq!((got, redelivered), (sent, again), "seed {}", self.seed);
+        position
+    }
+
+    fn release(&mut self, positions: &[u64], guard: Guard<'_>) {
+        let numbers: Vec<u64> = match &guard {
+            Guard::One(message) => vec![number_in(message)],
+            Guard::Many(batch) => batch.iter().map(|m| number_in(&m)).collect(),
+        };
+        let held: Vec<u64> = positions.iter().map(|p| self.oracle.held.remove(p).expect("it was held").number).collect();
+        assert_eq!(numbers, held, "seed {}: changed in hand", self.seed);
     }
 
     fn look(&self, receiver: &Receiver) {
-        // What went back is checked in `death`.
-        if self.oracle.returned.is_empty() {
-            assert_eq!(receiver.len(), self.oracle.queued.len() as u64, "seed {}", self.seed);
-        }
+        let there = self.oracle.queued.len() + self.oracle.returned.len();
+        assert_eq!(receiver.len(), there as u64, "seed {}: {:?}", self.seed, self.oracle);
     }
 
     /// Opens and closes handles at random, and leaves 1 to 3 of each.
@@ -621,11 +690,11 @@ fn random_runs_agree_with_an_oracle() {
             assert_eq!(dropped, run.oracle.dropped, "seed {seed}");
             // What is left comes out in order, and then nothing.
             for receiver in receivers.iter().cycle().take(200) {
-                if let Some(message) = run.recv(receiver) {
-                    run.release(message);
+                if let Some((positions, guard)) = run.recv(receiver) {
+                    run.release(&positions, guard);
                 }
             }
-            assert!(run.oracle.queued.is_empty() && run.oracle.returned.is_empty(), "seed {seed}");
+            assert!(run.oracle.is_empty(), "seed {seed}");
         }
     });
 }

@@ -12,6 +12,7 @@
 //! | `flood BYTES` | sends until that fails |
 //! | `loan BYTES` | borrows a block and keeps it |
 //! | `recv COUNT`, `hold COUNT` | receives; `hold` keeps the guards |
+//! | `grab COUNT` | receives up to so many at once, and keeps them |
 //! | `drain`, `sweep` | receives until the end, or what is there, and says how many |
 //! | `close` | closes every handle |
 //! | `fork` | leaves a child behind that lives until the orders end |
@@ -89,6 +90,7 @@ impl Script {
             ["loan", bytes] => std::mem::forget(self.sender().loan(parse(bytes))?), // given back when its sender closes
             ["recv", count] => return self.recv(parse(count), false),
             ["hold", count] => return self.recv(parse(count), true),
+            ["grab", count] => return self.grab(parse(count)),
             ["drain"] => return Ok(self.drain()),
             ["sweep"] => return Ok(self.receiver().try_iter().map(|m| number_in(&m)).count().to_string()),
             ["close"] => *self = Self::default(),
@@ -134,6 +136,13 @@ impl Script {
                 std::mem::forget(message); // as good as held: it goes back when the handle is gone
             }
         }
+        Ok(numbers.join(","))
+    }
+
+    fn grab(&self, count: usize) -> Result<String, Failure> {
+        let batch = self.receiver().recv_many(count)?;
+        let numbers: Vec<String> = batch.iter().map(|m| number_in(&m).to_string()).collect();
+        std::mem::forget(batch); // as in `recv`
         Ok(numbers.join(","))
     }
 

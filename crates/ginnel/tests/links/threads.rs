@@ -60,8 +60,8 @@ impl Load {
         loop {
             match receiver.recv_many(1 + dice.index(5)) {
                 Ok(messages) => {
-                    for message in &messages {
-                        let number = number_in(message);
+                    for message in messages.iter() {
+                        let number = number_in(&message);
                         let (from, at) = ((number >> SENDER_SHIFT) as usize, number & 0xFFFF_FFFF);
                         assert!(last[from] < Some(at), "of sender {from}: {at} after {:?}", last[from]);
                         last[from] = Some(at);
