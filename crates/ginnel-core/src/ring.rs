@@ -102,6 +102,9 @@ impl Run {
     }
 }
 
+/// Slots ahead of the one that is written whose line is asked for.
+const PREFETCH: u64 = 16;
+
 /// Messages of a run at most, which bounds the time in which its consumer is busy.
 const RUN_MAX: usize = 256;
 
@@ -175,6 +178,7 @@ impl Engine {
         let (slot, lap) = (self.slot(tail), self.layout().lap(tail));
         let free = tail < producer.limit;
         if free {
+            self.memory().prefetch_line(self.layout().slot(tail.wrapping_add(PREFETCH)));
             write_inline(slot, message);
             // ORDERING: relaxed, published by the slot's word.
             slot[META].store(Meta::new(message.len(), None, tag).0, Relaxed);
@@ -416,9 +420,7 @@ impl Engine {
     /// Releases a run.
     pub(crate) fn release_slots(&self, consumer: &mut Consumer, run: &Run) {
         let hot = self.hot(consumer.me);
-        if run.start == consumer.released
-            && !consumer.gaps
-            && self.enter_exclusive(&consumer.bias, Role::Receiver, hot)
+        if run.start == consumer.released && !consumer.gaps && self.enter_exclusive(&consumer.bias, Role::Receiver, hot)
         {
             consumer.released = run.start.wrapping_add(run.len as u64);
             // ORDERING [S10]: release; the reads of the messages lie before.

@@ -30,7 +30,7 @@ static CALLS: AtomicU64 = AtomicU64::new(0);
 
 /// The role: runs trials for some seconds; says what went wrong, and how many there were.
 pub(crate) fn scribbler(what: &str) {
-    let [kind, first, seconds] = std::array::from_fn(|at| what.split(' ').nth(at).expect("three words"));
+    let [kind, first, seconds]: [&str; 3] = std::array::from_fn(|at| what.split(' ').nth(at).expect("three words"));
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let text = panic.payload_as_str().unwrap_or("");
@@ -43,7 +43,14 @@ pub(crate) fn scribbler(what: &str) {
     while trials == 0 || Instant::now() < end {
         SEED.store(seed, Relaxed);
         // A panic was told by the hook.
-        let _ = catch_unwind(|| if kind == "racing" { racing(seed) } else { trial(seed) });
+        let _ = catch_unwind(|| match kind {
+            "racing" => racing(seed),
+            "swing" => swing(seed),
+            _ => trial(seed),
+        });
+        if kind == "swing" && seed >= SWINGS {
+            break;
+        }
         (seed, trials) = (seed + 1, trials + 1);
     }
     say(&format!("done {trials} trials"));
@@ -91,7 +98,7 @@ fn trial(seed: u64) {
     for _ in 0..4 {
         senders.extend(dice.one_in(3).then(|| link.sender().ok()).flatten());
         receivers.extend(dice.one_in(3).then(|| link.receiver().ok()).flatten());
-        calls(&mut dice, &senders, &receivers, &file);
+        calls(&mut dice, &senders, &receivers, Some(&file));
         drop(call("clone", || receivers[0].try_clone()));
         if dice.one_in(2) && senders.len() > 1 {
             call("close a sender", || drop(senders.remove(0)));
@@ -119,12 +126,43 @@ fn racing(seed: u64) {
             }
         });
         let ran = catch_unwind(AssertUnwindSafe(|| {
-            (0..4).for_each(|_| calls(&mut dice, &senders, &receivers, &file));
+            (0..4).for_each(|_| calls(&mut dice, &senders, &receivers, Some(&file)));
             finish(&mut dice, &link, senders, receivers, &file);
         }));
         done.store(true, Relaxed);
         drop(ran);
     });
+}
+
+/// Extremes that a word swings between.
+const EXTREMES: [(u64, u64); 4] = [(u64::MAX, 0), (0, u64::MAX), (1 << 63, (1 << 63) - 1), (u64::MAX - 1, 1 << 32)];
+/// Words of the header, of the first participants, and of the first slots, with each of the extremes.
+const SWINGS: u64 = (80 + 96 + 32) * EXTREMES.len() as u64;
+
+/// One word goes from one extreme to the other, with calls before, between and after, and handles from each time.
+fn swing(seed: u64) {
+    let mut dice = Dice::new(seed);
+    let (word, (first, second)) = (seed / EXTREMES.len() as u64, EXTREMES[seed as usize % EXTREMES.len()]);
+    let at = match word {
+        0..80 => HEADER.start + word * 8,
+        80..176 => TABLES.start + (word - 80) * 8,
+        _ => 2 * TABLES.start + (word - 176) * 8,
+    };
+    let full = dice.pick(&["block", "drop-oldest"]);
+    let address = format!("shm:swing-{seed}?capacity=4&max=4096&memory=64KiB&participants=8&full={full}");
+    let link = Link::new(&address).expect("a good address");
+    let (mut senders, mut receivers) = (vec![link.sender().unwrap()], vec![link.receiver().unwrap()]);
+    let file = open(&link);
+    for value in [None, Some(first), Some(second)] {
+        if let Some(value) = value {
+            file.write_all_at(&u64::to_le_bytes(value), at).expect("a file that can be written");
+        }
+        calls(&mut dice, &senders, &receivers, None);
+        senders.extend(link.sender());
+        receivers.extend(link.receiver());
+        calls(&mut dice, &senders, &receivers, None);
+    }
+    finish(&mut dice, &link, senders, receivers, &file);
 }
 
 fn open(link: &Link) -> File {
@@ -165,10 +203,10 @@ fn word(file: &File, at: u64) -> u64 {
 }
 
 /// Some calls of every kind, with guards in hand.
-fn calls(dice: &mut Dice, senders: &[Sender], receivers: &[Receiver], file: &File) {
+fn calls(dice: &mut Dice, senders: &[Sender], receivers: &[Receiver], file: Option<&File>) {
     let mut held: Vec<Message<'_>> = Vec::new();
     for _ in 0..12 {
-        if dice.one_in(3) {
+        if let (Some(file), true) = (file, dice.one_in(3)) {
             scribble(dice, file);
         }
         let (sender, receiver) = (&senders[dice.index(senders.len())], &receivers[dice.index(receivers.len())]);
@@ -216,14 +254,14 @@ fn receive<'a>(dice: &mut Dice, receiver: &'a Receiver) -> Option<Message<'a>> {
 }
 
 /// Several messages, in hand while words change.
-fn several(dice: &mut Dice, sender: &Sender, receiver: &Receiver, file: &File) {
+fn several(dice: &mut Dice, sender: &Sender, receiver: &Receiver, file: Option<&File>) {
     (0..3).for_each(|_| drop(call("try_send", || sender.try_send(&[5; 40]))));
-    if receiver.is_empty() {
-        return; // or it would wait
-    }
     let Ok(first) = call("try_recv", || receiver.try_recv()) else { return };
-    let batch = if receiver.is_empty() { None } else { call("recv_many", || receiver.recv_many(4)).ok() };
-    scribble(dice, file);
+    receiver.interrupter().interrupt(); // it has no timeout
+    let batch = call("recv_many", || receiver.recv_many(4)).ok();
+    if let Some(file) = file {
+        scribble(dice, file);
+    }
     let sum = batch.iter().flat_map(|batch| batch.iter()).fold(0u64, |sum, m| sum + m.iter().count() as u64);
     assert!(sum <= 4 * 4096);
     call("release", || drop(first));
@@ -233,7 +271,8 @@ fn several(dice: &mut Dice, sender: &Sender, receiver: &Receiver, file: &File) {
 fn look(sender: &Sender, receiver: &Receiver) {
     call("look", || {
         let (len, dropped, closed) = (sender.len(), receiver.dropped(), sender.is_closed() | receiver.is_closed());
-        let text = format!("{len} {dropped} {closed} {} {} {sender:?} {receiver:?}", sender.is_full(), receiver.is_empty());
+        let text =
+            format!("{len} {dropped} {closed} {} {} {sender:?} {receiver:?}", sender.is_full(), receiver.is_empty());
         assert!(text.len() < 1000);
     });
 }
@@ -264,7 +303,7 @@ fn finish(dice: &mut Dice, link: &Link, senders: Vec<Sender>, receivers: Vec<Rec
 fn run(kind: &str) {
     let directory = place::new_directory();
     let replay = std::env::var("GINNEL_TEST_SEED").ok();
-    let (first, seconds) = replay.map_or(("0".to_owned(), 3 * scale()), |seed| (seed, 0));
+    let (first, seconds) = replay.map_or(("0".to_owned(), if kind == "swing" { 60 } else { 3 * scale() }), |seed| (seed, 0));
     let mut child = Child::start(&format!("scribbler {kind} {first} {seconds}"), directory.path());
     let mut bad: BTreeMap<String, (u64, String)> = BTreeMap::new();
     let end = loop {
@@ -284,6 +323,11 @@ fn run(kind: &str) {
 #[test]
 fn words_that_are_wrong_between_calls() {
     run("between");
+}
+
+#[test]
+fn words_that_swing_between_extremes() {
+    run("swing");
 }
 
 #[test]

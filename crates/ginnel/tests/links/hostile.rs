@@ -29,7 +29,20 @@ fn refused<T>(what: &str, result: Result<T, ginnel::Error>, kinds: &[ErrorKind],
 fn bad_names_are_refused() {
     home();
     let long = format!("shm:{}", "n".repeat(201));
-    let names = ["shm:", "shm:/", "shm:a/b", "shm:..", "shm:.", "shm:a\0b", "shm:a\nb", "shm:?capacity=1", &long, "", ":x", "a"];
+    let names = [
+        "shm:",
+        "shm:/",
+        "shm:a/b",
+        "shm:..",
+        "shm:.",
+        "shm:a\0b",
+        "shm:a\nb",
+        "shm:?capacity=1",
+        &long,
+        "",
+        ":x",
+        "a",
+    ];
     for name in names.iter().chain(&["http:x", "shm", "SHM:x", "shm:../up"]) {
         let shown: String = name.chars().take(20).take_while(|c| !c.is_control()).collect();
         refused(name, Link::new(name), &[InvalidAddress], &shown);
@@ -81,7 +94,9 @@ fn bad_options_are_refused() {
         assert!(!file_of(&name).exists(), "{option}: a file was left");
     }
     let link = Link::new(&name).unwrap();
-    for (what, link) in [("capacity", link.clone().capacity(1 << 63)), ("max", link.clone().max(0)), ("memory", link.memory(u64::MAX))] {
+    for (what, link) in
+        [("capacity", link.clone().capacity(1 << 63)), ("max", link.clone().max(0)), ("memory", link.memory(u64::MAX))]
+    {
         refused(what, link.sender(), &[InvalidOption], what);
     }
 }
@@ -201,7 +216,9 @@ fn symbolic_links_and_sockets_are_no_links() {
     is_left_alone("socket", &socket, &[NotALink]);
     let valid = address("valid", "");
     let _sender = Sender::open(&valid).unwrap();
-    for (name, target) in [("symlink", file_of(&valid)), ("dangling", "nowhere".into()), ("outside", "/etc/passwd".into())] {
+    for (name, target) in
+        [("symlink", file_of(&valid)), ("dangling", "nowhere".into()), ("outside", "/etc/passwd".into())]
+    {
         let link = address(name, "");
         symlink(target, file_of(&link)).unwrap();
         is_left_alone(name, &link, &[NotALink]);
@@ -214,7 +231,28 @@ fn a_link_of_another_length_is_refused() {
     let whole = address("whole", "");
     put(&file_of(&whole), &header, len);
     drop(Sender::join(&whole).unwrap()); // and as it was empty, that removed it
-    for bad in [0, 1, 7, 8, 11, 12, 83, 84, 85, 127, 128, 4095, 4096, 4097, len / 2, len - 4096, len - 1, len + 1, 2 * len, 1 << 40] {
+    for bad in [
+        0,
+        1,
+        7,
+        8,
+        11,
+        12,
+        83,
+        84,
+        85,
+        127,
+        128,
+        4095,
+        4096,
+        4097,
+        len / 2,
+        len - 4096,
+        len - 1,
+        len + 1,
+        2 * len,
+        1 << 40,
+    ] {
         let address = address("length", "");
         put(&file_of(&address), &header[..header.len().min(bad as usize)], bad);
         is_left_alone(&format!("{bad} of {len} bytes"), &address, &[NotALink]);
@@ -322,7 +360,9 @@ fn bad_directories_are_refused() {
     child.must("sender open shm:x?capacity=1&max=1");
     for name in ["file", "symlink", "open-to-all", "open-to-group", "sticky"] {
         child.must(&format!("dir {}", at(name).display()));
-        for order in ["sender open shm:x", "receiver join shm:x", "list", "clean real", "info shm:x", "unlink force shm:x"] {
+        for order in
+            ["sender open shm:x", "receiver join shm:x", "list", "clean real", "info shm:x", "unlink force shm:x"]
+        {
             says(&child.ask(order), "PermissionDenied", name);
         }
     }
@@ -457,7 +497,10 @@ fn on_a_file_system_that_fills_up() {
     child.must("receiver open shm:x");
     for round in 0..10 {
         let [kind, _, _, text] = child.ask("send 1 4194304 9").err();
-        assert!(kind.starts_with("NoSpace") && text.contains("shm:x") && text.contains("ginnel clean"), "{kind}: {text}");
+        assert!(
+            kind.starts_with("NoSpace") && text.contains("shm:x") && text.contains("ginnel clean"),
+            "{kind}: {text}"
+        );
         child.must(&format!("send 2 64 {round}"));
         child.must(&format!("send 2 20000 {round}"));
         child.must("recv 4");

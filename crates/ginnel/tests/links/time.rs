@@ -205,6 +205,40 @@ fn a_full_link_without_receivers_is_closed() {
     }
 }
 
+/// What interrupts a wait, interrupts one wait of one handle, now or the next.
+#[test]
+fn an_interrupter_ends_one_wait() {
+    for wait in POLICIES {
+        let (sender, beside, receiver, other) = full_and_empty(wait);
+        let neighbour = receiver.try_clone().unwrap();
+        let (of_receiver, of_sender) = (receiver.interrupter(), sender.interrupter());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(SHORT);
+                of_receiver.interrupt();
+                std::thread::sleep(SHORT);
+                of_sender.interrupt();
+            });
+            assert_eq!(takes(Duration::ZERO, || receiver.recv()).unwrap_err(), RecvError::Interrupted);
+            let error = takes(Duration::ZERO, || sender.send(b"1")).unwrap_err();
+            assert!(matches!(error.reason(), SendFailure::Interrupted), "{error}");
+        });
+        // It was used up; it takes no message away; a message that is there is received without a wait.
+        assert_eq!(takes(SHORT / 6, || receiver.recv_timeout(SHORT / 6)).unwrap_err(), RecvError::TimedOut);
+        of_receiver.interrupt();
+        assert_eq!(takes(SHORT / 6, || neighbour.recv_timeout(SHORT / 6)).unwrap_err(), RecvError::TimedOut);
+        other.send(b"there").unwrap();
+        assert_eq!(&*receiver.recv().unwrap(), b"there");
+        assert_eq!(takes(Duration::ZERO, || receiver.recv_timeout(LIMIT)).unwrap_err(), RecvError::Interrupted);
+        of_sender.interrupt();
+        drop(beside.recv().unwrap());
+        sender.send(b"1").unwrap();
+        drop((sender, receiver, neighbour));
+        of_sender.interrupt();
+        of_receiver.interrupt(); // nobody is there: nothing happens
+    }
+}
+
 /// A thread that waits uses next to nothing of a core.
 #[test]
 fn waiting_costs_nothing() {
