@@ -40,6 +40,9 @@ impl Engine {
     pub fn recover(&self, dead: Participant) -> Option<Recovered> {
         let (role, was_open) = self.begin_recovery(dead)?;
         let mut recovered = Recovered { role, was_open, returned: 0, skipped: 0 };
+        if self.layout().geometry().full == Full::DropOldest {
+            self.settle_losses(dead, role);
+        }
         self.undo_claims(dead, role, &mut recovered);
         self.resign_sides(dead);
         // ORDERING [S12@ring]: SeqCst; the slots that went back. Even if none did: a first survivor may have died before this line.
@@ -55,15 +58,16 @@ impl Engine {
         let role = self.state(me).role();
         let mut recovered = Recovered { role: Role::Sender, was_open: true, returned: 0, skipped: 0 };
         let Some(role) = role else { return };
+        let losses = &self.hot(me)[LOSSES];
+        // What left its slot was received, by one that lives: it is not lost with its guard.
+        // ORDERING: relaxed; one writer.
+        losses.store(losses.load(Relaxed) & !crate::participants::HELD_MASK, Relaxed);
         self.undo_claims(me, role, &mut recovered);
         // ORDERING [S12@ring]: SeqCst; the slots that went back.
         self.control(RETURNS).fetch_add(1, SeqCst);
     }
 
     fn undo_claims(&self, dead: Participant, role: Role, recovered: &mut Recovered) {
-        if self.layout().geometry().full == Full::DropOldest {
-            self.settle_losses(dead, role);
-        }
         if role == Role::Receiver && self.is_exclusive_to(role, dead) {
             self.mark_held(dead); // then they are found as on a shared side
         }

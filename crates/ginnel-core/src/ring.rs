@@ -715,7 +715,7 @@ impl Engine {
         // Written ahead: if this participant is killed while it holds the slot, whoever recovers it sets the count to
         // this value, so that the loss is counted exactly once.
         // ORDERING: relaxed; one writer, read after its death.
-        let losses = self.hot(me)[LOSSES].load(Relaxed) + (1 << DROPPED_SHIFT);
+        let losses = self.hot(me)[LOSSES].load(Relaxed).wrapping_add(1 << DROPPED_SHIFT);
         self.entry_word(me, LOSSES_NEXT).store(losses, Relaxed);
         let position = match self.take_shared(&mut consumer) {
             Ok(taken) => taken.position,
@@ -736,7 +736,7 @@ impl Engine {
         let (tail, head) = (self.control(TAIL).load(Relaxed), self.control(HEAD).load(Relaxed));
         // ORDERING: relaxed, as above. Only after a death can messages have gone back.
         let returned = if self.control(RETURNS).load(Relaxed) == 0 { 0 } else { self.returned_below(head) };
-        (tail.saturating_sub(head) + returned).min(self.layout().capacity())
+        tail.saturating_sub(head).saturating_add(returned).min(self.layout().capacity())
     }
 
     fn returned_below(&self, head: u64) -> u64 {
@@ -745,6 +745,14 @@ impl Engine {
             word.state() == Some(State::Returned) && self.layout().position(word.lap(), *index) < head
         };
         (0..self.layout().capacity()).filter(returned).count() as u64
+    }
+
+    /// Whether a message that waits in the ring has a block, which dropping it would free.
+    pub fn any_block_waits(&self) -> bool {
+        (0..self.layout().capacity()).any(|index| {
+            let waits = matches!(self.slot_word(index).state(), Some(State::Ready | State::Returned));
+            waits && self.meta_in(self.slot(index)).class().is_some()
+        })
     }
 
     /// Whether the next message finds no slot: the link holds as many as it may, those in hand included.

@@ -43,3 +43,8 @@ pub fn pin(core: usize) -> io::Result<()> {
     set.set(core);
     Ok(rustix::thread::sched_setaffinity(None, &set)?)
 }
+
+/// Largest file that the process may make, in bytes: `getrlimit(2)` with `RLIMIT_FSIZE`. `None` if there is no limit.
+pub fn file_size_limit() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Fsize).current
+}

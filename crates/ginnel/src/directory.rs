@@ -31,7 +31,13 @@ impl Directory {
         let path = Self::default_path();
         match Self::open_path(&path) {
             Err(e) if e.kind() == ErrorKind::NotFound => {
-                tmpfile::make_directory(&path).map_err(|e| Error::os("create the directory", shown(&path), e))?;
+                tmpfile::make_directory(&path).map_err(|e| {
+                    let error = Error::os("create the directory", shown(&path), e);
+                    if error.kind() != ErrorKind::NotFound {
+                        return error;
+                    }
+                    error.remedy("make its parent directory first, or set GINNEL_DIR to a directory of yours")
+                })?;
                 Self::open_path(&path)
             }
             other => other,

@@ -2,7 +2,7 @@
 //! value, and what to do. On the data path each failure is a small enum, and a message that was not sent stays the caller's.
 
 use crate::loan::Loan;
-use ginnel_core::Corrupt;
+use ginnel_core::{Corrupt, MESSAGE_MAX};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -290,11 +290,11 @@ impl fmt::Display for SendError {
                 )
             }
             SendFailure::TooLarge { len, max } => {
-                write!(
-                    f,
-                    "the message has {len} bytes, the link allows {max}; make it anew with ?max={}",
-                    len.next_power_of_two()
-                )
+                write!(f, "the message has {len} bytes, the link allows {max}; ")?;
+                match len.checked_next_power_of_two().filter(|most| *most as u64 <= MESSAGE_MAX) {
+                    Some(most) => write!(f, "make it anew with ?max={most}"),
+                    None => write!(f, "send it in parts, as no link allows more than ?max={MESSAGE_MAX}"),
+                }
             }
             SendFailure::NoSpace(e) => {
                 write!(f, "no memory could be committed: {e}; free some with `ginnel clean`, or receive what is there")

@@ -99,14 +99,8 @@ struct Snapshot {
 impl Snapshot {
     fn open(directory: &Directory, name: &Name, address: &str) -> Result<Self, Error> {
         let tried = "look at";
-        let file = tmpfile::open_at(directory.as_fd(), &name.to_cstring(), Access::Read).map_err(|e| {
-            let error = Error::os(tried, address, e);
-            if error.kind() == ErrorKind::NotFound {
-                error.remedy("`ginnel ls` lists those that are there")
-            } else {
-                error
-            }
-        })?;
+        let file = region::open_file(tried, directory, name, address, Access::Read)?;
+        let file = file.ok_or_else(|| region::missing(tried, address))?;
         let (header, layout) = region::check(tried, directory, name, &file)?;
         // Only the control part is looked at, but the engine checks offsets against the whole range.
         let mapping = Mapping::of_file(file.as_fd(), layout.total_bytes(), false);
@@ -166,8 +160,7 @@ impl Snapshot {
 
 pub(crate) fn info(address: &Address) -> Result<Info, Error> {
     let link = address.link();
-    let missing = || Error::new(ErrorKind::NotFound, "look at", link.clone()).problem("there is no such link");
-    let directory = Directory::open_existing()?.ok_or_else(missing)?;
+    let directory = Directory::open_existing()?.ok_or_else(|| region::missing("look at", &link))?;
     Snapshot::open(&directory, &address.name, &link)?.info(&directory, &address.name, link.clone())
 }
 
@@ -230,7 +223,7 @@ fn clean_one(info: &Info, dry_run: bool) -> Result<Option<Cleaned>, Error> {
     if dead == 0 && info.liveness != Liveness::Stale {
         return Ok(None);
     }
-    let name = Name::new(info.address.trim_start_matches("shm:"));
+    let name = Name::new(info.address.strip_prefix("shm:").unwrap_or_default());
     let (Ok(name), false) = (name, dry_run) else {
         let removed = info.liveness == Liveness::Stale && info.messages == 0;
         return Ok(Some(Cleaned { address: info.address.clone(), dead, removed }));

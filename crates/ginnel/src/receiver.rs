@@ -220,7 +220,7 @@ impl Receiver {
     /// Messages of this link, since this receiver opened, that nobody will receive: dropped to make room, or in the hands of a
     /// killed receiver of a link that drops the oldest. Exact.
     pub fn dropped(&self) -> u64 {
-        self.engine().dropped() - self.dropped_before
+        self.engine().dropped().wrapping_sub(self.dropped_before)
     }
 
     /// What ends this handle's waiting from another thread.
@@ -314,12 +314,19 @@ impl Receiver {
         let position = self.consumer.borrow().position();
         let (region, event) = (self.region(), self.engine().items());
         let peek = || self.take_fast().map(Ok);
-        let taken = self.waiter.wait(region, self.membership.me, &event, (position, until), peek, || {
+        let mut settled = 0;
+        let taken = self.waiter.wait(region, self.membership.me, &event, (position, until), peek, |_| {
             // In this order: what the last sender sent before it left is seen by the try after it was found gone.
             let gone = if self.follow { None } else { self.peers.are_gone(self.engine()) };
             match (self.try_take(), gone) {
                 (Ok(message), _) => Look::Done(Ok(message)),
                 (Err(PopError::Corrupt(what)), _) => Look::Done(Err(self.poisoned(what))),
+                (Err(PopError::Empty), Some(_)) if settled < 2 => {
+                    // The end comes after what a dead receiver held has gone back. Twice: between a survivor's taking the dead one's
+                    // token and its marking the entry, the dead one looks alive.
+                    settled = if region.is_settled() { settled + 1 } else { 0 };
+                    Look::Busy
+                }
                 (Err(PopError::Empty), Some(died)) => Look::Done(Err(RecvError::Closed { died })),
                 (Err(PopError::Empty), None) => Look::Nothing,
                 _ => Look::Busy,

@@ -78,13 +78,17 @@ impl Region {
     /// Opens a link as one of its ends.
     pub(crate) fn join(address: &Address, mode: Mode, role: Role) -> Result<Membership, Error> {
         let end = Instant::now() + PATIENCE;
-        let mut created = false;
+        let mut created = None;
         loop {
-            let directory = Directory::open()?;
+            let directory = if mode == Mode::Join {
+                Directory::open_existing()?.ok_or_else(|| missing("open", &address.link()))?
+            } else {
+                Directory::open()?
+            };
             let region = match Self::find(directory, address)? {
-                Ok(region) if mode == Mode::Create && !created => {
+                Ok(region) if mode == Mode::Create && created != Some(region.identity()?) => {
                     region.reap();
-                    if region.remove_if_ended()? {
+                    if created.is_none() && region.remove_if_ended()? {
                         continue; // left over from a crash
                     }
                     let error = Error::new(ErrorKind::AlreadyExists, "create", address.link());
@@ -93,17 +97,17 @@ impl Region {
                     );
                 }
                 Ok(region) => Arc::new(region),
-                Err(_) if mode == Mode::Join => {
-                    let error =
-                        Error::new(ErrorKind::NotFound, "open", address.link()).problem("there is no such link");
-                    return Err(error.remedy("`ginnel ls` lists those that are there"));
-                }
+                Err(_) if mode == Mode::Join => return Err(missing("open", &address.link())),
                 Err(directory) => {
-                    created |= Self::create(&directory, address)?;
+                    created = Self::create(&directory, address)?.or(created);
                     continue;
                 }
             };
             if let Some((option, wanted, is)) = address.wanted.mismatch(region.engine.layout().geometry()) {
+                region.reap();
+                if region.remove_if_ended()? {
+                    continue; // nothing was left in it
+                }
                 let error = Error::new(ErrorKind::Mismatch, "open", address.link());
                 let problem = format!("it was made with {option}={is}, and {option}={wanted} was asked for");
                 return Err(error.problem(problem).remedy("leave the option out, or remove the link and make it anew"));
@@ -119,21 +123,8 @@ impl Region {
     fn find(directory: Directory, address: &Address) -> Result<Result<Self, Directory>, Error> {
         let tried = "open";
         let name = address.name.to_cstring();
-        let file = match tmpfile::open_at(directory.as_fd(), &name, Access::ReadWrite) {
-            Ok(file) => file,
-            Err(e) => match e.raw_os_error() {
-                Some(errno::ENOENT) => return Ok(Err(directory)),
-                Some(errno::ELOOP) => {
-                    return Err(not_a_link(tried, &directory, &address.name, "it is a symbolic link"));
-                }
-                Some(errno::ENXIO) => {
-                    return Err(not_a_link(tried, &directory, &address.name, "it is a socket or FIFO"));
-                }
-                _ if is_directory(&directory, &address.name) => {
-                    return Err(not_a_link(tried, &directory, &address.name, "it is a directory"));
-                }
-                _ => return Err(Error::os(tried, address.link(), e)),
-            },
+        let Some(file) = open_file(tried, &directory, &address.name, &address.link(), Access::ReadWrite)? else {
+            return Ok(Err(directory));
         };
         let header = check(tried, &directory, &address.name, &file)?;
         if header.0.asymmetric && !membarrier::register() {
@@ -167,14 +158,24 @@ impl Region {
         })
     }
 
-    /// Makes the file of a new link and names it. False if somebody else was first.
-    fn create(directory: &Directory, address: &Address) -> Result<bool, Error> {
+    /// Which file it is.
+    fn identity(&self) -> Result<(u64, u64), Error> {
+        let status = tmpfile::fstat(self.file.as_fd()).map_err(|e| Error::os("look at", self.link.to_string(), e))?;
+        Ok(status.identity)
+    }
+
+    /// Makes the file of a new link and names it; says which file it is. `None` if somebody else was first.
+    fn create(directory: &Directory, address: &Address) -> Result<Option<(u64, u64)>, Error> {
         let tried = "create";
         let geometry = address.wanted.geometry();
         let layout = Layout::new(geometry).map_err(|e| invalid_option(address, &e))?;
         let header = Header { geometry, asymmetric: membarrier::register(), created_ns: process::now_ns() };
         let os = |e| Error::os(tried, address.link(), e);
         let file = tmpfile::create_unnamed(directory.as_fd()).map_err(os)?;
+        // Beyond the limit the kernel does not only refuse: it kills, by SIGXFSZ.
+        if process::file_size_limit().is_some_and(|limit| layout.total_bytes() as u64 > limit) {
+            return Err(os(std::io::Error::from_raw_os_error(errno::EFBIG)));
+        }
         tmpfile::set_len(file.as_fd(), layout.total_bytes() as u64).map_err(os)?;
         let bytes = layout.control_bytes() as u64;
         fallocate::commit(file.as_fd(), 0, bytes).map_err(|e| match e.raw_os_error() {
@@ -182,9 +183,11 @@ impl Region {
             _ => os(e),
         })?;
         tmpfile::write_at(file.as_fd(), &header.encode(&layout), 0).map_err(os)?;
+        // What this process cannot map must not get a name: it would be in the way of one that asks for less.
+        drop(Mapping::of_file(file.as_fd(), layout.total_bytes(), true).map_err(os)?);
         match tmpfile::link_at(file.as_fd(), directory.as_fd(), &address.name.to_cstring()) {
-            Ok(()) => Ok(true),
-            Err(e) if e.raw_os_error() == Some(errno::EEXIST) => Ok(false),
+            Ok(()) => Ok(Some(tmpfile::fstat(file.as_fd()).map_err(os)?.identity)),
+            Err(e) if e.raw_os_error() == Some(errno::EEXIST) => Ok(None),
             Err(e) => Err(os(e)),
         }
     }
@@ -257,6 +260,12 @@ impl Region {
         there.filter(|p| self.is_dead(*p) && self.recover_dead(*p)).count()
     }
 
+    /// Recovers the dead; whether nobody was dead, and nobody else is recovering anybody.
+    pub(crate) fn is_settled(&self) -> bool {
+        let recovering = |p| matches!(self.engine.state(p), ParticipantState::Recovering(_));
+        self.reap() == 0 && !self.engine.participants().any(recovering)
+    }
+
     fn recover_dead(&self, dead: Participant) -> bool {
         match self.token(dead) {
             Ok(Some(_token)) => self.recover(dead),
@@ -304,7 +313,7 @@ impl Region {
     fn remove_name(&self, end: Instant) -> Result<(), Error> {
         let _lock = self.lock(REMOVE_BYTE, end)?;
         let os = |e| Error::os("remove", self.link.to_string(), e);
-        let mine = tmpfile::fstat(self.file.as_fd()).map_err(os)?.identity;
+        let mine = self.identity()?;
         match tmpfile::stat_at(self.directory.as_fd(), &self.name) {
             Ok(status) if status.identity == mine => tmpfile::unlink_at(self.directory.as_fd(), &self.name).map_err(os),
             Ok(_) => Ok(()),
@@ -346,9 +355,8 @@ impl Region {
     /// Removes a link by name. Without `force`, only if no live process is attached and it holds no message.
     pub(crate) fn unlink(address: &Address, force: bool) -> Result<(), Error> {
         let tried = "remove";
-        let missing = || Error::new(ErrorKind::NotFound, tried, address.link()).problem("there is no such link");
-        let Some(directory) = Directory::open_existing()? else { return Err(missing()) };
-        let Ok(region) = Self::find(directory, address)? else { return Err(missing()) };
+        let Some(directory) = Directory::open_existing()? else { return Err(missing(tried, &address.link())) };
+        let Ok(region) = Self::find(directory, address)? else { return Err(missing(tried, &address.link())) };
         region.reap();
         if force {
             region.engine.remove();
@@ -398,6 +406,7 @@ impl Drop for Membership {
         self.region.engine.begin_leave(self.me);
         self.region.wake_all();
         self.region.engine.finish_leave(self.me);
+        self.region.reap(); // the last survivor leaves nothing of the dead behind
         // An error leaves a link that the next opener uses, or `clean` collects.
         let _ = self.region.remove_if_ended();
     }
@@ -443,6 +452,33 @@ pub(crate) fn check(
     let read = tmpfile::read_at(file.as_fd(), &mut bytes, 0).map_err(os)?;
     Header::parse(&bytes[..read], status.bytes)
         .map_err(|e: HeaderError| not_a_link(tried, directory, name, &e.to_string()))
+}
+
+/// Opens what has a link's name. `None` if nothing has it.
+pub(crate) fn open_file(
+    tried: &'static str,
+    directory: &Directory,
+    name: &Name,
+    link: &str,
+    access: Access,
+) -> Result<Option<OwnedFd>, Error> {
+    let error = match tmpfile::open_at(directory.as_fd(), &name.to_cstring(), access) {
+        Ok(file) => return Ok(Some(file)),
+        Err(error) => error,
+    };
+    match error.raw_os_error() {
+        Some(errno::ENOENT) => Ok(None),
+        Some(errno::ELOOP) => Err(not_a_link(tried, directory, name, "it is a symbolic link")),
+        Some(errno::ENXIO) => Err(not_a_link(tried, directory, name, "it is a socket or FIFO")),
+        _ if is_directory(directory, name) => Err(not_a_link(tried, directory, name, "it is a directory")),
+        _ => Err(Error::os(tried, link, error)),
+    }
+}
+
+/// There is no link of this name.
+pub(crate) fn missing(tried: &'static str, link: &str) -> Error {
+    let error = Error::new(ErrorKind::NotFound, tried, link).problem("there is no such link");
+    error.remedy("`ginnel ls` lists those that are there")
 }
 
 fn is_directory(directory: &Directory, name: &Name) -> bool {

@@ -39,8 +39,8 @@ pub struct Sender {
     membership: Membership,
 }
 
-/// Looks between two attempts to get more block memory.
-const GROW_EVERY: u32 = 1024;
+/// Looks between two attempts to get more block memory, while spinning.
+const GROW_EVERY: u32 = 64;
 
 /// Block memory that is committed at a time, in bytes; at least one extent.
 const GROW_BYTES: u64 = 512 * 1024;
@@ -348,7 +348,7 @@ impl Sender {
         let (region, event) = (self.region(), self.engine().room());
         // While the ring is full, nothing cheaper than a full look can tell: its consumer moves one word.
         let peek = || None;
-        let done = self.waiter.wait(region, self.membership.me, &event, (position, until), peek, || {
+        let done = self.waiter.wait(region, self.membership.me, &event, (position, until), peek, |last| {
             let gone = self.peers_gone();
             // What the first try found may be mended at once: memory to commit, an old message to drop.
             let tried = first.take().map_or_else(&mut attempt, Err);
@@ -361,7 +361,14 @@ impl Sender {
                 Err(Obstacle::NoBlock(len)) => {
                     // Asking for memory costs system calls, and at the ceiling only a release can help: so now and then.
                     looks = looks.wrapping_add(1);
-                    if looks % GROW_EVERY == 1 { self.no_block(len, gone) } else { self.full(gone) }
+                    if !last && looks % GROW_EVERY != 1 {
+                        return Look::Nothing;
+                    }
+                    let grown = self.no_block(len, gone);
+                    if let Look::Busy = grown {
+                        looks = 0; // what was released by one class is committed to the other next
+                    }
+                    grown
                 }
             }
         });
@@ -390,6 +397,7 @@ impl Sender {
     fn no_block<T>(&self, len: usize, gone: Option<u64>) -> Look<Result<T, SendFailure>> {
         match self.grow(len) {
             Ok(Grown::Again) => Look::Busy,
+            Ok(Grown::AtCeiling) if drops_oldest(self.engine()) && !self.engine().any_block_waits() => Look::Nothing,
             Ok(Grown::AtCeiling) => self.full(gone),
             Err(reason) => Look::Done(Err(reason)),
         }

@@ -159,7 +159,8 @@ impl Waiter {
     }
 
     /// Looks until there is a result or the time has come; then `None`. The first look was in vain already. `position` is
-    /// the handle's in its end of the link; `peek` looks for the most common result only, and costs less than `look`.
+    /// the handle's in its end of the link; `peek` looks for the most common result only, and costs less than `look`, which is
+    /// told whether it is the last before a sleep.
     #[cold]
     pub(crate) fn wait<T>(
         &self,
@@ -168,7 +169,7 @@ impl Waiter {
         event: &Event<'_>,
         (position, until): (u64, Until),
         mut peek: impl FnMut() -> Option<T>,
-        mut look: impl FnMut() -> Look<T>,
+        mut look: impl FnMut(bool) -> Look<T>,
     ) -> Option<T> {
         watch::watch(region);
         if matches!(until, Until::Now) {
@@ -188,7 +189,7 @@ impl Waiter {
                 continue;
             }
             let waiting = event.arm();
-            let found = if self.interrupted.load(Ordering::SeqCst) { Look::Busy } else { look() };
+            let found = if self.interrupted.load(Ordering::SeqCst) { Look::Busy } else { look(true) };
             if let Look::Nothing = found {
                 region.engine().count_sleep(me);
                 // An error would be a sandbox that forbids futexes: then this becomes a busy wait, and still correct.
@@ -204,9 +205,9 @@ impl Waiter {
     }
 
     /// A look that does not wait; but a side that changes hands, or a message whose last bytes are being written, is worth a few.
-    fn look_now<T>(look: &mut impl FnMut() -> Look<T>) -> Option<T> {
+    fn look_now<T>(look: &mut impl FnMut(bool) -> Look<T>) -> Option<T> {
         for turn in 0..200 {
-            match look() {
+            match look(true) {
                 Look::Done(done) => return Some(done),
                 Look::Nothing => return None,
                 Look::Busy if turn < 100 => std::hint::spin_loop(),
@@ -221,7 +222,7 @@ impl Waiter {
         &self,
         until: Until,
         peek: &mut impl FnMut() -> Option<T>,
-        look: &mut impl FnMut() -> Look<T>,
+        look: &mut impl FnMut(bool) -> Look<T>,
     ) -> Option<T> {
         let spins = match self.policy {
             Wait::Spin => u32::MAX,
@@ -231,7 +232,7 @@ impl Waiter {
         };
         for turn in 0..spins {
             let found = if turn % LOOK_EVERY == LOOK_EVERY - 1 || self.rest > 1 || spins == 1 {
-                match look() {
+                match look(false) {
                     Look::Done(done) => Some(done),
                     _ => None,
                 }

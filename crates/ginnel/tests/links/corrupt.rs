@@ -33,7 +33,9 @@ pub(crate) fn scribbler(what: &str) {
     let [kind, first, seconds]: [&str; 3] = std::array::from_fn(|at| what.split(' ').nth(at).expect("three words"));
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        let text = panic.payload_as_str().unwrap_or("");
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
+        let text = text.unwrap_or_default();
         say(&format!("bad panic at {place}: {text}|seed {}", SEED.load(Relaxed)));
     }));
     std::thread::spawn(watch_over);
@@ -303,7 +305,8 @@ fn finish(dice: &mut Dice, link: &Link, senders: Vec<Sender>, receivers: Vec<Rec
 fn run(kind: &str) {
     let directory = place::new_directory();
     let replay = std::env::var("GINNEL_TEST_SEED").ok();
-    let (first, seconds) = replay.map_or(("0".to_owned(), if kind == "swing" { 60 } else { 3 * scale() }), |seed| (seed, 0));
+    let seconds = if kind == "swing" { 60 } else { 3 * scale() };
+    let (first, seconds) = replay.map_or(("0".to_owned(), seconds), |seed| (seed, 0));
     let mut child = Child::start(&format!("scribbler {kind} {first} {seconds}"), directory.path());
     let mut bad: BTreeMap<String, (u64, String)> = BTreeMap::new();
     let end = loop {

@@ -30,10 +30,11 @@ fn report(what: &str, mut times: Vec<Duration>) {
 }
 
 /// Kills a child while this process is blocked in a call; how long that call took to return, and what it said.
-fn time_of_death<H: Send, R: Send>(child: &mut Child, handle: &H, blocked: impl FnOnce(&H) -> R + Send) -> (Duration, R)
-where
-    H: Sync,
-{
+fn time_of_death<H: Sync, R: Send>(
+    child: &mut Child,
+    handle: &H,
+    blocked: impl FnOnce(&H) -> R + Send,
+) -> (Duration, R) {
     std::thread::scope(|scope| {
         let (ready, about_to) = mpsc::channel();
         let waiting = scope.spawn(move || {
@@ -118,7 +119,11 @@ fn a_slow_death_is_noticed() {
     let busy = AtomicBool::new(true);
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| while busy.load(Relaxed) {});
+            scope.spawn(|| {
+                while busy.load(Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
         }
         for _ in 0..5 * scale() {
             let address = address("slow", "max=64");
@@ -153,22 +158,28 @@ fn a_forked_child_does_not_keep_its_parent_alive() {
     report("the same, its forked child lives", times);
 }
 
-/// The role: opens senders in one thread while another forks children that live on.
+/// Handles that the next role has open at the end, in a link with room for one more and a receiver.
+const SENDERS: usize = 20;
+
+/// The role: opens and closes senders in one thread while another forks children that live on. A child that got hold of a
+/// token would keep its place of the table taken.
 pub(crate) fn forker(address: &str) {
     let forking = std::thread::spawn(|| {
         let mut dice = Dice::new(5);
-        for _ in 0..150 {
+        for _ in 0..300 {
             // SAFETY: the child makes system calls only.
             if unsafe { libc::fork() } == 0 {
                 linger();
             }
-            (0..dice.below(100_000)).for_each(|_| std::hint::spin_loop());
+            (0..dice.below(20_000)).for_each(|_| std::hint::spin_loop());
         }
     });
     let mut senders = Vec::new();
-    while senders.len() < 100 || !forking.is_finished() {
-        senders.truncate(100);
-        senders.push(Sender::open(address).expect("a sender"));
+    while senders.len() < SENDERS || !forking.is_finished() {
+        senders.push(Sender::open(address).expect("a free place"));
+        if senders.len() > SENDERS {
+            senders.swap_remove(0);
+        }
     }
     forking.join().expect("children");
     say("ok forked");
@@ -179,12 +190,12 @@ pub(crate) fn forker(address: &str) {
 #[test]
 fn a_child_forked_while_a_handle_opens_does_not_keep_its_parent_alive() {
     let _limit = place::limit(2 * LIMIT);
-    let address = address("forker", "");
+    let address = address("forker", &format!("participants={}&max=64", SENDERS + 2));
     let receiver = Lent::new(Receiver::open(&address).unwrap());
     let mut child = Child::start(&format!("forker {address}"), place::home());
     child.reply().ok();
     let (took, end) = time_of_death(&mut child, &receiver, |lent| lent.with(|r| r.recv_timeout(10 * TOLD).map(drop)));
-    assert!(matches!(end.unwrap_err(), RecvError::Closed { died: 100.. }), "told nothing in {took:?}");
+    assert!(matches!(end.unwrap_err(), RecvError::Closed { died: 20.. }), "told nothing in {took:?}");
     assert!(took < TOLD, "{took:?}");
 }
 
@@ -317,7 +328,7 @@ fn when_all_are_killed_the_next_one_gets_everything() {
         reader.must(&format!("receiver open {address}"));
         reader.must("hold 10");
         senders.iter_mut().chain([&mut reader]).for_each(Child::kill);
-        senders.iter_mut().chain([&mut reader]).for_each(|child| drop(child.reap()));
+        senders.iter_mut().chain([&mut reader]).for_each(|child| assert!(!child.reap().success()));
         let receiver = Receiver::join(&address).unwrap();
         let got: Vec<_> = receiver.iter().map(|m| (number_in(&m), m.redelivered())).collect();
         assert_eq!(got, (0..50).chain(1000..1050).map(|n| (n, n < 10)).collect::<Vec<_>>());
@@ -376,6 +387,32 @@ fn what_a_dead_receiver_of_a_dropping_link_held_is_counted() {
     assert_eq!(receiver.try_iter().map(|m| number_in(&m)).collect::<Vec<_>>(), [5, 6, 7]);
 }
 
+/// One who is told of the death and leaves then is the last, and removes the link.
+#[test]
+fn the_survivor_removes_the_link() {
+    let _limit = place::limit(2 * LIMIT);
+    let mut left = 0;
+    for _ in 0..30 * scale() {
+        let address = address("survivor", "max=64");
+        let receiver = Receiver::open(&address).unwrap();
+        let mut child = scripted();
+        child.must(&format!("sender open {address}"));
+        assert_eq!(receiver.recv_timeout(Duration::from_millis(1)).unwrap_err(), RecvError::TimedOut);
+        child.kill();
+        assert_eq!(receiver.recv().unwrap_err(), RecvError::Closed { died: 1 });
+        drop(receiver);
+        let gone = || !place::file_of(&address).exists();
+        let gone_soon = (0..200).any(|_| {
+            std::thread::sleep(Duration::from_millis(1));
+            gone()
+        });
+        left += u64::from(!gone_soon);
+    }
+    // BUG: fails now and then: the receiver leaves while the watcher recovers, between `wake_all` and `finish_leave`; then
+    // neither is the last.
+    assert_eq!(left, 0, "links without participants and messages are left");
+}
+
 /// Kills at random moments of whole lives, from the start of a process on; whatever that leaves, the next pair works, and
 /// afterwards nothing is left that is not collected.
 #[test]
@@ -390,7 +427,7 @@ fn random_kills_harm_nobody() {
         pair[0].tell(&format!("sender open shm:random?capacity=8&max=4096&memory=128KiB\nflood {bytes}"));
         pair[1].tell("receiver open shm:random?capacity=8&max=4096&memory=128KiB\ndrain");
         if dice.one_in(2) {
-            pair.iter_mut().for_each(|child| drop(child.reply().ok())); // they have started
+            pair.iter_mut().for_each(|child| assert_eq!(child.reply().ok(), "ready")); // they have started
         }
         std::thread::sleep(Duration::from_micros(dice.below(20_000)));
         let first = dice.index(2);

@@ -133,13 +133,10 @@ fn drops_in_the_child_are_harmless() {
     sender.send(&stamped(1, 16)).unwrap();
     sender.send(&stamped(2, 5000)).unwrap();
     sender.send(&stamped(3, 5000)).unwrap();
-    let (sender, receiver) = (Some(sender), Some(receiver));
     in_child(|| {
-        let (sender, receiver) = (take(&sender), take(&receiver));
-        drop(sender);
-        drop(receiver);
+        drop(take(&sender));
+        drop(take(&receiver));
     });
-    let (sender, receiver) = (sender.unwrap(), receiver.unwrap());
     let numbers: Vec<u64> = receiver.try_iter().map(|m| number_in(&m)).collect();
     assert_eq!(numbers, [1, 2, 3]);
     assert!(!sender.is_closed() && !receiver.is_closed());
@@ -156,9 +153,9 @@ fn goes_on_small(sender: &Sender, receiver: &Receiver) {
 }
 
 /// In a child: its copy of what the parent goes on to own.
-fn take<T>(of: &Option<T>) -> T {
+fn take<T>(of: &T) -> T {
     // SAFETY: this process is a copy that ends by _exit(2); the original of the value in its memory is never used again.
-    unsafe { std::ptr::read(of.as_ref().expect("a value")) }
+    unsafe { std::ptr::read(of) }
 }
 
 /// Guards and loans that the parent has out, and that the child drops, commits, or writes to.
@@ -166,12 +163,12 @@ fn what_the_parent_holds_stays_its_own() {
     let (sender, receiver) = pair("capacity=4&max=8KiB&memory=128KiB");
     sender.send(&stamped(1, 16)).unwrap();
     sender.send(&stamped(2, 5000)).unwrap();
-    let guards = Some([receiver.recv().unwrap(), receiver.recv().unwrap()]);
+    let guards = [receiver.recv().unwrap(), receiver.recv().unwrap()];
     let mut small = sender.loan(16).unwrap();
     small.copy_from_slice(&stamped(3, 16));
     let mut large = sender.loan(5000).unwrap();
     large.copy_from_slice(&stamped(4, 5000));
-    let loans = Some([small, large]);
+    let loans = [small, large];
     in_child(|| {
         drop(take(&guards));
         let [small, large] = take(&loans);
@@ -184,10 +181,10 @@ fn what_the_parent_holds_stays_its_own() {
         let written = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| loans[1][0] = 99));
         assert!(written.is_err(), "the child wrote into its parent's loan");
     });
-    let [first, second] = guards.unwrap();
+    let [first, second] = guards;
     assert_eq!((number_in(&first), number_in(&second)), (1, 2));
     drop((second, first));
-    for loan in loans.unwrap() {
+    for loan in loans {
         loan.commit().unwrap();
     }
     let numbers: Vec<u64> = receiver.try_iter().map(|m| number_in(&m)).collect();

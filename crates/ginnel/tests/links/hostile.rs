@@ -4,7 +4,7 @@
 
 use crate::child::{Child, Reply};
 use crate::place::{self, LIMIT, address, file_of, home, name_of, skipped, stamped, within};
-use ginnel::ErrorKind::{InvalidAddress, InvalidOption, NotALink, NotFound, PermissionDenied, Unsupported};
+use ginnel::ErrorKind::{InvalidAddress, InvalidOption, NotALink, PermissionDenied, Unsupported};
 use ginnel::{ErrorKind, Link, Mode, Receiver, SendFailure, Sender};
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -223,6 +223,26 @@ fn symbolic_links_and_sockets_are_no_links() {
         symlink(target, file_of(&link)).unwrap();
         is_left_alone(name, &link, &[NotALink]);
     }
+}
+
+/// What is no link is the error in its place when links are listed or cleaned, and stays.
+#[test]
+fn the_list_names_what_is_no_link() {
+    let directory = place::new_directory();
+    let at = |name: &str| directory.path().join(name);
+    fs::write(at("a-text"), "a diary").unwrap();
+    fs::create_dir(at("b-directory")).unwrap();
+    let odd = directory.path().join(std::ffi::OsStr::from_bytes(b"c-\xFF\xFE"));
+    fs::write(&odd, "no name of a link").unwrap();
+    let mut child = scripted(directory.path());
+    child.must("sender open shm:d-link?capacity=1&max=1");
+    let listed = child.must("list");
+    for (entry, name) in listed.split(';').zip(["a-text", "b-directory", "c-"]) {
+        assert!(entry.starts_with("NotALink:") && entry.contains(name), "{listed}");
+    }
+    assert!(listed.ends_with("shm:d-link Live 0 Sender+"), "{listed}");
+    assert_eq!(child.must("clean real").matches("NotALink:").count(), 3);
+    assert!(at("a-text").exists() && at("b-directory").exists() && odd.exists());
 }
 
 #[test]

@@ -92,7 +92,7 @@ impl Script {
             ["hold", count] => return self.recv(parse(count), true),
             ["grab", count] => return self.grab(parse(count)),
             ["drain"] => return Ok(self.drain()),
-            ["sweep"] => return Ok(self.receiver().try_iter().map(|m| number_in(&m)).count().to_string()),
+            ["sweep"] => return Ok(self.sweep()),
             ["close"] => *self = Self::default(),
             ["fork"] => leave_a_child(),
             ["list"] => return list(),
@@ -144,6 +144,15 @@ impl Script {
         let numbers: Vec<String> = batch.iter().map(|m| number_in(&m).to_string()).collect();
         std::mem::forget(batch); // as in `recv`
         Ok(numbers.join(","))
+    }
+
+    fn sweep(&self) -> String {
+        let mut count = 0;
+        for message in self.receiver().try_iter() {
+            number_in(&message);
+            count += 1;
+        }
+        count.to_string()
     }
 
     fn drain(&self) -> String {
