@@ -172,10 +172,14 @@ impl PassedTests {
     }
 }
 
-/// `test result: ok. 12 passed; 0 failed; ...` says 12.
+/// `test result: ok. 12 passed; 0 failed; ...` says 12, and so does the plain `12 passed, 0 failed` of a harness of our own.
 fn passed_in(line: &str) -> Option<u64> {
-    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
-    counts.split_once(" passed;")?.0.parse().ok()
+    if let Some(result) = line.strip_prefix("test result: ") {
+        return result.split_once(". ")?.1.split_once(" passed;")?.0.parse().ok();
+    }
+    let (passed, failed) = line.trim_end().split_once(" passed, ")?;
+    failed.strip_suffix(" failed")?.parse::<u64>().ok()?;
+    passed.parse().ok()
 }
 
 impl std::fmt::Display for Report {

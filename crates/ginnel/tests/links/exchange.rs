@@ -419,7 +419,6 @@ fn a_dropping_link_drops_only_what_helps() {
     sender.send(&stamped(3, 16)).unwrap();
     let refused = sender.try_send(&stamped(4, BLOCK)).unwrap_err();
     assert!(matches!(refused.reason(), SendFailure::NoMemory { .. }), "{refused}");
-    // BUG: fails, (1, 2, 0): at the ceiling `Sender::no_block` drops whatever is oldest, though no block comes free by it.
     assert_eq!((number_in(&held), receiver.dropped(), receiver.len()), (1, 0, 2));
 }
 

@@ -113,7 +113,6 @@ fn messages_above_the_largest_are_refused() {
             sender.try_send(&too_large).unwrap_err(),
             sender.send_timeout(&too_large, LIMIT).unwrap_err(),
             sender.loan(len).unwrap_err(),
-            // BUG: its text overflows (`next_power_of_two` in the remedy): a panic in a debug build, `?max=0` in a release.
             sender.loan(usize::MAX).unwrap_err(),
         ];
         for error in errors {
@@ -208,7 +207,6 @@ fn other_things_are_no_links() {
     is_left_alone("mode 0666", &open, &[NotALink, PermissionDenied]);
 }
 
-// BUG: fails for `info`: `Snapshot::open` gives ELOOP and ENXIO on as `Os`, without a remedy, where `Region::find` explains them.
 #[test]
 fn symbolic_links_and_sockets_are_no_links() {
     let socket = address("socket", "");
@@ -394,7 +392,6 @@ fn bad_directories_are_refused() {
     assert_eq!(fs::metadata(at("new")).unwrap().mode() & 0o7777, 0o700);
 }
 
-// BUG: fails: NotFound without a remedy, as every ENOENT of `Error::os`.
 #[test]
 fn a_directory_without_a_parent_is_refused() {
     let parent = place::new_directory();
@@ -472,7 +469,6 @@ fn without_address_space() {
     let mut child = scripted(directory.path());
     child.must("limit as 2000000000");
     says(&child.ask("sender open shm:x?memory=4GiB"), "NoSpace", "shm:x");
-    // BUG: fails, NoSpace for ever: the link was named before it was mapped, and now dictates its size.
     child.must("sender open shm:x?memory=1MiB&max=64KiB");
 }
 
@@ -482,7 +478,6 @@ fn without_file_size() {
     let directory = place::new_directory();
     let mut child = scripted(directory.path());
     child.must("limit fsize 1000000");
-    // BUG: fails, the process is killed: `ftruncate(2)` beyond RLIMIT_FSIZE sends SIGXFSZ before it says EFBIG.
     says(&child.ask("sender open shm:x"), "NoSpace", "shm:x");
     child.must("sender open shm:x?capacity=4&max=64");
 }

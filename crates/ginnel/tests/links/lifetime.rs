@@ -223,7 +223,6 @@ fn an_empty_leftover_does_not_dictate_options() {
     child.must(&format!("sender open {address}"));
     child.kill_and_reap();
     let other = format!("shm:{}?capacity=128", name_of(&address));
-    // BUG: fails, Mismatch: the dead are looked for, and an ended link removed, only after the options were compared.
     let sender = Sender::open(&other).unwrap();
     assert_eq!(sender.capacity(), 128);
 }
@@ -281,10 +280,9 @@ fn a_free_place_is_found() {
 pub(crate) fn racer(what: &str) {
     let [what, begin_ns, rounds] = std::array::from_fn(|at| what.split(' ').nth(at).expect("three words"));
     let begin = Duration::from_nanos(begin_ns.parse().expect("a time"));
-    let mut first = 0;
+    let mut first = Vec::new();
     for round in 0..rounds.parse().expect("a number") {
-        let at = begin + EVERY * round;
-        meet_at(at);
+        meet_at(begin + EVERY * round);
         match what {
             "send" => {
                 let sender = Sender::open(&format!("shm:race?{RACE}")).expect("a link");
@@ -296,16 +294,13 @@ pub(crate) fn racer(what: &str) {
                 assert_eq!(number_in(&message), u64::from(round));
             }
             _ => match Sender::create(&format!("shm:create-{round}?{RACE}")) {
-                Ok(link) => {
-                    first += 1;
-                    meet_at(at + EVERY * 3 / 4); // holds it until the other one has tried
-                    drop(link);
-                }
+                Ok(link) => first.push(link), // kept until both have tried them all
                 Err(e) => assert_eq!(e.kind(), ErrorKind::AlreadyExists, "{e}"),
             },
         }
     }
-    say(&format!("ok {first}"));
+    say(&format!("ok {}", first.len()));
+    let _ = std::io::stdin().read_line(&mut String::new());
 }
 
 fn race(one: &str, other: &str) -> [u64; 2] {
@@ -329,10 +324,8 @@ fn two_that_open_at_once_get_one_link() {
 #[test]
 fn of_two_that_create_at_once_one_does() {
     let first = race("create", "create");
-    // One that is held up for some milliseconds comes when the other has left already; so now and then both are first.
-    let rounds = 200 * scale();
-    assert!((rounds..=rounds + rounds / 2).contains(&first.iter().sum()), "{first:?}");
-    println!("first by {first:?} of {rounds}");
+    println!("first by {first:?}");
+    assert_eq!(first[0] + first[1], 200 * scale(), "{first:?}");
 }
 
 // ---- looking and cleaning
@@ -409,7 +402,6 @@ fn cleaning_takes_names_by_the_letter() {
     dead.must("sender open shm:shm:odd");
     dead.kill_and_reap();
     assert_eq!(looker.must("list"), "shm:shm:odd Stale 0 Sender-");
-    // BUG: fails, nothing is cleaned: `clean_one` strips `shm:` as often as it is there.
     assert_eq!(looker.must("clean real"), "shm:shm:odd dead=1 removed=true");
     assert_eq!(looker.must("list"), "");
 }

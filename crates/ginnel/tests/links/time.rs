@@ -55,6 +55,10 @@ fn no_timeout_is_early_or_much_too_late() {
         let at = Instant::now() + SHORT;
         takes(SHORT / 2, || timed_out(sender.loan_deadline(50_000, at)));
         assert!(Instant::now() >= at);
+        takes(SHORT, || timed_out(sender.loan_timeout(50_000, SHORT)));
+        let at = Instant::now() + SHORT;
+        takes(SHORT / 2, || timed_out(sender.send_tagged_deadline(7, b"small", at)));
+        assert!(Instant::now() >= at);
         let loan = sender.loan(5).unwrap();
         takes(SHORT, || timed_out(loan.commit_timeout(SHORT).map_err(|e| e.error)));
     }
