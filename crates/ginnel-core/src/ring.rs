@@ -178,7 +178,10 @@ impl Engine {
         let (slot, lap) = (self.slot(tail), self.layout().lap(tail));
         let free = tail < producer.limit;
         if free {
-            self.memory().prefetch_line(self.layout().slot(tail.wrapping_add(PREFETCH)));
+            // Not one that the consumer has still to read: it would be taken away from it.
+            if tail.wrapping_add(PREFETCH) < producer.limit {
+                self.memory().prefetch_line(self.layout().slot(tail.wrapping_add(PREFETCH)));
+            }
             write_inline(slot, message);
             // ORDERING: relaxed, published by the slot's word.
             slot[META].store(Meta::new(message.len(), None, tag).0, Relaxed);
@@ -665,6 +668,8 @@ impl Engine {
         if !self.enter_exclusive(&consumer.bias, Role::Receiver, self.hot(consumer.me)) {
             return;
         }
+        // What was taken a lap ago was released, or the producers could not have gone on.
+        consumer.released = consumer.released.max(consumer.head.saturating_sub(self.layout().capacity()));
         while consumer.released < consumer.head {
             let lap = self.layout().lap(consumer.released);
             if !self.slot_word(consumer.released).is_released_in(lap) {

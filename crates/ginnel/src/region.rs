@@ -199,24 +199,48 @@ impl Region {
         let limit = if role == Role::Sender { geometry.senders } else { geometry.receivers };
         // Where the role is limited, joining is one at a time: two at once could otherwise both go in, or both be refused.
         let _gate = if limit == 0 { None } else { Some(self.lock(REMOVE_BYTE, Instant::now() + PATIENCE)?) };
-        for me in self.engine.participants() {
-            if self.engine.state(me) != ParticipantState::Free {
-                continue;
+        let end = Instant::now() + PATIENCE;
+        loop {
+            // Somebody may be leaving, joining or being recovered in a place that is about to be free: then look again.
+            let mut passed_over = false;
+            for me in self.engine.participants() {
+                match self.engine.state(me) {
+                    ParticipantState::Free => {}
+                    ParticipantState::Active(_) => continue,
+                    _ => {
+                        passed_over = true;
+                        continue;
+                    }
+                }
+                match self.token(me)? {
+                    Some(token) => return self.enter_at(me, token, role),
+                    None => passed_over = true,
+                }
             }
-            let Some(token) = self.token(me)? else { continue };
-            self.recover(me); // somebody may have joined, and died, since the state was read
-            let identity =
-                Identity { pid: process::id(), namespace: process::pid_namespace(), now_ns: process::now_ns() };
-            return match self.engine.join(me, role, identity) {
-                Ok(()) => Ok(Some(Membership { region: self.clone(), me, _token: token })),
-                Err(JoinError::RoleTaken(there)) => Err(role_taken(&self.link, role, there, limit)),
-                Err(_) => Ok(None),
-            };
+            if !passed_over || Instant::now() > end {
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(50));
         }
         let limit = geometry.participants;
         Err(Error::new(ErrorKind::TooManyHandles, "open", self.link.to_string())
             .problem(format!("it has {limit} handles, as many as it was made for"))
             .remedy("close some, or make it anew with a larger ?participants="))
+    }
+
+    /// Joins in a free place whose token the caller holds. `None` if the link has ended.
+    fn enter_at(self: &Arc<Self>, me: Participant, token: Token, role: Role) -> Result<Option<Membership>, Error> {
+        self.recover(me); // somebody may have joined, and died, since the state was read
+        let identity = Identity { pid: process::id(), namespace: process::pid_namespace(), now_ns: process::now_ns() };
+        match self.engine.join(me, role, identity) {
+            Ok(()) => Ok(Some(Membership { region: self.clone(), me, _token: token })),
+            Err(JoinError::RoleTaken(there)) => {
+                let geometry = self.engine.layout().geometry();
+                let limit = if role == Role::Sender { geometry.senders } else { geometry.receivers };
+                Err(role_taken(&self.link, role, there, limit))
+            }
+            Err(_) => Ok(None),
+        }
     }
 
     fn token(&self, participant: Participant) -> Result<Option<Token>, Error> {

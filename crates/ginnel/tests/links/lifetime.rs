@@ -262,17 +262,22 @@ const EVERY: Duration = Duration::from_millis(4);
 const RACE: &str = "capacity=4&max=64&follow";
 
 /// A place is never refused while fewer handles are open than may be, however fast they come and go.
+// BUG: fails now and then, sooner on a busy machine or with GINNEL_TEST_SCALE=10, with TooManyHandles: `Region::enter` looks at each
+// place once, and passes over one whose entry is free while its token is still held for a moment, or taken by a rival who then
+// leaves another place behind the search.
 #[test]
 fn a_free_place_is_found() {
-    let address = address("busy-table", "participants=3&capacity=4&max=64");
-    let _steady = Receiver::open(&address).unwrap();
-    within(LIMIT, || {
-        std::thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| (0..500 * scale()).for_each(|_| drop(Sender::open(&address).unwrap())));
-            }
+    for others in [2, 4] {
+        let address = address("busy-table", &format!("participants={}&capacity=4&max=64", others + 1));
+        let _steady = Receiver::open(&address).unwrap();
+        within(LIMIT, || {
+            std::thread::scope(|scope| {
+                for _ in 0..others {
+                    scope.spawn(|| (0..500 * scale()).for_each(|_| drop(Sender::open(&address).unwrap())));
+                }
+            });
         });
-    });
+    }
 }
 
 /// The role: at each instant that the other one does too, opens the same link, says or hears one word, and leaves. Or creates, and
