@@ -17,7 +17,7 @@
 //! |          | nobody, if `released` has passed it: a producer of the next lap | WRITING, READY     |
 //! | READING  | its owner; who recovers its owner     | FREE of the next lap; RETURNED            |
 //! | RETURNED | a consumer                            | READING                                   |
-//! | SKIP     | a consumer                            | READING                                   |
+//! | SKIP     | a consumer                            | FREE of the next lap                      |
 //!
 //! [I1] Only the owner named by a word, or the one who holds the dead owner's token, changes a WRITING or READING word.
 //! [I2] The lap of a slot's word never decreases. It grows by one from READING to FREE, or, where `released` (see `ring`) says

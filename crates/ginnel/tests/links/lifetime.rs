@@ -262,9 +262,6 @@ const EVERY: Duration = Duration::from_millis(4);
 const RACE: &str = "capacity=4&max=64&follow";
 
 /// A place is never refused while fewer handles are open than may be, however fast they come and go.
-// BUG: fails now and then, sooner on a busy machine or with GINNEL_TEST_SCALE=10, with TooManyHandles: `Region::enter` looks at each
-// place once, and passes over one whose entry is free while its token is still held for a moment, or taken by a rival who then
-// leaves another place behind the search.
 #[test]
 fn a_free_place_is_found() {
     for others in [2, 4] {
