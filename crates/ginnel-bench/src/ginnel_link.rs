@@ -11,41 +11,28 @@ use crate::{Case, Contender, Failure, Inlet, Mechanism, Mode, Outlet, Way, Workl
 /// Messages that a link holds while it is measured.
 const CAPACITY: u64 = 1024;
 
+/// Messages that are sent, or taken, at once; the raw ring publishes as many.
+const BATCH: usize = 64;
+
 /// A link as a mechanism to be measured: one message at a time, and, for streams of small ones, several.
 #[must_use]
 pub fn links() -> Vec<Contender> {
     vec![
         Contender::new("ginnel shm:", GinnelLink::new),
-        Contender::new("ginnel shm:, recv_many", GinnelLink::batched)
-            .only(|case| case.workload == Workload::Stream && case.size <= INLINE_MAX),
+        Contender::new("ginnel shm:, batches", GinnelBatches::new)
+            .only(|case| case.workload == Workload::Stream && matches!(case.size, 8 | 64)),
     ]
 }
 
 /// One link for each direction.
-pub struct GinnelLink {
+struct Links {
     there: Link,
     back: Link,
-    most: usize,
 }
 
-impl GinnelLink {
+impl Links {
     /// Two links under names that nobody else has.
-    ///
-    /// # Errors
-    /// If the addresses cannot be used.
-    pub fn new(case: &Case) -> Result<Self, Failure> {
-        Self::taking(case, 1)
-    }
-
-    /// The same, whose receiver takes what is there at once, as the documentation of `recv_many` advises for streams.
-    ///
-    /// # Errors
-    /// As [`Self::new`].
-    pub fn batched(case: &Case) -> Result<Self, Failure> {
-        Self::taking(case, 64)
-    }
-
-    fn taking(case: &Case, most: usize) -> Result<Self, Failure> {
+    fn new(case: &Case) -> Result<Self, Failure> {
         static RUN: AtomicU32 = AtomicU32::new(0);
         let run = RUN.fetch_add(1, Ordering::Relaxed);
         let wait = match case.mode {
@@ -58,7 +45,15 @@ impl GinnelLink {
             let link = Link::new(&address).map_err(Failure::new)?;
             Ok(link.capacity(CAPACITY).max(case.size as u64).wait(wait))
         };
-        Ok(Self { there: link("there")?, back: link("back")?, most })
+        Ok(Self { there: link("there")?, back: link("back")? })
+    }
+
+    fn sender(&self, way: Way) -> Result<Sender, Failure> {
+        self.link(way).sender().map_err(Failure::new)
+    }
+
+    fn receiver(&self, way: Way) -> Result<Receiver, Failure> {
+        self.link(way).receiver().map_err(Failure::new)
     }
 
     fn link(&self, way: Way) -> &Link {
@@ -69,11 +64,20 @@ impl GinnelLink {
     }
 }
 
-impl Drop for GinnelLink {
+impl Drop for Links {
     fn drop(&mut self) {
         for link in [&self.there, &self.back] {
             let _ = link.unlink(true); // only there if a side was killed
         }
+    }
+}
+
+/// Links whose messages are sent and received one by one.
+struct GinnelLink(Links);
+
+impl GinnelLink {
+    fn new(case: &Case) -> Result<Self, Failure> {
+        Links::new(case).map(Self)
     }
 }
 
@@ -82,25 +86,23 @@ impl Mechanism for GinnelLink {
     type In = LinkReceiver;
 
     fn sender(&self, way: Way) -> Result<Self::Out, Failure> {
-        let sender = self.link(way).sender().map_err(Failure::new)?;
-        Ok(LinkSender { sender, message: [0; INLINE_MAX] })
+        Ok(LinkSender { sender: self.0.sender(way)?, message: [0; INLINE_MAX] })
     }
 
     fn receiver(&self, way: Way) -> Result<Self::In, Failure> {
-        let receiver = self.link(way).receiver().map_err(Failure::new)?;
-        Ok(LinkReceiver { batch: None, shown: 0, most: self.most, receiver: Box::leak(Box::new(receiver)) })
+        Ok(LinkReceiver(self.0.receiver(way)?))
     }
 }
 
 /// The sending handle.
-pub struct LinkSender {
+struct LinkSender {
     sender: Sender,
-    /// Where small messages are written before they are sent, as a user's would be.
+    /// Where a small message is written before it is sent, as a user's would be.
     message: [u8; INLINE_MAX],
 }
 
 impl Outlet for LinkSender {
-    #[inline]
+    #[inline(always)]
     fn send_with(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<(), Failure> {
         if len <= INLINE_MAX {
             fill(&mut self.message[..len]);
@@ -118,30 +120,108 @@ impl Outlet for LinkSender {
 }
 
 /// The receiving handle.
-pub struct LinkReceiver {
+struct LinkReceiver(Receiver);
+
+impl Inlet for LinkReceiver {
+    #[inline(always)]
+    fn recv_with<R>(&mut self, take: impl FnOnce(&[u8]) -> R) -> Result<R, Failure> {
+        self.0.recv().map(|message| take(&message)).map_err(Failure::new)
+    }
+}
+
+/// Links whose sender sends several messages at once with `send_all`, and whose receiver takes what is there with `recv_many`.
+struct GinnelBatches {
+    links: Links,
+    size: usize,
+}
+
+impl GinnelBatches {
+    fn new(case: &Case) -> Result<Self, Failure> {
+        Ok(Self { links: Links::new(case)?, size: case.size })
+    }
+}
+
+impl Mechanism for GinnelBatches {
+    type Out = BatchSender;
+    type In = BatchReceiver;
+
+    fn sender(&self, way: Way) -> Result<Self::Out, Failure> {
+        let pending = match self.size {
+            8 => Pending::Of8(Vec::with_capacity(BATCH)),
+            64 => Pending::Of64(Vec::with_capacity(BATCH)),
+            size => return Err(Failure::new(format_args!("no batches of messages of {size} bytes"))),
+        };
+        Ok(BatchSender { sender: self.links.sender(way)?, pending })
+    }
+
+    fn receiver(&self, way: Way) -> Result<Self::In, Failure> {
+        let receiver = Box::leak(Box::new(self.links.receiver(way)?));
+        Ok(BatchReceiver { batch: None, shown: 0, receiver })
+    }
+}
+
+/// The sending handle of batches.
+struct BatchSender {
+    sender: Sender,
+    pending: Pending,
+}
+
+/// Messages that were not sent yet, in private memory, as a user's would be.
+enum Pending {
+    Of8(Vec<[u8; 8]>),
+    Of64(Vec<[u8; 64]>),
+}
+
+impl BatchSender {
+    #[inline(always)]
+    fn add<const LEN: usize>(messages: &mut Vec<[u8; LEN]>, fill: impl FnOnce(&mut [u8])) -> bool {
+        let mut message = [0; LEN];
+        fill(&mut message);
+        messages.push(message);
+        messages.len() == BATCH
+    }
+}
+
+impl Outlet for BatchSender {
+    #[inline(always)]
+    fn send_with(&mut self, _len: usize, fill: impl FnOnce(&mut [u8])) -> Result<(), Failure> {
+        let enough = match &mut self.pending {
+            Pending::Of8(messages) => Self::add(messages, fill),
+            Pending::Of64(messages) => Self::add(messages, fill),
+        };
+        if enough { self.flush() } else { Ok(()) }
+    }
+
+    #[inline(never)]
+    fn flush(&mut self) -> Result<(), Failure> {
+        let sent = match &mut self.pending {
+            Pending::Of8(messages) => self.sender.send_all(messages).map(|_| messages.clear()),
+            Pending::Of64(messages) => self.sender.send_all(messages).map(|_| messages.clear()),
+        };
+        sent.map_err(Failure::new)
+    }
+}
+
+/// The receiving handle of batches.
+struct BatchReceiver {
     // Before what it borrows.
     batch: Option<Batch<'static>>,
     /// Messages of the batch that were shown.
     shown: usize,
-    /// Messages to take at once; 1 is one by one.
-    most: usize,
     /// Leaked: the process that measures ends soon.
     receiver: &'static Receiver,
 }
 
-impl Inlet for LinkReceiver {
+impl Inlet for BatchReceiver {
     #[inline]
     fn recv_with<R>(&mut self, take: impl FnOnce(&[u8]) -> R) -> Result<R, Failure> {
-        if self.most == 1 {
-            return self.receiver.recv().map(|message| take(&message)).map_err(Failure::new);
-        }
         loop {
             if let Some(message) = self.batch.as_ref().and_then(|batch| batch.get(self.shown)) {
                 self.shown += 1;
                 return Ok(take(&message));
             }
             self.batch = None; // releases before it takes
-            self.batch = Some(self.receiver.recv_many(self.most).map_err(Failure::new)?);
+            self.batch = Some(self.receiver.recv_many(BATCH).map_err(Failure::new)?);
             self.shown = 0;
         }
     }

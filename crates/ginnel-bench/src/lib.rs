@@ -57,7 +57,7 @@ pub use channel::{Failure, Inlet, Mechanism, Outlet, Way};
 pub use contest::{Contender, Plan, Progress, Role, baselines, contest, kernel_streams};
 pub use cores::{Environment, Placement, Quiet};
 pub use crew::{Gate, Member, RunError, run as run_crew};
-pub use ginnel_link::{GinnelLink, LinkReceiver, LinkSender, links};
+pub use ginnel_link::links;
 pub use kernel::{ByteStream, StreamEnd};
 pub use raw_ring::{RawConsumer, RawProducer, RawRing, Shape};
 pub use raw_slot::{RawSlots, SlotConsumer, SlotProducer};

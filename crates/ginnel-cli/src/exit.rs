@@ -11,7 +11,7 @@
 //! | 124 | timed out |
 //! | 130 | interrupted; 128 and the number of the signal for other signals |
 
-use ginnel::{ErrorKind, RecvError, SendError, SendFailure};
+use ginnel::{ErrorKind, RecvError, RecvFailure, SendError, SendFailure};
 use std::fmt::Display;
 use std::io;
 use std::io::Write;
@@ -100,14 +100,18 @@ impl Failure {
     }
 
     /// Receiving from an address ended.
-    pub(crate) fn recv(address: &str, error: &RecvError) -> Self {
-        let code = match error {
-            RecvError::Closed { died: 0 } => return Self::quiet(Code::Done),
-            RecvError::Closed { .. } => Code::PeerDied,
-            RecvError::TimedOut => Code::TimedOut,
+    pub(crate) fn recv(error: &RecvError) -> Self {
+        Self::recv_ended(error.reason(), error)
+    }
+
+    fn recv_ended(reason: RecvFailure, text: impl Display) -> Self {
+        let code = match reason {
+            RecvFailure::Closed { died: 0 } => return Self::quiet(Code::Done),
+            RecvFailure::Closed { .. } => Code::PeerDied,
+            RecvFailure::TimedOut => Code::TimedOut,
             _ => Code::Failed,
         };
-        Self::new(code, format!("cannot receive from {address}: {error}"))
+        Self::new(code, text.to_string())
     }
 
     pub(crate) fn code(&self) -> Code {
@@ -189,12 +193,11 @@ mod tests {
 
     #[test]
     fn the_end_of_a_link_is_no_failure_but_a_death_is() {
-        assert_eq!(Failure::recv("shm:a", &RecvError::Closed { died: 0 }).code(), Code::Done);
-        let died = Failure::recv("shm:a", &RecvError::Closed { died: 2 });
-        assert_eq!(died.code(), Code::PeerDied);
-        assert!(died.text().contains("shm:a") && died.text().contains("2 killed"), "{}", died.text());
-        assert_eq!(Failure::recv("shm:a", &RecvError::TimedOut).code(), Code::TimedOut);
-        assert_eq!(Failure::recv("shm:a", &RecvError::Forked).code(), Code::Failed);
+        assert_eq!(Failure::recv_ended(RecvFailure::Closed { died: 0 }, "why").code(), Code::Done);
+        let died = Failure::recv_ended(RecvFailure::Closed { died: 2 }, "why");
+        assert_eq!((died.code(), died.text()), (Code::PeerDied, "why"));
+        assert_eq!(Failure::recv_ended(RecvFailure::TimedOut, "why").code(), Code::TimedOut);
+        assert_eq!(Failure::recv_ended(RecvFailure::Forked, "why").code(), Code::Failed);
     }
 
     #[test]

@@ -10,7 +10,8 @@ use crate::layout::{INLINE_MAX, LINE, Layout};
 use crate::memory::{Line, Memory};
 use crate::participants::{LOSSES, Participant};
 use crate::pool::Block;
-use crate::ring::{Body, Consumer, Outgoing, Producer, Run};
+use crate::consumer::{Consumer, Run};
+use crate::producer::{Body, Outgoing, Producer};
 use crate::sync::{AtomicU64, Fences};
 use core::fmt;
 
@@ -90,8 +91,8 @@ pub struct Delivery {
     pub(crate) block_word: u64,
 }
 
-/// The second word of a slot: length 32 bits, place 8 (0 inline, else class + 1), 0 6, detached 1, redelivered 1, tag 16. The bits
-/// `detached` and `redelivered` only mean something in a receiver's copy. (Bits and no `bool` beside it: a delivery is
+/// The second word of a slot: length 32 bits, place 8 (0 inline, else class + 1), 0 5, marked 1, detached 1, redelivered 1, tag 16. The
+/// three flags only mean something in a receiver's copy. (Bits and no `bool` beside it: a delivery is
 /// moved by words, and a word that was just written as a byte cannot be loaded until it has left the store buffer.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Meta(pub(crate) u64);
@@ -99,6 +100,10 @@ pub(crate) struct Meta(pub(crate) u64);
 impl Meta {
     const REDELIVERED: u64 = 1 << 47;
     const DETACHED: u64 = 1 << 46;
+    const MARKED: u64 = 1 << 45;
+    const FLAGS: u64 = Self::REDELIVERED | Self::DETACHED | Self::MARKED;
+    /// The place.
+    const PLACE: u64 = 0xFF << 32;
 
     pub(crate) fn new(len: usize, class: Option<u8>, tag: u16) -> Self {
         Self(len as u64 | class.map_or(0, |class| u64::from(class) + 1) << 32 | u64::from(tag) << 48)
@@ -115,9 +120,34 @@ impl Meta {
         ((self.0 >> 32) as u8).checked_sub(1)
     }
 
-    pub(crate) fn with_redelivered(self, redelivered: bool) -> Self {
-        let flag = if redelivered { Self::REDELIVERED } else { 0 };
-        Self(self.0 & !(Self::REDELIVERED | Self::DETACHED) | flag)
+    /// Whether it says that its message lies in its slot, and is not longer than that can be.
+    #[inline(always)]
+    pub(crate) fn is_inline_of(self, most: usize) -> bool {
+        self.0 & Self::PLACE == 0 && self.len() <= most
+    }
+
+    #[inline(always)]
+    pub(crate) fn tag(self) -> u16 {
+        (self.0 >> 48) as u16
+    }
+
+    /// A receiver's copy, without flags.
+    #[inline(always)]
+    pub(crate) fn plain(self) -> Self {
+        Self(self.0 & !Self::FLAGS)
+    }
+
+    pub(crate) fn redelivered(self, redelivered: bool) -> Self {
+        Self(self.0 | if redelivered { Self::REDELIVERED } else { 0 })
+    }
+
+    /// Whether its slot was marked when it was taken (see `consumer`).
+    pub(crate) fn marked(self, marked: bool) -> Self {
+        Self(self.0 | if marked { Self::MARKED } else { 0 })
+    }
+
+    pub(crate) fn is_marked(self) -> bool {
+        self.0 & Self::MARKED != 0
     }
 }
 
@@ -135,7 +165,7 @@ impl Delivery {
 
     /// What its sender tagged it with.
     pub fn tag(&self) -> u16 {
-        (self.meta.0 >> 48) as u16
+        self.meta.tag()
     }
 
     /// Whether somebody who died may have received it before.
@@ -147,6 +177,13 @@ impl Delivery {
     #[inline(always)]
     pub fn is_detached(&self) -> bool {
         self.meta.0 & Meta::DETACHED != 0
+    }
+
+    /// Whether it is inline, and neither its slot nor it is marked as anything special: then its position is all that
+    /// [`Engine::release_plain`] needs.
+    #[inline(always)]
+    pub fn is_plain(&self) -> bool {
+        self.meta.0 & (Meta::PLACE | Meta::MARKED | Meta::DETACHED) == 0
     }
 
     /// Whether its bytes lie in its slot.
@@ -240,19 +277,31 @@ impl Engine {
     /// # Errors
     /// If there is no room, or the region is corrupt.
     #[inline(always)]
-    pub fn try_push(&self, producer: &mut Producer, tag: u16, message: &[u8]) -> Result<(), PushError> {
+    pub fn try_push(&self, producer: &Producer, tag: u16, message: &[u8]) -> Result<(), PushError> {
         let len = message.len();
         if len <= self.layout.inline_max() {
             if self.push_fast(producer, tag, message) {
                 return Ok(());
             }
-            return self.push_slot(producer, &Outgoing { tag, len, body: Body::Inline(message) });
+            return self.push_inline(producer, tag, message);
         }
         self.push_large(producer, tag, message)
     }
 
-    fn push_large(&self, producer: &mut Producer, tag: u16, message: &[u8]) -> Result<(), PushError> {
-        if message.len() as u64 <= self.layout.geometry().max && self.looks_full() {
+    /// Sends several messages at once, if they are of the common case: inline, and there is room. How many: the first of `messages`; 0
+    /// says nothing about why. On success, notify [`Self::items`].
+    pub fn try_push_run(&self, producer: &Producer, tag: u16, messages: &[&[u8]]) -> usize {
+        self.push_run(producer, tag, messages)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn push_inline(&self, producer: &Producer, tag: u16, message: &[u8]) -> Result<(), PushError> {
+        self.push_slot(producer, &Outgoing { tag, len: message.len(), body: Body::Inline(message) })
+    }
+
+    fn push_large(&self, producer: &Producer, tag: u16, message: &[u8]) -> Result<(), PushError> {
+        if message.len() as u64 <= self.layout.geometry().max && self.is_full() {
             return Err(PushError::Full); // before the copy
         }
         let block = self.claim(producer, message.len())?;
@@ -268,7 +317,7 @@ impl Engine {
     ///
     /// # Errors
     /// If `len` is above the link's largest message, or no committed block is free.
-    pub fn claim(&self, producer: &mut Producer, len: usize) -> Result<Block, PushError> {
+    pub fn claim(&self, producer: &Producer, len: usize) -> Result<Block, PushError> {
         if len as u64 > self.layout.geometry().max || len <= INLINE_MAX {
             return Err(PushError::TooLarge);
         }
@@ -280,7 +329,7 @@ impl Engine {
     ///
     /// # Errors
     /// If there is no room, or the region is corrupt.
-    pub fn commit(&self, producer: &mut Producer, block: Block, len: usize, tag: u16) -> Result<(), PushError> {
+    pub fn commit(&self, producer: &Producer, block: Block, len: usize, tag: u16) -> Result<(), PushError> {
         debug_assert!(len > INLINE_MAX && len <= self.block_range(&block).1);
         self.push_slot(producer, &Outgoing { tag, len, body: Body::Block(block) })
     }
@@ -294,25 +343,26 @@ impl Engine {
     ///
     /// # Errors
     /// If the region is corrupt.
-    pub fn make_room(&self, producer: &mut Producer) -> Result<bool, PushError> {
+    pub fn make_room(&self, producer: &Producer) -> Result<bool, PushError> {
         self.drop_oldest(producer)
     }
 
     // ---- receiving
 
-    /// Takes the next message, if that is the common case: an inline message, on a side that is exclusive to this consumer.
+    /// Takes the next message, if that is the common case: an inline message, on a side that is exclusive to this consumer, and, if it is
+    /// patient, one that it need not stay away from (see [`Self::stays_away`]).
     #[inline(always)]
-    pub fn try_pop_fast(&self, consumer: &mut Consumer) -> Option<Delivery> {
-        self.take_fast(consumer)
+    pub fn try_pop_fast(&self, consumer: &Consumer, patient: bool) -> Option<Delivery> {
+        self.take_fast(consumer, patient)
     }
 
     /// Takes several messages at once, up to `most`, if they are of the common case. None otherwise.
-    pub fn try_pop_run(&self, consumer: &mut Consumer, most: usize) -> Option<Run> {
-        self.take_run(consumer, most)
+    pub fn try_pop_run(&self, consumer: &Consumer, most: usize, patient: bool) -> Option<Run> {
+        self.take_run(consumer, most, patient)
     }
 
     /// Ends the delivery of a run. Notify [`Self::room`].
-    pub fn release_run(&self, consumer: &mut Consumer, run: &Run) {
+    pub fn release_run(&self, consumer: &Consumer, run: &Run) {
         self.release_slots(consumer, run);
     }
 
@@ -320,13 +370,19 @@ impl Engine {
     ///
     /// # Errors
     /// If there is none, or the region is corrupt.
-    pub fn try_pop(&self, consumer: &mut Consumer) -> Result<Delivery, PopError> {
+    pub fn try_pop(&self, consumer: &Consumer) -> Result<Delivery, PopError> {
         self.take_slot(consumer)
     }
 
-    /// Ends a delivery: the message is consumed, its place is free. Notify [`Self::room`].
+    /// Ends a delivery that [is plain](Delivery::is_plain). Notify [`Self::room`].
     #[inline(always)]
-    pub fn release(&self, consumer: &mut Consumer, delivery: &Delivery) {
+    pub fn release_plain(&self, consumer: &Consumer, position: u64) {
+        self.release_slot(consumer, position);
+    }
+
+    /// Ends a delivery: the message is consumed, its place is free. Notify [`Self::room`].
+    pub fn release(&self, consumer: &Consumer, delivery: &Delivery) {
+        self.put_down(consumer, delivery.meta);
         match self.block_of(delivery) {
             None => self.release_slot(consumer, delivery.position),
             Some(block) => self.release_block(consumer, delivery.position, block),
@@ -335,7 +391,7 @@ impl Engine {
 
     /// The order makes each kill harmless: before the take-over the message goes back; after it, it is consumed.
     #[inline(never)]
-    fn release_block(&self, consumer: &mut Consumer, position: u64, mut block: Block) {
+    fn release_block(&self, consumer: &Consumer, position: u64, mut block: Block) {
         let mine = self.take_over_block(&mut block, consumer.me);
         self.release_slot(consumer, position);
         if mine {
@@ -357,13 +413,13 @@ impl Engine {
 
     /// Ends a detached delivery. Notify [`Self::room`].
     pub fn release_detached(&self, consumer: &Consumer, delivery: &Delivery) {
+        self.put_down(consumer, delivery.meta);
         self.count(consumer.me, LOSSES, 1u64.wrapping_neg());
         if let Some(block) = self.block_of(delivery) {
             self.free_block(&block);
         }
     }
 
-    #[inline(always)]
     fn block_of(&self, delivery: &Delivery) -> Option<Block> {
         if delivery.is_inline() {
             return None;

@@ -40,6 +40,10 @@ pub(crate) const RELEASED: usize = 3 * LINE + 8;
 pub(crate) const ITEMS: usize = 4 * LINE;
 /// Where senders sleep, waiting for room.
 pub(crate) const ROOM: usize = 5 * LINE;
+/// Slots below were committed: a hint, written now and then by producers.
+pub(crate) const ANNOUNCED: usize = 6 * LINE;
+/// Slots below were released: a hint, written now and then by the consumer that has its side for itself.
+pub(crate) const FREED: usize = 7 * LINE;
 
 const MAGIC: [u8; 8] = *b"ginnel\r\n";
 /// The version of the format that this crate reads and writes.
@@ -51,7 +55,7 @@ const CRC_AT: usize = 80;
 /// Bytes of the immutable part.
 const IMMUTABLE_BYTES: usize = 84;
 
-const _: () = assert!(ROOM + LINE <= CONTROL_BYTES && IMMUTABLE_BYTES <= LINE);
+const _: () = assert!(FREED + LINE <= CONTROL_BYTES && IMMUTABLE_BYTES <= LINE);
 
 /// The immutable part of a header, as a private copy.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -43,6 +43,8 @@ pub const CONTROL_BYTES: usize = PAGE;
 pub const PARTICIPANTS_MAX: u32 = 0xFFFE;
 /// Slots at most.
 const CAPACITY_MAX: u64 = 1 << 26;
+/// Messages that are announced together at most.
+const BATCH_MAX: u64 = 64;
 /// Bytes of block memory at most.
 const MEMORY_MAX: u64 = 1 << 40;
 /// Memory of a class is committed in steps of at least this many bytes.
@@ -185,6 +187,7 @@ pub struct Layout {
     geometry: Geometry,
     index_mask: u64,
     lap_shift: u32,
+    batch_mask: u64,
     inline_max: usize,
     slot_bytes: usize,
     ring: usize,
@@ -210,6 +213,7 @@ impl Layout {
             geometry,
             index_mask: geometry.capacity - 1,
             lap_shift: geometry.capacity.trailing_zeros(),
+            batch_mask: (geometry.capacity / 8).clamp(1, BATCH_MAX) - 1,
             inline_max,
             slot_bytes,
             ring,
@@ -275,6 +279,13 @@ impl Layout {
     #[inline(always)]
     pub(crate) fn lap(&self, position: u64) -> u64 {
         position >> self.lap_shift
+    }
+
+    /// Whether a batch ends above `from` and not above `to`: that is what is announced (see `pace`). A batch is 64 messages, or an eighth
+    /// of a small ring.
+    #[inline(always)]
+    pub(crate) fn ends_batch(&self, from: u64, to: u64) -> bool {
+        (from ^ to) & !self.batch_mask != 0
     }
 
     /// The position of a slot's index in a lap.

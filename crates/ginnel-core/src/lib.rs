@@ -10,8 +10,10 @@
 //! | `layout` | what the user chooses, and where each byte lies: arithmetic only |
 //! | `header` | the first page: checked once at attach |
 //! | `slot`   | one word of a slot: lap, state, owner |
-//! | `ring`   | the queue: claim, commit, take, release |
+//! | `ring`   | the queue: its slots and positions |
+//! | `producer`, `consumer` | its two ends: claim, commit; take, release |
 //! | `side`   | who may work on one end of the ring without locked operations |
+//! | `pace`   | announcements: how two sides in a stream stay out of each other's way |
 //! | `pool`   | blocks for messages that do not fit in a slot |
 //! | `participants` | the table of handles, and the word that decides when a link is removed |
 //! | `event`  | how one side learns that somebody of the other side sleeps |
@@ -20,19 +22,23 @@
 //! | `memory`, `sync` | access to shared bytes and atomics, replaceable by a model |
 #![cfg_attr(not(any(test, loom)), no_std)]
 
+mod consumer;
 mod engine;
 mod event;
 mod header;
 mod layout;
 mod memory;
+mod pace;
 mod participants;
 mod pool;
+mod producer;
 mod recovery;
 mod ring;
 mod side;
 mod slot;
 mod sync;
 
+pub use consumer::{Consumer, Run};
 pub use engine::{Corrupt, Delivery, Engine, PopError, PushError};
 pub use event::{Event, Waiting};
 pub use header::{Header, HeaderError};
@@ -44,7 +50,8 @@ pub use memory::Memory;
 pub use participants::{Census, Counters, Entry, Identity, JoinError, Participant, ParticipantState, Role};
 pub use pool::{Block, Extent, PoolUse};
 pub use recovery::Recovered;
-pub use ring::{Consumer, Producer, Run};
+pub use producer::Producer;
+pub use ring::RUN_MAX;
 
 #[cfg(not(target_endian = "little"))]
 compile_error!("the format of a link is little-endian: a big-endian port needs its own version of the format");

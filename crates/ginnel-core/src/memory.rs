@@ -97,18 +97,6 @@ mod mapped {
             &page[offset / 8]
         }
 
-        /// Asks for a line to write to soon. A hint: it changes nothing.
-        #[inline(always)]
-        pub(crate) fn prefetch_line(&self, offset: usize) {
-            #[cfg(target_arch = "x86_64")]
-            if offset <= self.last_line {
-                // SAFETY: within the mapping, as just checked.
-                let line = unsafe { self.base.add(offset) };
-                // SAFETY: a prefetch neither reads nor writes as far as the program can tell, and never faults.
-                unsafe { core::arch::asm!("prefetchw [{}]", in(reg) line.as_ptr(), options(nostack, preserves_flags)) };
-            }
-        }
-
         #[inline(always)]
         pub(crate) fn word32(&self, offset: usize) -> &AtomicU32 {
             // SAFETY: as in `word`.
@@ -124,6 +112,50 @@ mod mapped {
             assert!(offset <= self.len && len <= self.len - offset, "a range outside the region");
             // SAFETY: offset + len lies within the mapping, as just checked.
             unsafe { self.base.add(offset) }
+        }
+
+        /// Copies a short message to `offset`, a multiple of 16, behind which there is a whole line.
+        ///
+        /// Loads of 8 bytes, stores of 16. Not wider loads: a message was often written a moment ago, by words, and a load that spans two
+        /// stores waits until both have left the store buffer. Not narrower stores: stores to lines that the other side has just read
+        /// wait in that buffer for their lines, and the more messages it holds, the more lines are on their way at once.
+        #[inline(always)]
+        pub(crate) fn copy_short_in(&self, offset: usize, from: &[u8]) {
+            let to = self.bytes(offset, from.len().next_multiple_of(16)).as_ptr();
+            debug_assert_eq!(offset % 16, 0);
+            let mut at = 0;
+            #[cfg(target_arch = "x86_64")]
+            while at + 16 <= from.len() {
+                // SAFETY: 16 bytes from `at` lie within `from`.
+                let pair = unsafe { from.as_ptr().add(at) };
+                // SAFETY: 16 bytes from `at` lie within the range checked above.
+                let place = unsafe { to.add(at) };
+                // SAFETY: reads 16 bytes of `from`, and writes 16 of the mapping, which are aligned to 16.
+                unsafe {
+                    core::arch::asm!(
+                        "movq {pair}, qword ptr [{from}]",
+                        "movhps {pair}, qword ptr [{from} + 8]",
+                        "movaps xmmword ptr [{to}], {pair}",
+                        pair = out(xmm_reg) _, from = in(reg) pair, to = in(reg) place,
+                        options(nostack, preserves_flags),
+                    );
+                }
+                at += 16;
+            }
+            let rest = &from[at..];
+            let words = rest.chunks_exact(8);
+            let last = words.remainder();
+            for word in words {
+                let word = u64::from_le_bytes([word[0], word[1], word[2], word[3], word[4], word[5], word[6], word[7]]);
+                // ORDERING: relaxed, published by the slot's word.
+                self.word(offset + at).store(word, crate::sync::Relaxed);
+                at += 8;
+            }
+            if !last.is_empty() {
+                let word = last.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+                // ORDERING: relaxed, as above.
+                self.word(offset + at).store(word, crate::sync::Relaxed);
+            }
         }
 
         #[inline(always)]
@@ -190,11 +222,17 @@ mod modelled {
             &self.sequences[&offset]
         }
 
+        pub(crate) fn copy_short_in(&self, offset: usize, from: &[u8]) {
+            for (index, chunk) in from.chunks(8).enumerate() {
+                let word = chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+                self.word(offset + 8 * index).store(word, Relaxed);
+            }
+        }
+
         pub(crate) fn copy_in(&self, _offset: usize, _from: &[u8]) {
             unreachable!("a model has no blocks");
         }
 
-        pub(crate) fn prefetch_line(&self, _offset: usize) {}
 
         /// The first word of a message.
         pub fn first_word(&self, offset: usize) -> u64 {

@@ -11,8 +11,8 @@
 //!       24  the pid namespace, as its inode number
 //!       32  losses after the drop under way (see `ring`)
 //!       40  handles that joined here: senders 32 bits | receivers 32
-//!      128  busy: the owner is inside an operation on a side that is exclusive to it
-//!      136  messages sent or received      144  their bytes
+//!      128  work: bit 0 busy, the owner is inside an operation on a side that is exclusive to it; above, messages sent or received
+//!      136  reserved                       144  their bytes
 //!      152  losses: dropped 40 bits | held in hand 24
 //!      160  redelivered to it              168  claims of dead senders that it passed over
 //!      176  times it slept
@@ -46,13 +46,18 @@ const NAMESPACE: usize = 24;
 pub(crate) const LOSSES_NEXT: usize = 32;
 const JOINS: usize = 40;
 /// Words of the hot line, at 128.
-pub(crate) const BUSY: usize = 0;
-pub(crate) const MESSAGES: usize = 1;
+pub(crate) const WORK: usize = 0;
 pub(crate) const BYTES: usize = 2;
 pub(crate) const LOSSES: usize = 3;
 pub(crate) const REDELIVERED: usize = 4;
 pub(crate) const SKIPPED: usize = 5;
 pub(crate) const SLEPT: usize = 6;
+
+/// Bit of the work word: inside an operation. In one word with the count of messages, since each operation writes both: stores are what a
+/// stream is made of.
+pub(crate) const BUSY: u64 = 1;
+/// One message in the work word.
+pub(crate) const MESSAGE: u64 = 2;
 
 /// Where the count of drops begins in the losses word; below it, messages held in hand.
 pub(crate) const DROPPED_SHIFT: u32 = 24;
@@ -269,8 +274,9 @@ impl Engine {
             // ORDERING: relaxed, published by the state word.
             self.entry_word(participant, field).store(value, Relaxed);
         }
+        let work = &self.hot(participant)[WORK];
         // ORDERING: relaxed, published by the state word.
-        self.hot(participant)[BUSY].store(0, Relaxed);
+        work.store(work.load(Relaxed) & !BUSY, Relaxed);
         let word = self.state_word(participant);
         self.set_state(participant, word.with(ParticipantState::Active(role)));
         // After the state: if this process is killed in between, its death is counted instead.
@@ -386,7 +392,7 @@ impl Engine {
             namespace: field(NAMESPACE),
             joined_ns: field(JOINED_AT),
             counters: Counters {
-                messages: hot(MESSAGES),
+                messages: hot(WORK) / MESSAGE,
                 bytes: hot(BYTES),
                 dropped: hot(LOSSES) >> DROPPED_SHIFT,
                 redelivered: hot(REDELIVERED),

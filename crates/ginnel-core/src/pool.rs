@@ -32,7 +32,7 @@ use crate::engine::{Corrupt, Engine, PushError};
 use crate::layout::Class;
 use crate::memory::Line;
 use crate::participants::Participant;
-use crate::ring::Producer;
+use crate::producer::Producer;
 use crate::sync::{AcqRel, Acquire, Relaxed, Release, spin};
 
 const STATE_SHIFT: u32 = 16;
@@ -108,19 +108,17 @@ impl Engine {
     }
 
     /// Takes a block of at least `len` bytes, which is above the inline size.
-    pub(crate) fn take_block(&self, producer: &mut Producer, len: usize) -> Result<Block, PushError> {
+    pub(crate) fn take_block(&self, producer: &Producer, len: usize) -> Result<Block, PushError> {
         let class = self.layout().class_of(len);
-        let window = &mut producer.windows[usize::from(class)];
+        let window = &producer.windows[usize::from(class)];
         let blocks = self.class(class).blocks;
-        if window.next >= window.len {
-            window.next = 0;
-        }
-        let (next, len) = (window.next, window.len);
+        let Window { next, len } = window.get();
+        let next = if next < len { next } else { 0 };
         // Where the window fills a cache, a short wait for a block that is warm costs less than a copy into one that is not.
         let patience = if len as usize * self.class(class).block_bytes >= WARM_BYTES { WARM_LOOKS } else { 1 };
         for turn in 0..if len > 0 { patience } else { 0 } {
             if let Some(block) = self.try_take(class, next, producer.me) {
-                producer.windows[usize::from(class)].next = next + 1;
+                window.set(Window { next: next + 1, len });
                 return Ok(block);
             }
             if turn + 1 < patience {
@@ -130,9 +128,7 @@ impl Engine {
         // The window is too small, or others use its blocks: look at all, from the lowest.
         for index in 0..blocks {
             if let Some(block) = self.try_take(class, index, producer.me) {
-                let window = &mut producer.windows[usize::from(class)];
-                window.len = window.len.max(index + 1);
-                window.next = index + 1;
+                window.set(Window { next: index + 1, len: len.max(index + 1) });
                 return Ok(block);
             }
         }

@@ -12,7 +12,7 @@
 //!  |      a leaves or died    |   | alone at its first operation  | a is not busy: checked after a heavy fence
 //!  +--------------------------+   +--------------------- SHARED <-+
 //! ```
-//! The owner raises `busy` in its entry before it looks at the mode, and lowers it after the operation. The revoker writes
+//! The owner raises `busy`, a bit of its entry's work word, before it looks at the mode, and lowers it after the operation. The revoker writes
 //! REVOKING, passes the heavy fence, and waits until `busy` is down. Either the owner saw REVOKING and did nothing, or
 //! the revoker sees it busy.
 //!
@@ -30,8 +30,9 @@ use crate::engine::Engine;
 use crate::header::{CONSUMERS, PRODUCERS};
 use crate::layout::Full;
 use crate::memory::Line;
-use crate::participants::{BUSY, Participant, Role};
+use crate::participants::{BUSY, MESSAGE, Participant, Role, WORK};
 use crate::sync::{Acquire, Relaxed, Release, SeqCst, fence};
+use core::cell::Cell;
 
 const MODE_SHIFT: u32 = 16;
 const VERSION_SHIFT: u32 = 18;
@@ -79,9 +80,22 @@ pub(crate) enum Entered {
 #[derive(Debug, Default)]
 pub(crate) struct Bias {
     /// The mode word with which this handle is exclusive; 0 is never one.
-    mine: u64,
+    mine: Cell<u64>,
     /// Version of the membership at which others of this role were last looked for.
-    looked_at: u64,
+    looked_at: Cell<u64>,
+}
+
+/// An operation on an exclusive side that has begun: the work word while it lasts.
+#[must_use = "until it is left, nobody can revoke the side"]
+pub(crate) struct Inside(u64);
+
+impl Inside {
+    /// Ends the operation, in which as many messages were sent or taken.
+    #[inline(always)]
+    pub(crate) fn leave(self, hot: &Line, messages: u64) {
+        // ORDERING [S7]: release; the operation lies before it.
+        hot[WORK].store((self.0 & !BUSY).wrapping_add(messages.wrapping_mul(MESSAGE)), Release);
+    }
 }
 
 impl Engine {
@@ -90,34 +104,36 @@ impl Engine {
         if role == Role::Sender { PRODUCERS } else { CONSUMERS }
     }
 
-    /// Begins an operation on a side that was exclusive to the caller last time. False if it no longer is; if true,
-    /// `busy`, the first word of the caller's hot line, is raised.
+    /// Begins an operation on a side that was exclusive to the caller last time, whose hot line is `hot`. None if it no longer is. [`Inside::leave`]
+    /// ends it.
     #[inline(always)]
-    pub(crate) fn enter_exclusive(&self, bias: &Bias, role: Role, hot: &Line) -> bool {
-        if bias.mine == 0 {
-            return false;
+    pub(crate) fn enter_exclusive(&self, bias: &Bias, role: Role, hot: &Line) -> Option<Inside> {
+        let mine = bias.mine.get();
+        if mine == 0 {
+            return None;
         }
+        // ORDERING: relaxed; one writer.
+        let inside = Inside(hot[WORK].load(Relaxed) | BUSY);
         // ORDERING [S6]: relaxed; the light fence orders it before the load of the mode.
-        hot[BUSY].store(1, Relaxed);
-        self.fences().light();
+        hot[WORK].store(inside.0, Relaxed);
+        self.fences().light_of_exclusive();
         // ORDERING [S6] [S8]: acquire; what was done before the side became mine.
-        if self.control(self.mode_of(role)).load(Acquire) == bias.mine {
-            return true;
+        if self.control(self.mode_of(role)).load(Acquire) == mine {
+            return Some(inside);
         }
-        // ORDERING [S7]: release; nothing was done.
-        hot[BUSY].store(0, Release);
-        false
+        inside.leave(hot, 0); // nothing was done
+        None
     }
 
     /// Begins an operation on a side.
-    pub(crate) fn enter_side(&self, bias: &mut Bias, role: Role, me: Participant) -> Entered {
+    pub(crate) fn enter_side(&self, bias: &Bias, role: Role, me: Participant) -> Entered {
         let mode = self.control(self.mode_of(role));
-        if self.enter_exclusive(bias, role, self.hot(me)) {
+        if self.enter_exclusive(bias, role, self.hot(me)).is_some() {
             return Entered::Exclusive { anew: false };
         }
-        bias.mine = 0;
+        bias.mine.set(0);
         // ORDERING [S8]: acquire; what the exclusive owner did before it became shared.
-        if Mode(mode.load(Acquire)).kind() == SHARED && bias.looked_at == self.membership_version() {
+        if Mode(mode.load(Acquire)).kind() == SHARED && bias.looked_at.get() == self.membership_version() {
             return Entered::Shared;
         }
         self.adopt(bias, role, me)
@@ -125,8 +141,9 @@ impl Engine {
 
     /// Ends an operation that began as exclusive.
     pub(crate) fn leave_side(&self, me: Participant) {
-        // ORDERING [S7]: release; the operation lies before it.
-        self.hot(me)[BUSY].store(0, Release);
+        let work = &self.hot(me)[WORK];
+        // ORDERING [S7]: release; the operation lies before it. One writer.
+        work.store(work.load(Relaxed) & !BUSY, Release);
     }
 
     /// Whether a shared side may ever become exclusive again: not where senders drop the oldest and so work on both sides,
@@ -137,7 +154,7 @@ impl Engine {
 
     /// Finds a mode to work in, revoking another's if need be.
     #[cold]
-    fn adopt(&self, bias: &mut Bias, role: Role, me: Participant) -> Entered {
+    fn adopt(&self, bias: &Bias, role: Role, me: Participant) -> Entered {
         let word = self.control(self.mode_of(role));
         // ORDERING [S8]: acquire; what was done in the former mode.
         let mode = Mode(word.load(Acquire));
@@ -149,7 +166,7 @@ impl Engine {
                 Entered::Changing
             }
             SHARED => {
-                bias.looked_at = self.membership_version();
+                bias.looked_at.set(self.membership_version());
                 if self.may_be_exclusive(role) && self.alone(role, me) {
                     return self.take_over(bias, role, me, mode);
                 }
@@ -168,7 +185,7 @@ impl Engine {
     }
 
     /// Makes the side exclusive to `me`, from NONE, or from SHARED when nobody else of the role was there.
-    fn take_over(&self, bias: &mut Bias, role: Role, me: Participant, mode: Mode) -> Entered {
+    fn take_over(&self, bias: &Bias, role: Role, me: Participant, mode: Mode) -> Entered {
         let word = self.control(self.mode_of(role));
         let mine = mode.next(EXCLUSIVE, me.owner());
         // ORDERING [S8]: SeqCst; takes over what the last owners did.
@@ -183,7 +200,7 @@ impl Engine {
             let _ = word.compare_exchange(mine.0, mine.next(SHARED, 0).0, SeqCst, Relaxed);
             return Entered::Changing;
         }
-        bias.mine = mine.0;
+        bias.mine.set(mine.0);
         match self.enter_side(bias, role, me) {
             Entered::Exclusive { .. } => Entered::Exclusive { anew: true },
             other => other,
@@ -197,7 +214,7 @@ impl Engine {
             return Entered::Corrupt;
         };
         // ORDERING [S6] [S7]: acquire after the heavy fence; the owner's last operation.
-        if self.hot(owner)[BUSY].load(Acquire) == 0 {
+        if self.hot(owner)[WORK].load(Acquire) & BUSY == 0 {
             if role == Role::Receiver {
                 self.mark_held(owner); // from now on, others must be able to tell what is its
             }

@@ -42,6 +42,16 @@ impl Fences {
         }
     }
 
+    /// The light fence of one whose side is exclusive to it, which only is where the heavy one reaches every core.
+    #[inline(always)]
+    pub(crate) fn light_of_exclusive(&self) {
+        debug_assert!(self.asymmetric);
+        #[cfg(not(loom))]
+        core::sync::atomic::compiler_fence(SeqCst);
+        #[cfg(loom)]
+        self.light();
+    }
+
     pub(crate) fn heavy(&self) {
         (self.heavy)();
     }

@@ -36,7 +36,7 @@ fn join(engine: &Engine, number: u32, role: Role) -> Participant {
     me
 }
 
-fn send(engine: &Engine, producer: &mut Producer, value: u64) {
+fn send(engine: &Engine, producer: &Producer, value: u64) {
     for turn in 0.. {
         match engine.try_push(producer, 0, &value.to_le_bytes()) {
             Ok(()) => return,
@@ -48,8 +48,8 @@ fn send(engine: &Engine, producer: &mut Producer, value: u64) {
     }
 }
 
-fn try_take(engine: &Engine, consumer: &mut Consumer) -> Option<u64> {
-    let popped = engine.try_pop_fast(consumer).map_or_else(|| engine.try_pop(consumer), Ok);
+fn try_take(engine: &Engine, consumer: &Consumer) -> Option<u64> {
+    let popped = engine.try_pop_fast(consumer, false).map_or_else(|| engine.try_pop(consumer), Ok);
     match popped {
         Ok(delivery) => {
             let value = engine.memory().first_word(delivery.offset);
@@ -61,7 +61,7 @@ fn try_take(engine: &Engine, consumer: &mut Consumer) -> Option<u64> {
     }
 }
 
-fn take(engine: &Engine, consumer: &mut Consumer) -> u64 {
+fn take(engine: &Engine, consumer: &Consumer) -> u64 {
     for turn in 0.. {
         if let Some(value) = try_take(engine, consumer) {
             return value;
@@ -81,13 +81,13 @@ fn one_sender_one_receiver_over_the_wrap() {
             let engine = engine.clone();
             let me = join(&engine, 0, Role::Sender);
             thread::spawn(move || {
-                let mut producer = Producer::new(me);
-                (1..=3).for_each(|value| send(&engine, &mut producer, value));
+                let producer = Producer::new(me);
+                (1..=3).for_each(|value| send(&engine, &producer, value));
             })
         };
-        let mut consumer = Consumer::new(join(&engine, 1, Role::Receiver));
+        let consumer = Consumer::new(join(&engine, 1, Role::Receiver));
         for value in 1..=3 {
-            assert_eq!(take(&engine, &mut consumer), value);
+            assert_eq!(take(&engine, &consumer), value);
         }
         sender.join().unwrap();
     });
@@ -97,17 +97,17 @@ fn one_sender_one_receiver_over_the_wrap() {
 fn a_second_sender_revokes_the_first() {
     check(|| {
         let engine = engine(4, 3);
-        let mut first = Producer::new(join(&engine, 0, Role::Sender));
-        send(&engine, &mut first, 1);
+        let first = Producer::new(join(&engine, 0, Role::Sender));
+        send(&engine, &first, 1);
         let second = {
             let engine = engine.clone();
             let me = join(&engine, 1, Role::Sender);
-            thread::spawn(move || send(&engine, &mut Producer::new(me), 10))
+            thread::spawn(move || send(&engine, &Producer::new(me), 10))
         };
-        send(&engine, &mut first, 2);
+        send(&engine, &first, 2);
         second.join().unwrap();
-        let mut consumer = Consumer::new(join(&engine, 2, Role::Receiver));
-        let mut got: Vec<u64> = (0..3).map(|_| take(&engine, &mut consumer)).collect();
+        let consumer = Consumer::new(join(&engine, 2, Role::Receiver));
+        let mut got: Vec<u64> = (0..3).map(|_| take(&engine, &consumer)).collect();
         assert_eq!(got.iter().filter(|v| **v < 10).copied().collect::<Vec<_>>(), [1, 2]);
         got.sort_unstable();
         assert_eq!(got, [1, 2, 10]);
@@ -118,24 +118,24 @@ fn a_second_sender_revokes_the_first() {
 fn a_second_receiver_revokes_the_first_while_it_holds_a_message() {
     check(|| {
         let engine = engine(2, 3);
-        let mut producer = Producer::new(join(&engine, 0, Role::Sender));
-        let mut first = Consumer::new(join(&engine, 1, Role::Receiver));
-        send(&engine, &mut producer, 1);
-        send(&engine, &mut producer, 2);
-        let held = engine.try_pop(&mut first).unwrap();
+        let producer = Producer::new(join(&engine, 0, Role::Sender));
+        let first = Consumer::new(join(&engine, 1, Role::Receiver));
+        send(&engine, &producer, 1);
+        send(&engine, &producer, 2);
+        let held = engine.try_pop(&first).unwrap();
         let second = {
             let engine = engine.clone();
             let me = join(&engine, 2, Role::Receiver);
-            thread::spawn(move || take(&engine, &mut Consumer::new(me)))
+            thread::spawn(move || take(&engine, &Consumer::new(me)))
         };
         assert_eq!(engine.memory().first_word(held.offset), 1);
-        engine.release(&mut first, &held);
+        engine.release(&first, &held);
         assert_eq!(second.join().unwrap(), 2);
         // Both places are free again, however they were released.
-        send(&engine, &mut producer, 3);
-        send(&engine, &mut producer, 4);
-        assert_eq!(engine.try_push(&mut producer, 0, &[0; 8]), Err(PushError::Full));
-        assert_eq!((take(&engine, &mut first), take(&engine, &mut first)), (3, 4));
+        send(&engine, &producer, 3);
+        send(&engine, &producer, 4);
+        assert_eq!(engine.try_push(&producer, 0, &[0; 8]), Err(PushError::Full));
+        assert_eq!((take(&engine, &first), take(&engine, &first)), (3, 4));
     });
 }
 
@@ -143,15 +143,15 @@ fn a_second_receiver_revokes_the_first_while_it_holds_a_message() {
 fn two_receivers_share_without_loss() {
     check(|| {
         let engine = engine(2, 3);
-        let mut producer = Producer::new(join(&engine, 0, Role::Sender));
-        send(&engine, &mut producer, 1);
-        send(&engine, &mut producer, 2);
+        let producer = Producer::new(join(&engine, 0, Role::Sender));
+        send(&engine, &producer, 1);
+        send(&engine, &producer, 2);
         let takers: Vec<_> = [1, 2]
             .into_iter()
             .map(|number| {
                 let engine = engine.clone();
                 let me = join(&engine, number, Role::Receiver);
-                thread::spawn(move || take(&engine, &mut Consumer::new(me)))
+                thread::spawn(move || take(&engine, &Consumer::new(me)))
             })
             .collect();
         let sum: u64 = takers.into_iter().map(|taker| taker.join().unwrap()).sum();
@@ -167,15 +167,15 @@ fn no_wake_up_is_lost() {
             let engine = engine.clone();
             let me = join(&engine, 0, Role::Sender);
             thread::spawn(move || {
-                send(&engine, &mut Producer::new(me), 7);
+                send(&engine, &Producer::new(me), 7);
                 engine.items().notify();
             })
         };
-        let mut consumer = Consumer::new(join(&engine, 1, Role::Receiver));
+        let consumer = Consumer::new(join(&engine, 1, Role::Receiver));
         let event = engine.items();
         loop {
             let waiting = event.arm();
-            let found = try_take(&engine, &mut consumer);
+            let found = try_take(&engine, &consumer);
             if let Some(value) = found {
                 assert_eq!(value, 7);
                 event.disarm(waiting);

@@ -21,6 +21,10 @@ const MAX: usize = 2000;
 enum Op {
     Join(Role),
     Send(usize, usize),
+    /// Sends several small messages at once.
+    SendRun(usize, usize),
+    /// Takes several at once, and releases them.
+    ReceiveRun(usize, usize),
     /// Claims a block and holds it.
     Claim(usize),
     Receive(usize),
@@ -36,6 +40,8 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         2 => role.prop_map(Op::Join),
         8 => (0..8usize, len).prop_map(|(who, len)| Op::Send(who, len)),
+        3 => (0..8usize, 1..6usize).prop_map(|(who, count)| Op::SendRun(who, count)),
+        3 => (0..8usize, 1..6usize).prop_map(|(who, most)| Op::ReceiveRun(who, most)),
         1 => (0..8usize).prop_map(Op::Claim),
         8 => (0..8usize).prop_map(Op::Receive),
         6 => (0..8usize, 0..4usize).prop_map(|(who, which)| Op::Release(who, which)),
@@ -113,7 +119,7 @@ impl World {
         let message: Vec<u8> = (0..len).map(|i| (i as u64 ^ self.sent) as u8).collect();
         let mut tries = 0;
         let result = loop {
-            match self.engine.try_push(&mut sender.producer, 7, &message) {
+            match self.engine.try_push(&sender.producer, 7, &message) {
                 Err(PushError::Busy) if tries < 4 => tries += 1,
                 Err(PushError::NoBlock) if tries < 4 => {
                     tries += 1;
@@ -135,10 +141,39 @@ impl World {
         }
     }
 
+    /// The first of several are sent, as many as it says.
+    fn send_run(&mut self, who: usize, count: usize) {
+        let senders = self.senders.len();
+        let Some(sender) = self.senders.get(who % senders.max(1)) else { return };
+        let messages: Vec<Vec<u8>> = (0..count).map(|i| vec![self.sent as u8 ^ i as u8; 8 * i]).collect();
+        self.sent += 1;
+        let slices: Vec<&[u8]> = messages.iter().map(Vec::as_slice).collect();
+        let done = self.engine.try_push_run(&sender.producer, 7, &slices);
+        assert!(done <= count && self.slots_in_use() + done <= CAPACITY as usize, "a slot was written that is in use");
+        self.queue.extend(messages.into_iter().take(done));
+    }
+
+    /// A run is the head of the queue; what went back comes before it, so then there is none.
+    fn receive_run(&mut self, who: usize, most: usize) {
+        let receivers = self.receivers.len();
+        let Some(receiver) = self.receivers.get(who % receivers.max(1)) else { return };
+        let Some(run) = self.engine.try_pop_run(&receiver.consumer, most, false) else { return };
+        assert!(self.returned.is_empty() && (1..=most).contains(&run.len()));
+        for index in 0..run.len() {
+            let (offset, len, tag) = self.engine.message_in(&run, index);
+            let bytes = self.engine.memory().bytes(offset, len);
+            // SAFETY: as in `read`.
+            let got = unsafe { std::slice::from_raw_parts(bytes.as_ptr(), len) }.to_vec();
+            assert_eq!((Some(got), tag), (self.queue.pop_front(), 7));
+        }
+        self.engine.release_run(&receiver.consumer, &run);
+        assert!(receiver.in_hand.is_empty() || receiver.consumer.may_hold(), "what is in hand was forgotten");
+    }
+
     fn claim(&mut self, who: usize) {
         let count = self.senders.len();
         let Some(sender) = self.senders.get_mut(who % count.max(1)) else { return };
-        let _ = self.engine.claim(&mut sender.producer, 300); // held until its owner dies or leaves
+        let _ = self.engine.claim(&sender.producer, 300); // held until its owner dies or leaves
     }
 
     fn receive(&mut self, who: usize) {
@@ -146,8 +181,8 @@ impl World {
         let Some(receiver) = self.receivers.get_mut(who % count.max(1)) else { return };
         let mut tries = 0;
         let popped = loop {
-            let consumer = &mut receiver.consumer;
-            match self.engine.try_pop_fast(consumer).map_or_else(|| self.engine.try_pop(consumer), Ok) {
+            let consumer = &receiver.consumer;
+            match self.engine.try_pop_fast(consumer, false).map_or_else(|| self.engine.try_pop(consumer), Ok) {
                 Err(PopError::Busy) if tries < 4 => tries += 1,
                 other => break other,
             }
@@ -165,6 +200,7 @@ impl World {
                     }
                 };
                 assert_eq!((read(&self.engine, &delivery), delivery.tag()), (expected.clone(), 7));
+                assert!(receiver.consumer.may_hold());
                 receiver.in_hand.push((delivery, expected));
             }
             Err(PopError::Empty) => assert!(self.queue.is_empty() && self.returned.is_empty()),
@@ -180,7 +216,8 @@ impl World {
         }
         let (delivery, message) = receiver.in_hand.remove(which % receiver.in_hand.len());
         assert_eq!(read(&self.engine, &delivery), message, "changed while it was in hand");
-        self.engine.release(&mut receiver.consumer, &delivery);
+        self.engine.release(&receiver.consumer, &delivery);
+        assert!(receiver.in_hand.is_empty() || receiver.consumer.may_hold(), "what is in hand was forgotten");
     }
 
     /// Takes a participant away: senders and receivers in one numbering.
@@ -218,6 +255,8 @@ impl World {
         match op {
             Op::Join(role) => self.join(role),
             Op::Send(who, len) => self.send(who, len),
+            Op::SendRun(who, count) => self.send_run(who, count),
+            Op::ReceiveRun(who, most) => self.receive_run(who, most),
             Op::Claim(who) => self.claim(who),
             Op::Receive(who) => self.receive(who),
             Op::Release(who, which) => self.release(who, which),
@@ -274,7 +313,7 @@ fn drops_are_counted_exactly() {
     let mut world = World::new(Full::DropOldest);
     world.join(Role::Sender);
     world.join(Role::Receiver);
-    let sender = &mut world.senders[0].producer;
+    let sender = &world.senders[0].producer;
     for value in 0..10u64 {
         while let Err(e) = world.engine.try_push(sender, 0, &value.to_le_bytes()) {
             match e {
@@ -285,7 +324,7 @@ fn drops_are_counted_exactly() {
         }
     }
     assert_eq!(world.engine.dropped(), 10 - CAPACITY);
-    let receiver = &mut world.receivers[0].consumer;
+    let receiver = &world.receivers[0].consumer;
     let mut delivery = loop {
         match world.engine.try_pop(receiver) {
             Ok(delivery) => break delivery,

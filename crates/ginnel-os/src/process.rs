@@ -34,6 +34,12 @@ pub fn cores() -> io::Result<Vec<usize>> {
     Ok((0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect())
 }
 
+/// Whether the machine has one core online, whatever the caller may run on: `/sys/devices/system/cpu/online`. False where that cannot
+/// be read.
+pub fn is_only_core() -> bool {
+    std::fs::read_to_string("/sys/devices/system/cpu/online").is_ok_and(|list| !list.trim().contains(['-', ',']))
+}
+
 /// Pins the calling thread to one core: `sched_setaffinity(2)`.
 ///
 /// # Errors

@@ -318,9 +318,9 @@ impl std::error::Error for SendError {
 }
 
 /// Why no message was received.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum RecvError {
+pub enum RecvFailure {
     /// There is none now.
     Empty,
     /// The deadline came before a message did.
@@ -338,18 +338,49 @@ pub enum RecvError {
     Interrupted,
 }
 
+/// No message was received. It equals its [reason](Self::reason).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecvError {
+    pub(crate) reason: RecvFailure,
+    pub(crate) link: Arc<str>,
+}
+
+impl RecvError {
+    /// Why none was received.
+    pub fn reason(&self) -> RecvFailure {
+        self.reason
+    }
+}
+
+impl PartialEq<RecvFailure> for RecvError {
+    fn eq(&self, reason: &RecvFailure) -> bool {
+        self.reason == *reason
+    }
+}
+
 impl fmt::Display for RecvError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("there is no message now"),
-            Self::TimedOut => f.write_str("timed out: no message came"),
-            Self::Closed { died: 0 } => f.write_str("the last sender has left and every message was received"),
-            Self::Closed { died } => {
-                write!(f, "no sender is left, {died} killed before closing; every committed message was received")
+        write!(f, "cannot receive from {}: ", self.link)?;
+        match self.reason {
+            RecvFailure::Empty => f.write_str("there is no message now; send some, or wait with recv"),
+            RecvFailure::TimedOut => {
+                f.write_str("timed out: no message came; `ginnel info` shows who sends to it, a longer timeout waits longer")
             }
-            Self::Corrupt(what) => write!(f, "{what}: a peer damaged the link; remove it with `ginnel rm --force`"),
-            Self::Interrupted => f.write_str("the wait was interrupted"),
-            Self::Forked => f.write_str("the handle belongs to the parent of this process; open one of its own"),
+            RecvFailure::Closed { died: 0 } => {
+                f.write_str("the last sender has left and every message was received; wait for another with ?follow")
+            }
+            RecvFailure::Closed { died } => {
+                write!(
+                    f,
+                    "no sender is left, {died} killed before closing; every committed message was received; \
+                     wait for another with ?follow"
+                )
+            }
+            RecvFailure::Corrupt(what) => {
+                write!(f, "{what}: a peer damaged it; remove it with `ginnel rm --force {}`", self.link)
+            }
+            RecvFailure::Interrupted => f.write_str("the wait was interrupted"),
+            RecvFailure::Forked => f.write_str("the handle belongs to the parent of this process; open one of its own"),
         }
     }
 }

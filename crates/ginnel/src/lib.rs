@@ -42,7 +42,7 @@ mod watch;
 pub use address::{NAME_MAX, Wait, parse_size};
 pub use batch::{Batch, BatchMessage};
 pub use directory::DIRECTORY_VARIABLE;
-pub use error::{CommitError, Error, ErrorKind, RecvError, SendAllError, SendError, SendFailure};
+pub use error::{CommitError, Error, ErrorKind, RecvError, RecvFailure, SendAllError, SendError, SendFailure};
 pub use ginnel_core::{Corrupt, Counters, Full, Geometry, INLINE_MAX, PoolUse, Role};
 pub use link::Link;
 pub use list::{Cleaned, Info, Liveness, ParticipantInfo, clean, list};

@@ -12,53 +12,80 @@ use std::ptr::NonNull;
 /// message is then a copy, a larger one keeps its block.
 pub struct Message<'a> {
     receiver: &'a Receiver,
+    held: Held,
+}
+
+/// What a receiver has in hand.
+#[derive(Clone, Copy)]
+pub(crate) struct Held {
     delivery: Delivery,
-    /// Where its bytes are: in the link, or, if it left its slot and has no block, in a copy that this message owns.
+    /// Where its bytes are: in the link, or, if it left its slot and has no block, in a copy that its message owns.
     bytes: NonNull<u8>,
 }
 
-impl<'a> Message<'a> {
+#[allow(unsafe_code)] // A pointer that is as good in any thread.
+// SAFETY: the bytes are in the mapping, which all threads have, or in a copy that nobody else refers to.
+unsafe impl Send for Held {}
+
+impl Held {
     #[inline(always)]
-    pub(crate) fn in_place(receiver: &'a Receiver, delivery: Delivery) -> Self {
-        let bytes = receiver.engine().memory().bytes(delivery.offset, delivery.len());
-        Self { receiver, delivery, bytes }
+    pub(crate) fn in_place(receiver: &Receiver, delivery: Delivery) -> Self {
+        Self { delivery, bytes: receiver.engine().memory().bytes(delivery.offset, delivery.len()) }
     }
 
-    pub(crate) fn detached(receiver: &'a Receiver, delivery: Delivery) -> Self {
-        let mut message = Self::in_place(receiver, delivery);
+    pub(crate) fn detached(receiver: &Receiver, delivery: Delivery) -> Self {
+        let mut held = Self::in_place(receiver, delivery);
         if delivery.is_inline() {
-            let copy: Box<[u8]> = message.to_vec().into_boxed_slice();
-            message.bytes = NonNull::from(Box::leak(copy)).cast();
+            let copy: Box<[u8]> = held.slice().to_vec().into_boxed_slice();
+            held.bytes = NonNull::from(Box::leak(copy)).cast();
         }
-        receiver.detach(&mut message.delivery);
-        message
+        receiver.detach(&mut held.delivery);
+        held
+    }
+
+    #[inline(always)]
+    #[allow(unsafe_code)] // Makes a slice of bytes that the protocol keeps still while its message is there.
+    fn slice<'b>(&self) -> &'b [u8] {
+        // SAFETY: as many bytes of the mapping, checked when this was made, which lives as long as the receiver that the message
+        // borrows; slot and block are this participant's, so peers that follow the protocol leave them alone, and one that
+        // does not could as well change this process's own memory (same uid; see SECURITY.md). Or a copy of its own. The callers,
+        // all in this file, give the slice the lifetime of the message.
+        unsafe { std::slice::from_raw_parts(self.bytes.as_ptr(), self.delivery.len()) }
     }
 
     #[cold]
+    #[inline(never)]
     #[allow(unsafe_code)] // Frees the copy that `detached` leaked.
-    fn end_detached(&mut self) {
-        if self.delivery.is_inline() {
+    fn end(self, receiver: &Receiver) {
+        if self.delivery.is_detached() && self.delivery.is_inline() {
             let copy = NonNull::slice_from_raw_parts(self.bytes, self.delivery.len());
             // SAFETY: a detached inline message's bytes were leaked from a box of this length, and nobody frees them twice: this
             // runs once, when the message is dropped.
             drop(unsafe { Box::from_raw(copy.as_ptr()) });
         }
-        self.receiver.release_detached(&self.delivery);
+        receiver.release(self.delivery);
+    }
+}
+
+impl<'a> Message<'a> {
+    #[inline(always)]
+    pub(crate) fn new(receiver: &'a Receiver, held: Held) -> Self {
+        Self { receiver, held }
     }
 
     /// What its sender tagged it with; 0 if it did not.
     pub fn tag(&self) -> u16 {
-        self.delivery.tag()
+        self.held.delivery.tag()
     }
 
     /// Whether a receiver that died held this message unread, or had not finished with it, before it was delivered here.
     pub fn redelivered(&self) -> bool {
-        self.delivery.redelivered()
+        self.held.delivery.redelivered()
     }
 
     /// Its place in the link's order, from 0. Positions of claims that vanished with their sender are left out.
     pub fn position(&self) -> u64 {
-        self.delivery.position
+        self.held.delivery.position
     }
 }
 
@@ -66,12 +93,8 @@ impl Deref for Message<'_> {
     type Target = [u8];
 
     #[inline(always)]
-    #[allow(unsafe_code)] // Makes a slice of bytes that the protocol keeps still while this guard is there.
     fn deref(&self) -> &[u8] {
-        // SAFETY: as many bytes of the mapping, checked when this message was made, which lives as long as the receiver that it
-        // borrows; slot and block are this participant's, so peers that follow the protocol leave them alone, and one that
-        // does not could as well change this process's own memory (same uid; see SECURITY.md). Or a copy of its own.
-        unsafe { std::slice::from_raw_parts(self.bytes.as_ptr(), self.delivery.len()) }
+        self.held.slice()
     }
 }
 
@@ -82,12 +105,14 @@ impl AsRef<[u8]> for Message<'_> {
 }
 
 impl Drop for Message<'_> {
+    /// Short, so that it is inlined and the message can stay in registers: it is never in memory between `recv` and here.
     #[inline(always)]
     fn drop(&mut self) {
-        if self.delivery.is_detached() {
-            self.end_detached();
+        if self.held.delivery.is_plain() {
+            self.receiver.release_plain(self.held.delivery.position);
         } else {
-            self.receiver.release(&self.delivery);
+            let held = self.held;
+            held.end(self.receiver);
         }
     }
 }
@@ -95,7 +120,7 @@ impl Drop for Message<'_> {
 impl fmt::Debug for Message<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Message")
-            .field("len", &self.delivery.len())
+            .field("len", &self.held.delivery.len())
             .field("tag", &self.tag())
             .field("position", &self.position())
             .field("redelivered", &self.redelivered())

@@ -2,13 +2,13 @@
 
 use crate::address::{Address, Wait};
 use crate::batch::Batch;
-use crate::error::{Error, RecvError};
-use crate::message::Message;
+use crate::error::{Error, RecvError, RecvFailure};
+use crate::message::{Held, Message};
 use crate::peers::Peers;
 use crate::region::{Membership, Region, drops_oldest};
 use crate::wait::{Interrupter, Look, Until, Waiter};
 use ginnel_core::{Consumer, Corrupt, Delivery, Engine, PopError, Role, Run};
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -18,26 +18,26 @@ use std::time::{Duration, Instant};
 /// ```
 /// # let dir = tempfile::tempdir()?;
 /// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
-/// use ginnel::{Receiver, RecvError, Sender};
+/// use ginnel::{Receiver, RecvFailure, Sender};
 ///
 /// let receiver = Receiver::open("shm:numbers")?;
 /// let sender = Sender::open("shm:numbers")?;
-/// sender.send_all([[1u8], [2], [3]])?;
+/// sender.send_all(&[[1u8], [2], [3]])?;
 /// drop(sender);
 /// let sum: u32 = receiver.iter().map(|message| u32::from(message[0])).sum();
 /// assert_eq!(sum, 6);
-/// assert_eq!(receiver.recv().unwrap_err(), RecvError::Closed { died: 0 });
+/// assert_eq!(receiver.recv().unwrap_err(), RecvFailure::Closed { died: 0 });
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Receiver {
     // Before the membership: nothing of the consumer's is used after it has left.
-    consumer: RefCell<Consumer>,
+    consumer: Consumer,
     waiter: Waiter,
     peers: Peers,
     follow: bool,
     corrupt: Cell<Option<Corrupt>>,
-    /// Messages in hand; those that were forgotten go back when the handle is dropped.
-    pub(crate) in_hand: Cell<usize>,
+    /// A message on its way out of [`Self::recv_slow`].
+    taken: Cell<Option<Held>>,
     /// Messages dropped before this receiver opened.
     dropped_before: u64,
     membership: Membership,
@@ -51,12 +51,12 @@ impl Receiver {
     fn with(membership: Membership, follow: bool, wait: Wait) -> Self {
         let engine = membership.region.engine();
         Self {
-            consumer: RefCell::new(Consumer::new(membership.me)),
+            consumer: Consumer::new(membership.me),
             waiter: Waiter::new(wait, 1),
             peers: Peers::new(engine, Role::Sender),
             follow,
             corrupt: Cell::new(None),
-            in_hand: Cell::new(0),
+            taken: Cell::new(None),
             dropped_before: engine.dropped(),
             membership,
         }
@@ -99,7 +99,7 @@ impl Receiver {
     /// killed before that, another receiver gets it, marked as [redelivered](Message::redelivered).
     ///
     /// # Errors
-    /// [`RecvError::Closed`] when the last sender has left and every message was received.
+    /// [`RecvFailure::Closed`] when the last sender has left and every message was received.
     #[inline]
     pub fn recv(&self) -> Result<Message<'_>, RecvError> {
         self.recv_until(Until::Forever)
@@ -108,7 +108,7 @@ impl Receiver {
     /// Receives a message if there is one now.
     ///
     /// # Errors
-    /// As [`Self::recv`], and [`RecvError::Empty`].
+    /// As [`Self::recv`], and [`RecvFailure::Empty`].
     #[inline]
     pub fn try_recv(&self) -> Result<Message<'_>, RecvError> {
         self.recv_until(Until::Now)
@@ -117,7 +117,7 @@ impl Receiver {
     /// Receives the next message, waiting for at most this long.
     ///
     /// # Errors
-    /// As [`Self::recv`], and [`RecvError::TimedOut`].
+    /// As [`Self::recv`], and [`RecvFailure::TimedOut`].
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Message<'_>, RecvError> {
         self.recv_until(Until::after(timeout))
     }
@@ -125,7 +125,7 @@ impl Receiver {
     /// Receives the next message, waiting until then at most.
     ///
     /// # Errors
-    /// As [`Self::recv`], and [`RecvError::TimedOut`].
+    /// As [`Self::recv`], and [`RecvFailure::TimedOut`].
     pub fn recv_deadline(&self, deadline: Instant) -> Result<Message<'_>, RecvError> {
         self.recv_until(Until::Instant(deadline))
     }
@@ -142,7 +142,7 @@ impl Receiver {
     /// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
     /// let receiver = ginnel::Receiver::open("shm:lines")?;
     /// let sender = ginnel::Sender::open("shm:lines")?;
-    /// sender.send_all(["one", "two", "three"])?;
+    /// sender.send_all(&["one", "two", "three"])?;
     /// let mut words = Vec::new();
     /// while words.len() < 3 {
     ///     words.extend(receiver.recv_many(64)?.iter().map(|message| message.to_vec()));
@@ -151,40 +151,31 @@ impl Receiver {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn recv_many(&self, most: usize) -> Result<Batch<'_>, RecvError> {
-        if let Some(run) = self.take_run(most) {
-            return Ok(Batch::of_run(self, run));
-        }
-        let mut messages = Vec::new();
-        if most == 0 {
-            return Ok(Batch::of_messages(self, messages));
-        }
-        messages.push(self.recv()?);
-        while messages.len() < most {
-            match self.try_take() {
-                Ok(message) => messages.push(message),
-                Err(_) => break, // the next call says why
-            }
-        }
-        Ok(Batch::of_messages(self, messages))
+        self.recv_many_until(most, Until::Forever)
     }
 
-    /// Several small messages at once, if they are there.
-    fn take_run(&self, most: usize) -> Option<Run> {
-        if !self.region().is_ours() {
-            return None;
-        }
-        let run = self.engine().try_pop_run(&mut self.consumer.borrow_mut(), most)?;
-        self.in_hand.set(self.in_hand.get() + run.len());
-        Some(run)
+    /// Receives as many messages as are there, up to `most`; none is an error.
+    ///
+    /// # Errors
+    /// As [`Self::try_recv`].
+    pub fn try_recv_many(&self, most: usize) -> Result<Batch<'_>, RecvError> {
+        self.recv_many_until(most, Until::Now)
     }
 
-    /// Ends the delivery of several.
-    pub(crate) fn release_run(&self, run: &Run) {
-        self.in_hand.set(self.in_hand.get() - run.len());
-        if self.region().is_ours() {
-            self.engine().release_run(&mut self.consumer.borrow_mut(), run);
-            self.region().wake_senders();
-        }
+    /// As [`Self::recv_many`], waiting for the first message for at most this long.
+    ///
+    /// # Errors
+    /// As [`Self::recv_timeout`].
+    pub fn recv_many_timeout(&self, most: usize, timeout: Duration) -> Result<Batch<'_>, RecvError> {
+        self.recv_many_until(most, Until::after(timeout))
+    }
+
+    /// As [`Self::recv_many`], waiting for the first message until then at most.
+    ///
+    /// # Errors
+    /// As [`Self::recv_deadline`].
+    pub fn recv_many_deadline(&self, most: usize, deadline: Instant) -> Result<Batch<'_>, RecvError> {
+        self.recv_many_until(most, Until::Instant(deadline))
     }
 
     /// Messages until the end: ends when [`Self::recv`] would fail.
@@ -232,7 +223,7 @@ impl Receiver {
     /// let receiver = ginnel::Receiver::open("shm:quiet")?;
     /// let interrupter = receiver.interrupter();
     /// std::thread::spawn(move || interrupter.interrupt());
-    /// assert_eq!(receiver.recv().unwrap_err(), ginnel::RecvError::Interrupted);
+    /// assert_eq!(receiver.recv().unwrap_err(), ginnel::RecvFailure::Interrupted);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn interrupter(&self) -> Interrupter {
@@ -255,121 +246,190 @@ impl Receiver {
         self.membership.region.engine()
     }
 
+    fn error(&self, reason: RecvFailure) -> RecvError {
+        if let RecvFailure::Corrupt(what) = reason {
+            self.corrupt.set(Some(what));
+        }
+        RecvError { reason, link: self.region().link().clone() }
+    }
+
     #[inline(always)]
     fn recv_until(&self, until: Until) -> Result<Message<'_>, RecvError> {
-        match self.take_fast() {
-            Some(message) => Ok(message),
-            None => self.recv_slow(until),
+        if let Some(held) = self.take_fast(!matches!(until, Until::Now)) {
+            return Ok(Message::new(self, held));
+        }
+        // By way of a cell, so that the common case has its message in registers and not where this call would write it.
+        match (self.recv_slow(until), self.taken.take()) {
+            (Ok(()), Some(held)) => Ok(Message::new(self, held)),
+            (Ok(()), None) => Err(self.error(RecvFailure::Empty)), // never: it is one or the other
+            (Err(error), _) => Err(error),
         }
     }
 
     /// The common case of [`Self::try_take`].
     #[inline(always)]
-    fn take_fast(&self) -> Option<Message<'_>> {
+    fn take_fast(&self, patient: bool) -> Option<Held> {
         if !self.region().is_ours() {
             return None;
         }
         // Never on a link that drops the oldest: its receivers' side is always shared.
-        let delivery = self.engine().try_pop_fast(&mut self.consumer.borrow_mut())?;
-        self.in_hand.set(self.in_hand.get() + 1);
-        Some(Message::in_place(self, delivery))
+        let delivery = self.engine().try_pop_fast(&self.consumer, patient)?;
+        Some(Held::in_place(self, delivery))
     }
 
+    /// Leaves the message in `taken`.
     #[inline(never)]
-    fn recv_slow(&self, until: Until) -> Result<Message<'_>, RecvError> {
-        match self.try_take() {
-            Ok(message) => Ok(message),
-            Err(obstacle) => self.wait_take(until, obstacle),
+    fn recv_slow(&self, until: Until) -> Result<(), RecvError> {
+        let soon = if self.stay_away(until) { self.take_fast(false) } else { self.look_briefly(until) };
+        let taken = match soon {
+            Some(held) => Ok(held),
+            None => self.try_take().or_else(|obstacle| self.wait_take(until, obstacle)),
+        };
+        self.taken.set(Some(taken.map_err(|reason| self.error(reason))?));
+        Ok(())
+    }
+
+    /// Looks for an answer that is on its way, before anything that takes longer than such an answer.
+    fn look_briefly(&self, until: Until) -> Option<Held> {
+        if matches!(until, Until::Now) {
+            return None;
+        }
+        self.engine().found_nothing(&self.consumer);
+        self.waiter.look_briefly(|| self.take_fast(false))
+    }
+
+    fn recv_many_until(&self, most: usize, until: Until) -> Result<Batch<'_>, RecvError> {
+        if let Some(run) = self.take_run(most, until) {
+            return Ok(Batch::of_run(self, run));
+        }
+        let mut messages = Vec::new();
+        if most == 0 {
+            return Ok(Batch::of_messages(self, messages));
+        }
+        messages.push(self.recv_until(until)?);
+        while messages.len() < most {
+            match self.try_take() {
+                Ok(held) => messages.push(Message::new(self, held)),
+                Err(_) => break, // the next call says why
+            }
+        }
+        Ok(Batch::of_messages(self, messages))
+    }
+
+    /// Several small messages at once, if they are there.
+    fn take_run(&self, most: usize, until: Until) -> Option<Run> {
+        if !self.region().is_ours() {
+            return None;
+        }
+        let run = self.engine().try_pop_run(&self.consumer, most, !matches!(until, Until::Now));
+        run.or_else(|| if self.stay_away(until) { self.engine().try_pop_run(&self.consumer, most, false) } else { None })
+    }
+
+    /// Ends the delivery of several.
+    pub(crate) fn release_run(&self, run: &Run) {
+        if self.region().is_ours() {
+            self.engine().release_run(&self.consumer, run);
+            self.region().wake_senders();
         }
     }
 
-    fn try_take(&self) -> Result<Message<'_>, PopError> {
+    /// Waits for an announcement, if that is worth it. True if it came.
+    #[inline(never)]
+    fn stay_away(&self, until: Until) -> bool {
+        if matches!(until, Until::Now) || !self.engine().stays_away(&self.consumer) {
+            return false;
+        }
+        let came = self.waiter.stay_away(|| self.engine().is_announced(&self.consumer));
+        if !came {
+            self.engine().lose_patience(&self.consumer);
+        }
+        came
+    }
+
+    fn try_take(&self) -> Result<Held, PopError> {
         if !self.region().is_ours() || self.corrupt.get().is_some() {
             return Err(PopError::Empty); // `wait_take` says why
         }
-        let popped = self.engine().try_pop(&mut self.consumer.borrow_mut());
-        if self.consumer.borrow_mut().take_made_room() {
+        let popped = self.engine().try_pop(&self.consumer);
+        if self.consumer.take_made_room() {
             self.region().wake_senders();
         }
         let delivery = popped?;
         self.peers.heard_of_one(); // a first message always comes by this way
-        self.in_hand.set(self.in_hand.get() + 1);
         if drops_oldest(self.engine()) {
-            return Ok(Message::detached(self, delivery));
+            return Ok(Held::detached(self, delivery));
         }
-        Ok(Message::in_place(self, delivery))
+        Ok(Held::in_place(self, delivery))
     }
 
     #[cold]
-    fn wait_take(&self, until: Until, first: PopError) -> Result<Message<'_>, RecvError> {
+    fn wait_take(&self, until: Until, first: PopError) -> Result<Held, RecvFailure> {
         if !self.region().is_ours() {
-            return Err(RecvError::Forked);
+            return Err(RecvFailure::Forked);
         }
         if let Some(what) = self.corrupt.get() {
-            return Err(RecvError::Corrupt(what));
+            return Err(RecvFailure::Corrupt(what));
         }
         if let PopError::Corrupt(what) = first {
-            return Err(self.poisoned(what));
+            return Err(RecvFailure::Corrupt(what));
         }
-        let position = self.consumer.borrow().position();
         let (region, event) = (self.region(), self.engine().items());
-        let peek = || self.take_fast().map(Ok);
+        let peek = || self.take_fast(false).map(Ok);
         let mut settled = 0;
-        let taken = self.waiter.wait(region, self.membership.me, &event, (position, until), peek, |_| {
+        let taken = self.waiter.wait(region, self.membership.me, &event, until, peek, |_| {
             // In this order: what the last sender sent before it left is seen by the try after it was found gone.
             let gone = if self.follow { None } else { self.peers.are_gone(self.engine()) };
             match (self.try_take(), gone) {
-                (Ok(message), _) => Look::Done(Ok(message)),
-                (Err(PopError::Corrupt(what)), _) => Look::Done(Err(self.poisoned(what))),
+                (Ok(held), _) => Look::Done(Ok(held)),
+                (Err(PopError::Corrupt(what)), _) => Look::Done(Err(RecvFailure::Corrupt(what))),
                 (Err(PopError::Empty), Some(_)) if settled < 2 => {
                     // The end comes after what a dead receiver held has gone back. Twice: between a survivor's taking the dead one's
                     // token and its marking the entry, the dead one looks alive.
                     settled = if region.is_settled() { settled + 1 } else { 0 };
                     Look::Busy
                 }
-                (Err(PopError::Empty), Some(died)) => Look::Done(Err(RecvError::Closed { died })),
+                (Err(PopError::Empty), Some(died)) => Look::Done(Err(RecvFailure::Closed { died })),
                 (Err(PopError::Empty), None) => Look::Nothing,
                 _ => Look::Busy,
             }
         });
         taken.unwrap_or_else(|| {
             Err(match until {
-                Until::Now => RecvError::Empty,
-                _ if self.waiter.was_interrupted() => RecvError::Interrupted,
-                _ => RecvError::TimedOut,
+                Until::Now => RecvFailure::Empty,
+                _ if self.waiter.was_interrupted() => RecvFailure::Interrupted,
+                _ => RecvFailure::TimedOut,
             })
         })
     }
 
-    fn poisoned(&self, what: Corrupt) -> RecvError {
-        self.corrupt.set(Some(what));
-        RecvError::Corrupt(what)
-    }
-
-    /// Ends a delivery that stayed in its place.
-    #[inline(always)]
-    pub(crate) fn release(&self, delivery: &Delivery) {
-        self.in_hand.set(self.in_hand.get() - 1);
+    /// Ends a plain delivery.
+    #[inline(never)]
+    pub(crate) fn release_plain(&self, position: u64) {
         if self.region().is_ours() {
-            self.engine().release(&mut self.consumer.borrow_mut(), delivery);
+            self.engine().release_plain(&self.consumer, position);
             self.region().wake_senders();
         }
+    }
+
+    /// Ends a delivery, in its place or detached.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn release(&self, delivery: Delivery) {
+        if !self.region().is_ours() {
+            return; // the parent's
+        }
+        if delivery.is_detached() {
+            self.engine().release_detached(&self.consumer, &delivery);
+        } else {
+            self.engine().release(&self.consumer, &delivery);
+        }
+        self.region().wake_senders();
     }
 
     /// Leaves the slot of a delivery.
     pub(crate) fn detach(&self, delivery: &mut Delivery) {
-        self.engine().detach(&self.consumer.borrow(), delivery);
+        self.engine().detach(&self.consumer, delivery);
         self.region().wake_senders();
-    }
-
-    /// Ends a detached delivery.
-    #[cold]
-    pub(crate) fn release_detached(&self, delivery: &Delivery) {
-        self.in_hand.set(self.in_hand.get() - 1);
-        if self.region().is_ours() {
-            self.engine().release_detached(&self.consumer.borrow(), delivery);
-            self.region().wake_senders();
-        }
     }
 }
 
@@ -386,7 +446,7 @@ impl Clone for Receiver {
 impl Drop for Receiver {
     fn drop(&mut self) {
         // Messages whose guards were forgotten, or that a corrupt link did not let out.
-        if (self.in_hand.get() > 0 || self.corrupt.get().is_some()) && self.region().is_ours() {
+        if (self.consumer.may_hold() || self.corrupt.get().is_some()) && self.region().is_ours() {
             self.engine().recover_self(self.membership.me);
         }
     }

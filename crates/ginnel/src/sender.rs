@@ -6,9 +6,9 @@ use crate::loan::Loan;
 use crate::peers::Peers;
 use crate::region::{Membership, Region, drops_oldest};
 use crate::wait::{Interrupter, Look, Until, Waiter};
-use ginnel_core::{Block, Engine, Full, GROW_BYTE, Producer, PushError, Role};
+use ginnel_core::{Block, Engine, Full, GROW_BYTE, Producer, PushError, RUN_MAX, Role};
 use ginnel_os::fallocate;
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fmt;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 /// ```
 pub struct Sender {
     // Before the membership: nothing of the producer's is used after it has left.
-    producer: RefCell<Producer>,
+    producer: Producer,
     waiter: Waiter,
     peers: Peers,
     follow: bool,
@@ -68,7 +68,7 @@ impl Sender {
         let capacity = membership.region.engine().layout().geometry().capacity;
         let rest = (capacity / 8).clamp(1, 16) as u32;
         Self {
-            producer: RefCell::new(Producer::new(membership.me)),
+            producer: Producer::new(membership.me),
             waiter: Waiter::new(wait, rest),
             peers: Peers::new(membership.region.engine(), Role::Receiver),
             follow,
@@ -176,17 +176,45 @@ impl Sender {
         self.send_until(0, message.as_ref(), Until::Instant(deadline))
     }
 
-    /// Sends many messages, in order, each as [`Self::send`] does. Returns how many were sent.
+    /// Sends many messages, in order, each as [`Self::send`] does, small ones several at a time: they cost less than one by one. Returns
+    /// how many were sent.
     ///
     /// # Errors
     /// As [`Self::send`], with the number of messages that were sent before.
-    pub fn send_all<M: AsRef<[u8]>>(&self, messages: impl IntoIterator<Item = M>) -> Result<u64, SendAllError> {
-        let mut sent = 0;
-        for message in messages {
-            self.send(message.as_ref()).map_err(|error| SendAllError { sent, error })?;
-            sent += 1;
-        }
-        Ok(sent)
+    pub fn send_all<M: AsRef<[u8]>>(&self, messages: &[M]) -> Result<u64, SendAllError> {
+        self.send_all_until(messages, Until::Forever)
+    }
+
+    /// Sends messages for as long as there is room now.
+    ///
+    /// # Errors
+    /// As [`Self::try_send`], with the number of messages that were sent before.
+    pub fn try_send_all<M: AsRef<[u8]>>(&self, messages: &[M]) -> Result<u64, SendAllError> {
+        self.send_all_until(messages, Until::Now)
+    }
+
+    /// As [`Self::send_all`], waiting for at most this long in all.
+    ///
+    /// # Errors
+    /// As [`Self::send_timeout`], with the number of messages that were sent before.
+    pub fn send_all_timeout<M: AsRef<[u8]>>(
+        &self,
+        messages: &[M],
+        timeout: Duration,
+    ) -> Result<u64, SendAllError> {
+        self.send_all_until(messages, Until::after(timeout))
+    }
+
+    /// As [`Self::send_all`], waiting until then at most.
+    ///
+    /// # Errors
+    /// As [`Self::send_deadline`], with the number of messages that were sent before.
+    pub fn send_all_deadline<M: AsRef<[u8]>>(
+        &self,
+        messages: &[M],
+        deadline: Instant,
+    ) -> Result<u64, SendAllError> {
+        self.send_all_until(messages, Until::Instant(deadline))
     }
 
     /// Lends `len` bytes of the link to write a message in place; its contents are unspecified until written. Waits for memory.
@@ -294,10 +322,48 @@ impl Sender {
         }
     }
 
+    fn send_all_until<M: AsRef<[u8]>>(
+        &self,
+        messages: &[M],
+        until: Until,
+    ) -> Result<u64, SendAllError> {
+        let mut sent = 0;
+        for group in messages.chunks(RUN_MAX) {
+            // The caller's code runs here, not while the link is being worked on.
+            let mut slices: [&[u8]; RUN_MAX] = [&[]; RUN_MAX];
+            for (slice, message) in slices.iter_mut().zip(group) {
+                *slice = message.as_ref();
+            }
+            let mut left = &slices[..group.len()];
+            while let Some(next) = left.first() {
+                let mut done = self.try_run(left);
+                if done == 0 {
+                    self.send_until(0, next, until).map_err(|error| SendAllError { sent, error })?;
+                    done = 1;
+                }
+                sent += done as u64;
+                left = &left[done..];
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Sends the first of several messages, if they are of the common case, and says how many.
+    fn try_run(&self, messages: &[&[u8]]) -> usize {
+        if self.check().is_err() {
+            return 0;
+        }
+        let done = self.engine().try_push_run(&self.producer, 0, messages);
+        if done > 0 {
+            self.region().wake_receivers();
+        }
+        done
+    }
+
     #[inline(always)]
     fn try_once(&self, tag: u16, message: &[u8]) -> Result<(), Obstacle> {
         self.check()?;
-        let pushed = self.engine().try_push(&mut self.producer.borrow_mut(), tag, message);
+        let pushed = self.engine().try_push(&self.producer, tag, message);
         pushed.map_err(|e| self.obstacle(e, message.len()))
     }
 
@@ -342,13 +408,15 @@ impl Sender {
         }
         let rejects = self.engine().layout().geometry().full == Full::Reject;
         let until = if rejects { Until::Now } else { until };
+        if !matches!(until, Until::Now) && matches!(first, Obstacle::Full) {
+            self.stay_away();
+        }
         let mut first = Some(first);
         let (mut lacked_memory, mut looks) = (false, 0u32);
-        let position = self.producer.borrow().position();
         let (region, event) = (self.region(), self.engine().room());
         // While the ring is full, nothing cheaper than a full look can tell: its consumer moves one word.
         let peek = || None;
-        let done = self.waiter.wait(region, self.membership.me, &event, (position, until), peek, |last| {
+        let done = self.waiter.wait(region, self.membership.me, &event, until, peek, |last| {
             let gone = self.peers_gone();
             // What the first try found may be mended at once: memory to commit, an old message to drop.
             let tried = first.take().map_or_else(&mut attempt, Err);
@@ -375,6 +443,15 @@ impl Sender {
         done.unwrap_or_else(|| Err(self.out_of_time(until, lacked_memory)))
     }
 
+    /// Waits for an announcement of room, if that is worth it.
+    fn stay_away(&self) {
+        if self.engine().stays_away_from_room(&self.producer)
+            && !self.waiter.stay_away(|| self.engine().is_room_announced(&self.producer))
+        {
+            self.engine().lose_patience_for_room(&self.producer);
+        }
+    }
+
     /// How many receivers died, if none is left and that is the end.
     fn peers_gone(&self) -> Option<u64> {
         if self.follow { None } else { self.peers.are_gone(self.engine()) }
@@ -382,7 +459,7 @@ impl Sender {
 
     fn full<T>(&self, gone: Option<u64>) -> Look<Result<T, SendFailure>> {
         if drops_oldest(self.engine()) {
-            return match self.engine().make_room(&mut self.producer.borrow_mut()) {
+            return match self.engine().make_room(&self.producer) {
                 Ok(_) => Look::Busy,
                 Err(PushError::Corrupt(what)) => Look::Done(Err(SendFailure::Corrupt(what))),
                 Err(_) => Look::Busy,
@@ -463,7 +540,7 @@ impl Sender {
             }
             return Ok(Loan::small(self, len));
         }
-        let block = self.engine().claim(&mut self.producer.borrow_mut(), len);
+        let block = self.engine().claim(&self.producer, len);
         block.map(|block| Loan::in_place(self, block, len)).map_err(|e| self.obstacle(e, len))
     }
 
@@ -471,7 +548,7 @@ impl Sender {
     pub(crate) fn commit_block(&self, block: Block, len: usize, tag: u16, until: Until) -> Result<(), SendFailure> {
         let mut attempt = || {
             self.check()?;
-            let committed = self.engine().commit(&mut self.producer.borrow_mut(), block, len, tag);
+            let committed = self.engine().commit(&self.producer, block, len, tag);
             committed.map_err(|e| self.obstacle(e, len))
         };
         attempt().or_else(|obstacle| self.wait_for(until, obstacle, &mut attempt))?;

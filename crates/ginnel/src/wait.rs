@@ -64,7 +64,6 @@ pub(crate) struct Waiter {
     /// Pauses between two looks while spinning.
     rest: u32,
     spins: Cell<u32>,
-    pace: Pace,
     interrupted: Arc<AtomicBool>,
 }
 
@@ -86,50 +85,10 @@ impl Interrupter {
     }
 }
 
-/// How long to stay away before looking at all.
-///
-/// Each look at a slot that the peer is about to write takes the line from it, and costs it as much as several messages. In
-/// a stream it pays to stay away until a good number of messages have come; in a conversation it only adds to the
-/// latency. What tells them apart is how many messages came between two waits. Trying is cheap and rare.
-#[derive(Debug, Default)]
-struct Pace {
-    pauses: Cell<u32>,
-    /// Position at the last wait.
-    last: Cell<u64>,
-    /// Waits in a row that ended after a few looks.
-    short: Cell<u32>,
-}
-
-impl Pace {
-    /// A wait that ended within this many looks was a short one.
-    const FEW_LOOKS: u32 = 4;
-    /// Short waits in a row before staying away is tried.
-    const PATIENCE: u32 = 32;
-    const FIRST: u32 = 8;
-    const MOST: u32 = 128;
-
-    /// Pauses before the first look of the wait that begins at this position.
-    fn next(&self, position: u64) -> u32 {
-        let burst = position.wrapping_sub(self.last.replace(position));
-        let pauses = match (self.pauses.get(), burst) {
-            (0, _) if self.short.get() >= Self::PATIENCE => {
-                self.short.set(0);
-                Self::FIRST
-            }
-            (0, _) | (_, 0..4) => 0,
-            (pauses, 4..32) => (pauses * 2).min(Self::MOST),
-            (pauses, 128..) => pauses / 2,
-            (pauses, _) => pauses,
-        };
-        self.pauses.set(pauses);
-        pauses
-    }
-
-    fn ended_after(&self, looks: u32) {
-        self.short.set(if looks <= Self::FEW_LOOKS { self.short.get() + 1 } else { 0 });
-    }
-}
-
+/// Looks for an answer that is on its way: about a round trip between two cores.
+const BRIEF: u32 = 16;
+/// Looks at an announcement while staying away: 1 or 2 us.
+const STAY_AWAY: u32 = 128;
 const SPINS_LEAST: u32 = 16;
 /// About as long as a wake-up takes: then waiting costs at most twice what the best choice would have cost.
 const SPINS_MOST: u32 = 2048;
@@ -142,7 +101,7 @@ const NAP: Duration = Duration::from_micros(50);
 
 impl Waiter {
     pub(crate) fn new(policy: Wait, rest: u32) -> Self {
-        Self { policy, rest, spins: Cell::new(SPINS_MOST), pace: Pace::default(), interrupted: Arc::default() }
+        Self { policy, rest, spins: Cell::new(SPINS_MOST), interrupted: Arc::default() }
     }
 
     pub(crate) fn interrupter(&self, region: &Arc<Region>) -> Interrupter {
@@ -158,8 +117,34 @@ impl Waiter {
         self.policy
     }
 
-    /// Looks until there is a result or the time has come; then `None`. The first look was in vain already. `position` is
-    /// the handle's in its end of the link; `peek` looks for the most common result only, and costs less than `look`, which is
+    /// Waits for an announcement (see `pace` in ginnel-core) for about as long as a batch takes in a stream. True if it came.
+    #[inline(always)]
+    pub(crate) fn stay_away(&self, came: impl Fn() -> bool) -> bool {
+        if self.policy == Wait::Block || is_single_core() {
+            return false;
+        }
+        for _ in 0..STAY_AWAY {
+            if came() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
+    }
+
+    /// Looks a few times for the most common result.
+    #[inline(always)]
+    pub(crate) fn look_briefly<T>(&self, mut peek: impl FnMut() -> Option<T>) -> Option<T> {
+        if self.policy == Wait::Block || is_single_core() {
+            return None;
+        }
+        (0..BRIEF).find_map(|_| {
+            std::hint::spin_loop();
+            peek()
+        })
+    }
+
+    /// Looks until there is a result or the time has come; then `None`. The first look was in vain already. `peek` looks for the most common result only, and costs less than `look`, which is
     /// told whether it is the last before a sleep.
     #[cold]
     pub(crate) fn wait<T>(
@@ -167,16 +152,13 @@ impl Waiter {
         region: &Arc<Region>,
         me: Participant,
         event: &Event<'_>,
-        (position, until): (u64, Until),
+        until: Until,
         mut peek: impl FnMut() -> Option<T>,
         mut look: impl FnMut(bool) -> Look<T>,
     ) -> Option<T> {
         watch::watch(region);
         if matches!(until, Until::Now) {
             return Self::look_now(&mut look);
-        }
-        if self.policy != Wait::Block && !is_single_core() {
-            (0..self.pace.next(position)).for_each(|_| std::hint::spin_loop());
         }
         loop {
             if let Some(done) = self.spin(until, &mut peek, &mut look) {
@@ -240,7 +222,6 @@ impl Waiter {
                 peek()
             };
             if let Some(done) = found {
-                self.pace.ended_after(turn);
                 self.spins.set(SPINS_MOST);
                 return Some(done);
             }
@@ -254,8 +235,9 @@ impl Waiter {
     }
 }
 
-/// Whether this process may run on one core only: then spinning steals the time of the one that it waits for.
+/// Whether the machine has one core only: then spinning steals the time of the one that it waits for. A process that is pinned to a
+/// core is not alone for that: its peer may be pinned to another.
 fn is_single_core() -> bool {
     static SINGLE: OnceLock<bool> = OnceLock::new();
-    *SINGLE.get_or_init(|| process::cores().is_ok_and(|cores| cores.len() < 2))
+    *SINGLE.get_or_init(|| process::cores().is_ok_and(|cores| cores.len() < 2) && process::is_only_core())
 }

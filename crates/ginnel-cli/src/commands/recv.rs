@@ -6,7 +6,7 @@ use crate::interrupt::{self, Patience};
 use crate::meter::Meter;
 use crate::output::{self, BUFFER, Form, Sink};
 use crate::units;
-use ginnel::{Link, Message, Receiver, RecvError};
+use ginnel::{Link, Message, Receiver, RecvError, RecvFailure};
 use std::fs::File;
 use std::io::{IsTerminal, stdout};
 use std::time::Duration;
@@ -132,7 +132,7 @@ impl<'a> Receiving<'a> {
         while self.left > 0 {
             let message = match self.recv_soon() {
                 Ok(message) => message,
-                Err(RecvError::Empty) => {
+                Err(e) if e == RecvFailure::Empty => {
                     // Whoever reads what we write shall have it before we sleep.
                     self.flush()?;
                     self.wait()?
@@ -152,13 +152,13 @@ impl<'a> Receiving<'a> {
     /// A message that is there, or comes within about a microsecond: so much longer to collect is worth a write.
     #[inline]
     fn recv_soon(&self) -> Result<Message<'a>, RecvError> {
-        for _ in 0..LOOKS {
+        for _ in 1..LOOKS {
             match self.receiver.try_recv() {
-                Err(RecvError::Empty) => std::hint::spin_loop(),
+                Err(e) if e == RecvFailure::Empty => std::hint::spin_loop(),
                 other => return other,
             }
         }
-        Err(RecvError::Empty)
+        self.receiver.try_recv()
     }
 
     #[inline]
@@ -180,14 +180,14 @@ impl<'a> Receiving<'a> {
         loop {
             match self.receiver.recv_deadline(patience.slice()?) {
                 Ok(message) => return Ok(message),
-                Err(RecvError::Interrupted) => {}
-                Err(RecvError::TimedOut) if !patience.is_over() => self.meter.idle("waiting for a sender"),
-                Err(e) => return Err(Failure::recv(self.receiver.address(), &e)),
+                Err(e) if e == RecvFailure::Interrupted => {}
+                Err(e) if e == RecvFailure::TimedOut && !patience.is_over() => self.meter.idle("waiting for a sender"),
+                Err(e) => return Err(Failure::recv(&e)),
             }
         }
     }
 
     fn ended(&self, error: &RecvError) -> Result<(), Failure> {
-        Err(Failure::recv(self.receiver.address(), error))
+        Err(Failure::recv(error))
     }
 }

@@ -15,7 +15,7 @@
 //! |---|---|
 //! | 0.. | a survivor, before |
 //! | 10 | the victim, in its preparation |
-//! | 20 | the victim, in the operation: in flight |
+//! | 20.. | the victim, in the operation: in flight |
 //! | 30.. | survivors and newcomers, after |
 
 use std::fmt::Display;
@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use ginnel::{Info, Link, Message, Receiver, RecvError, Sender};
+use ginnel::{Info, Link, Message, Receiver, RecvFailure, Sender};
 
 use super::fork::Child;
 use super::stepper::{Outcome, Trial};
@@ -59,8 +59,9 @@ pub(super) struct Due {
     pub(super) held: Vec<u64>,
     /// As `held`, but they may be gone.
     pub(super) may_be_gone: Vec<u64>,
-    /// Whole or not at all; unless the operation had finished, then it is committed.
-    pub(super) in_flight: Option<u64>,
+    /// In the order of sending: each whole or not at all, and none without those before it. If the operation had finished, they
+    /// are committed.
+    pub(super) in_flight: Vec<u64>,
     /// The last sender died, so the receiver is told.
     pub(super) closed: bool,
     /// What is missing must have been counted.
@@ -140,7 +141,7 @@ pub(super) fn loan_message(sender: &Sender, message: &[u8]) -> Result<(), String
 pub(super) fn take(receiver: &Receiver, limit: Duration) -> Result<Option<Arrival>, String> {
     match receiver.recv_timeout(limit) {
         Ok(message) => arrival(&message).map(Some),
-        Err(RecvError::Closed { .. }) => Ok(None),
+        Err(e) if matches!(e.reason(), RecvFailure::Closed { .. }) => Ok(None),
         Err(error) => Err(text(error)),
     }
 }
@@ -149,7 +150,7 @@ pub(super) fn take(receiver: &Receiver, limit: Duration) -> Result<Option<Arriva
 pub(super) fn take_now(receiver: &Receiver) -> Result<Option<Arrival>, String> {
     match receiver.try_recv() {
         Ok(message) => arrival(&message).map(Some),
-        Err(RecvError::Empty) => Ok(None),
+        Err(e) if e == RecvFailure::Empty => Ok(None),
         Err(error) => Err(text(error)),
     }
 }
@@ -244,7 +245,7 @@ pub(super) fn agree(due: &Due, outcome: &Outcome, arrived: &[Arrival]) -> Result
     let finished = matches!(outcome, Outcome::Finished { .. });
     let (mut once, mut perhaps) = (due.committed.clone(), due.may_be_gone.clone());
     once.extend(&due.held);
-    (if finished { &mut once } else { &mut perhaps }).extend(due.in_flight);
+    (if finished { &mut once } else { &mut perhaps }).extend(&due.in_flight);
     let count = |number: u64| arrived.iter().filter(|arrival| arrival.number == number).count();
     if let Some(lost) = once.iter().find(|number| count(**number) == 0) {
         return Err(format!("message {lost} was lost{}", shown()));
@@ -254,6 +255,10 @@ pub(super) fn agree(due: &Due, outcome: &Outcome, arrived: &[Arrival]) -> Result
     }
     if let Some(stray) = arrived.iter().find(|a| !once.contains(&a.number) && !perhaps.contains(&a.number)) {
         return Err(format!("message {} was not sent{}", stray.number, shown()));
+    }
+    let came = due.in_flight.iter().take_while(|number| count(**number) == 1).count();
+    if let Some(early) = due.in_flight[came..].iter().find(|number| count(**number) > 0) {
+        return Err(format!("message {early} came without one that was sent before it{}", shown()));
     }
     let in_hand = |number: u64| due.held.contains(&number) || due.may_be_gone.contains(&number);
     if let Some(marked) = arrived.iter().find(|arrival| arrival.redelivered && !in_hand(arrival.number)) {

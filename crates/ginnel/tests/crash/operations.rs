@@ -15,6 +15,9 @@ use super::sweep::Scenario;
 
 const DROPPING: &str = "shm:crash?capacity=8&max=8KiB&participants=8&full=drop-oldest";
 pub(super) const CAPACITY: u64 = 8;
+/// Messages of the victim that are sent at once.
+const IN_RUN: [u64; 4] = [IN_FLIGHT, IN_FLIGHT + 1, IN_FLIGHT + 2, IN_FLIGHT + 3];
+
 /// Every scenario. The links lie in `directory`, which `GINNEL_DIR` names, and which is emptied before each trial.
 pub(crate) fn all(directory: &Path) -> Vec<Scenario> {
     use_directory(directory);
@@ -29,6 +32,8 @@ pub(crate) fn all(directory: &Path) -> Vec<Scenario> {
     }
     all.push(send("loan and commit, alone", BLOCK, Company::Itself, loan_message));
     all.push(send("loan and commit, shared", BLOCK, Company::Both, loan_message));
+    all.extend([send_all("send_all, alone", false), send_all("send_all, shared", true)]);
+    all.extend([receive_many(), release_many()]);
     all.push(send_dropping());
     all.extend([close_sender(), close_last_sender(), close_receiver(), close_all()]);
     all.extend([unlink("unlink", false), unlink("unlink, in use", true)]);
@@ -123,7 +128,7 @@ fn send(name: &str, len: usize, company: Company, how: fn(&Sender, &[u8]) -> Res
     let check = move |ends: Ends, outcome: &Outcome| {
         let mut committed = if company.is_used() { vec![0, 1] } else { Vec::new() };
         committed.extend(company.is_warm().then_some(WARM));
-        let due = Due { committed, in_flight: Some(IN_FLIGHT), closed: !company.has_survivor(), ..Due::default() };
+        let due = Due { committed, in_flight: vec![IN_FLIGHT], closed: !company.has_survivor(), ..Due::default() };
         judge(ends, &due, outcome)
     };
     Scenario::new(name, setup, prepare, operation, check)
@@ -186,6 +191,79 @@ fn release(name: &str, len: usize) -> Scenario {
     Scenario::new(name, setup, prepare, operation, check)
 }
 
+/// A survivor receives. The victim sends four messages at once.
+fn send_all(name: &str, shared: bool) -> Scenario {
+    let setup = move || {
+        fresh()?;
+        let receiver = Some(receiver(ADDRESS)?);
+        let survivor = shared.then(|| sender(ADDRESS)).transpose()?;
+        if let Some(survivor) = &survivor {
+            send_message(survivor, &message(0, INLINE))?;
+        }
+        Ok(Ends { sender: survivor, receiver, ..Ends::default() })
+    };
+    let prepare = |_: &Ends| {
+        let sender = sender(ADDRESS)?;
+        send_message(&sender, &message(WARM, INLINE))?;
+        Ok((sender, IN_RUN.map(|number| message(number, INLINE))))
+    };
+    let operation = |(sender, messages): (Sender, [Vec<u8>; 4])| {
+        sender.try_send_all(&messages).map_err(text)?;
+        Ok((sender, messages))
+    };
+    let check = move |ends: Ends, outcome: &Outcome| {
+        let committed = if shared { vec![0, WARM] } else { vec![WARM] };
+        judge(ends, &Due { committed, in_flight: IN_RUN.to_vec(), closed: !shared, ..Due::default() }, outcome)
+    };
+    Scenario::new(name, setup, prepare, operation, check)
+}
+
+/// A survivor has sent five messages. The victim has received one, receives three at once, and keeps them.
+fn receive_many() -> Scenario {
+    let operation = |receiver: Receiver| {
+        let receiver = Box::leak(Box::new(receiver)); // the batch refers to it
+        receiver.try_recv_many(3).map_err(text)
+    };
+    let check = |ends: Ends, outcome: &Outcome| {
+        judge(ends, &Due { committed: vec![4], held: vec![1, 2, 3], ..Due::default() }, outcome)
+    };
+    Scenario::new("recv_many, alone", five_sent, warm_receiver, operation, check)
+}
+
+/// The victim holds three messages that it received at once, and releases them.
+fn release_many() -> Scenario {
+    let prepare = |ends: &Ends| {
+        let receiver = Box::leak(Box::new(warm_receiver(ends)?));
+        receiver.try_recv_many(3).map_err(text)
+    };
+    let operation = |batch| {
+        drop(batch);
+        Ok(())
+    };
+    let check = |ends: Ends, outcome: &Outcome| {
+        let mut due = Due { committed: vec![4], ..Due::default() };
+        if !matches!(outcome, Outcome::Finished { .. }) {
+            due.may_be_gone.extend([1, 2, 3]);
+        }
+        judge(ends, &due, outcome)
+    };
+    Scenario::new("release of recv_many", five_sent, prepare, operation, check)
+}
+
+fn five_sent() -> Result<Ends, String> {
+    fresh()?;
+    let sender = sender(ADDRESS)?;
+    (0..5).try_for_each(|number| send_message(&sender, &message(number, INLINE)))?;
+    Ok(Ends { sender: Some(sender), ..Ends::default() })
+}
+
+/// A receiver that has received one.
+fn warm_receiver(_: &Ends) -> Result<Receiver, String> {
+    let receiver = receiver(ADDRESS)?;
+    take(&receiver, SOON)?;
+    Ok(receiver)
+}
+
 /// A full link with both ends in the director's hands.
 pub(super) fn full(address: &'static str) -> Result<Ends, String> {
     fresh()?;
@@ -199,7 +277,7 @@ fn send_dropping() -> Scenario {
     let prepare = |_: &Ends| Ok((sender(DROPPING)?, message(IN_FLIGHT, INLINE)));
     let operation = |(sender, bytes): (Sender, Vec<u8>)| send_message(&sender, &bytes).map(|()| (sender, bytes));
     let check = |ends: Ends, outcome: &Outcome| {
-        let (committed, in_flight) = ((2..CAPACITY).collect(), Some(IN_FLIGHT));
+        let (committed, in_flight) = ((2..CAPACITY).collect(), vec![IN_FLIGHT]);
         // One for the victim's message, one for the probe.
         let due = Due { committed, in_flight, may_be_gone: vec![0, 1], counted: true, ..Due::default() };
         judge(ends, &due, outcome)

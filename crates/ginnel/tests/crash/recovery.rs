@@ -193,7 +193,7 @@ fn half_sent(half: &'static Half, fifths: usize) -> Scenario {
     };
     let check = |ends: Ends, _: &Outcome| {
         // That the recovery has finished makes the send in flight neither due nor excluded.
-        judge(ends, &Due { committed: vec![0, WARM], in_flight: Some(IN_FLIGHT), ..Due::default() }, &UNKNOWN)
+        judge(ends, &Due { committed: vec![0, WARM], in_flight: vec![IN_FLIGHT], ..Due::default() }, &UNKNOWN)
     };
     let name = format!("recover, {} sent {fifths}/5", half.size);
     Scenario::new(name, setup, |_: &Ends| Ok(()), reopen, check).after(|| half.trace().map(drop))

@@ -47,7 +47,7 @@ fn send_asleep() -> Scenario {
     };
     let prepare = |_: &Ends| Ok((sender(ADDRESS)?, message(IN_FLIGHT, INLINE)));
     let check = |ends: Ends, outcome: &Outcome| {
-        let due = Due { committed: (0..CAPACITY).collect(), in_flight: Some(IN_FLIGHT), ..Due::default() };
+        let due = Due { committed: (0..CAPACITY).collect(), in_flight: vec![IN_FLIGHT], ..Due::default() };
         judge(ends, &due, outcome)
     };
     let scenario = Scenario::new("send, asleep", || full(ADDRESS), prepare, operation, check);
@@ -253,7 +253,7 @@ fn send_woken() -> Scenario {
         take_now(ends.receiver.as_ref().ok_or("no receiver")?).map(drop)
     };
     let check = |(ends, behind): Queue, outcome: &Outcome| {
-        let mut due = Due { committed: (0..CAPACITY).collect(), in_flight: Some(IN_FLIGHT), ..Due::default() };
+        let mut due = Due { committed: (0..CAPACITY).collect(), in_flight: vec![IN_FLIGHT], ..Due::default() };
         if let Some(behind) = behind.take() {
             due.committed = (1..CAPACITY).collect();
             if behind.answer(SOON / 5).is_err() {

@@ -6,7 +6,7 @@ use crate::child::{Child, say};
 use crate::dice::Dice;
 use crate::place::{self, LIMIT, address, number_in, scale, skipped, stamped};
 use crate::script::linger;
-use ginnel::{Link, Receiver, RecvError, SendFailure, Sender};
+use ginnel::{Link, Receiver, RecvFailure, SendFailure, Sender};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -76,7 +76,7 @@ fn a_blocked_receiver_is_told() {
         child.must("send 3 50 0");
         receiver.with(|r| (0..3).for_each(|n| assert_eq!(number_in(&r.recv().unwrap()), n)));
         let (took, end) = time_of_death(&mut child, &receiver, |lent| lent.with(|r| r.recv().map(drop)));
-        assert_eq!(end.unwrap_err(), RecvError::Closed { died: 1 });
+        assert_eq!(end.unwrap_err(), RecvFailure::Closed { died: 1 });
         assert!(child.becomes_zombie(), "nobody reaped it");
         times.push(took);
     }
@@ -137,7 +137,7 @@ fn a_slow_death_is_noticed() {
         }
         busy.store(false, Relaxed);
     });
-    assert!(ends.iter().all(|end| *end == Err(RecvError::Closed { died: 1 })), "{ends:?}");
+    assert!(ends.iter().all(|end| end.as_ref().is_err_and(|e| *e == RecvFailure::Closed { died: 1 })), "{ends:?}");
 }
 
 /// The child of a dead process lives on, with a copy of its descriptors and its memory.
@@ -152,7 +152,7 @@ fn a_forked_child_does_not_keep_its_parent_alive() {
         child.must(&format!("sender open {address}"));
         child.must("fork");
         let (took, end) = time_of_death(&mut child, &receiver, |lent| lent.with(|r| r.recv().map(drop)));
-        assert_eq!(end.unwrap_err(), RecvError::Closed { died: 1 });
+        assert_eq!(end.unwrap_err(), RecvFailure::Closed { died: 1 });
         times.push(took);
     }
     report("the same, its forked child lives", times);
@@ -195,7 +195,7 @@ fn a_child_forked_while_a_handle_opens_does_not_keep_its_parent_alive() {
     let mut child = Child::start(&format!("forker {address}"), place::home());
     child.reply().ok();
     let (took, end) = time_of_death(&mut child, &receiver, |lent| lent.with(|r| r.recv_timeout(10 * TOLD).map(drop)));
-    assert!(matches!(end.unwrap_err(), RecvError::Closed { died: 20.. }), "told nothing in {took:?}");
+    assert!(matches!(end.unwrap_err().reason(), RecvFailure::Closed { died: 20.. }), "told nothing in {took:?}");
     assert!(took < TOLD, "{took:?}");
 }
 
@@ -224,7 +224,7 @@ fn a_death_in_another_pid_namespace_is_noticed() {
     let theirs = info.participants.iter().find(|p| p.role == ginnel::Role::Sender).expect("it joined");
     assert!(theirs.alive && !theirs.same_pid_namespace, "{theirs:?}");
     let (took, end) = time_of_death(&mut child, &receiver, |lent| lent.with(|r| r.recv().map(drop)));
-    assert_eq!(end.unwrap_err(), RecvError::Closed { died: 1 });
+    assert_eq!(end.unwrap_err(), RecvFailure::Closed { died: 1 });
     report("sender in another namespace killed", vec![took]);
 }
 
@@ -260,7 +260,7 @@ fn a_batch_that_a_dead_receiver_held_is_delivered_again() {
         let sender = Sender::open(&address).unwrap();
         let mut child = scripted();
         child.must(&format!("receiver open {address}"));
-        sender.send_all((0..10).map(|n| stamped(n, bytes))).unwrap();
+        sender.send_all(&(0..10).map(|n| stamped(n, bytes)).collect::<Vec<_>>()).unwrap();
         assert_eq!(child.must("recv 2"), "0,1");
         let held = child.must("grab 5").split(',').count() as u64;
         child.kill_and_reap();
@@ -302,9 +302,9 @@ fn the_end_comes_after_what_goes_back() {
         let receiver = Receiver::open(&address).unwrap();
         let mut child = scripted();
         child.must(&format!("receiver open {address}"));
-        sender.send_all((0..3).map(|n| stamped(n, 16))).unwrap();
+        sender.send_all(&(0..3).map(|n| stamped(n, 16)).collect::<Vec<_>>()).unwrap();
         assert_eq!(child.must("hold 3"), "0,1,2");
-        assert_eq!(receiver.try_recv().unwrap_err(), RecvError::Empty);
+        assert_eq!(receiver.try_recv().unwrap_err(), RecvFailure::Empty);
         drop(sender);
         child.kill_and_reap();
         let got: Vec<u64> = receiver.iter().map(|m| number_in(&m)).collect();
@@ -364,7 +364,7 @@ fn what_a_dead_receiver_of_a_dropping_link_held_is_counted() {
     let dropped = || Link::new(&address).unwrap().info().unwrap().dropped;
     let mut child = scripted();
     child.must(&format!("receiver open {address}"));
-    sender.send_all((0..3).map(|n| stamped(n, 16))).unwrap();
+    sender.send_all(&(0..3).map(|n| stamped(n, 16)).collect::<Vec<_>>()).unwrap();
     child.must("hold 2");
     child.must("close"); // the guards were forgotten: what was received is not lost
     child.must(&format!("receiver open {address}"));
@@ -376,7 +376,7 @@ fn what_a_dead_receiver_of_a_dropping_link_held_is_counted() {
     drop(receiver);
     let mut child = scripted();
     child.must(&format!("receiver open {address}"));
-    sender.send_all((3..8).map(|n| stamped(n, 20_000))).unwrap();
+    sender.send_all(&(3..8).map(|n| stamped(n, 20_000)).collect::<Vec<_>>()).unwrap();
     child.must("hold 2");
     child.kill_and_reap();
     let receiver = Receiver::open(&address).unwrap();
@@ -394,9 +394,9 @@ fn the_survivor_removes_the_link() {
         let receiver = Receiver::open(&address).unwrap();
         let mut child = scripted();
         child.must(&format!("sender open {address}"));
-        assert_eq!(receiver.recv_timeout(Duration::from_millis(1)).unwrap_err(), RecvError::TimedOut);
+        assert_eq!(receiver.recv_timeout(Duration::from_millis(1)).unwrap_err(), RecvFailure::TimedOut);
         child.kill();
-        assert_eq!(receiver.recv().unwrap_err(), RecvError::Closed { died: 1 });
+        assert_eq!(receiver.recv().unwrap_err(), RecvFailure::Closed { died: 1 });
         drop(receiver);
         let gone = || !place::file_of(&address).exists();
         let gone_soon = (0..200).any(|_| {

@@ -3,7 +3,7 @@
 
 use crate::dice::Dice;
 use crate::place::{self, LIMIT, address, number_in, scale, stamped, within};
-use ginnel::{Batch, Full, INLINE_MAX, Link, Message, Receiver, RecvError, SendFailure, Sender, Wait};
+use ginnel::{Batch, Full, INLINE_MAX, Link, Message, Receiver, RecvFailure, SendFailure, Sender, Wait};
 use std::collections::{BTreeMap, VecDeque};
 use std::mem::forget;
 use std::time::Duration;
@@ -124,7 +124,7 @@ fn a_dropped_loan_is_not_sent_and_its_block_is_free() {
         }
         drop(sender.loan(3).unwrap());
         assert_eq!(used(&address), 0);
-        assert_eq!(receiver.try_recv().unwrap_err(), RecvError::Empty);
+        assert_eq!(receiver.try_recv().unwrap_err(), RecvFailure::Empty);
         let error = sender.loan(64 * 1024 + 1).unwrap_err();
         assert!(matches!(error.reason(), SendFailure::TooLarge { len: 65_537, max: 65_536 }), "{error}");
     });
@@ -154,7 +154,7 @@ fn guards_are_dropped_in_any_order() {
                     assert_eq!(number_in(&message), round * 4 + at as u64, "{order:?}");
                 }
             }
-            assert_eq!(receiver.try_recv().unwrap_err(), RecvError::Empty);
+            assert_eq!(receiver.try_recv().unwrap_err(), RecvFailure::Empty);
         });
     }
 }
@@ -190,8 +190,8 @@ fn many_at_once() {
     within(LIMIT, || {
         let sizes = [8, 50, INLINE_MAX, 113, 5000];
         let messages = |from: u64, to: u64| (from..to).map(move |n| stamped(n, sizes[n as usize % sizes.len()]));
-        assert_eq!(sender.send_all(messages(0, 100)).unwrap(), 100);
-        assert_eq!(sender.send_all(std::iter::empty::<&[u8]>()).unwrap(), 0);
+        assert_eq!(sender.send_all(&messages(0, 100).collect::<Vec<_>>()).unwrap(), 100);
+        assert_eq!(sender.send_all::<&[u8]>(&[]).unwrap(), 0);
         assert!(receiver.recv_many(0).unwrap().is_empty());
         // At least one, at most as many as were asked for, in order.
         let mut got = Vec::new();
@@ -202,27 +202,27 @@ fn many_at_once() {
             got.extend(batch.iter().map(|m| number_in(&m)));
         }
         assert_eq!(got, (0..100).collect::<Vec<_>>());
-        sender.send_all(messages(0, 20)).unwrap();
+        sender.send_all(&messages(0, 20).collect::<Vec<_>>()).unwrap();
         let held: Vec<Message<'_>> = receiver.try_iter().collect();
         assert_eq!(held.iter().map(|m| number_in(m)).collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
         drop(held);
         assert_eq!(receiver.try_iter().count(), 0);
-        sender.send_all(messages(100, 300)).unwrap();
+        sender.send_all(&messages(100, 300).collect::<Vec<_>>()).unwrap();
         drop(sender);
         let rest: Vec<u64> = receiver.iter().map(|message| number_in(&message)).collect();
         assert_eq!(rest, (100..300).collect::<Vec<_>>());
-        assert_eq!(receiver.recv_many(5).unwrap_err(), RecvError::Closed { died: 0 });
+        assert_eq!(receiver.recv_many(5).unwrap_err(), RecvFailure::Closed { died: 0 });
     });
 }
 
 #[test]
 fn send_all_says_how_many_went() {
     let (sender, receiver) = pair("send-all", "capacity=8&full=reject&max=64");
-    let error = sender.send_all((0..20).map(|n| stamped(n, 8))).unwrap_err();
+    let error = sender.send_all(&(0..20).map(|n| stamped(n, 8)).collect::<Vec<_>>()).unwrap_err();
     assert_eq!(error.sent, 8);
     assert!(matches!(error.error.reason(), SendFailure::Full { capacity: 8 }), "{error}");
     assert_eq!(receiver.try_iter().count(), 8);
-    let error = sender.send_all([vec![1; 10], vec![1; 65], vec![1; 10]]).unwrap_err();
+    let error = sender.send_all(&[vec![1; 10], vec![1; 65], vec![1; 10]]).unwrap_err();
     assert_eq!(error.sent, 1);
     assert!(matches!(error.error.reason(), SendFailure::TooLarge { len: 65, max: 64 }), "{error}");
     assert_eq!(receiver.try_iter().count(), 1);
@@ -260,7 +260,7 @@ fn forgotten_batches_go_to_the_next_receiver() {
         within(LIMIT, || {
             for round in 0..20 {
                 let first = Receiver::open(&address).unwrap();
-                sender.send_all((0..10).map(|n| stamped(round * 10 + n, len))).unwrap();
+                sender.send_all(&(0..10).map(|n| stamped(round * 10 + n, len)).collect::<Vec<_>>()).unwrap();
                 drop(first.recv().unwrap());
                 let (held, forgotten) = (first.recv_many(2).unwrap(), first.recv_many(3).unwrap());
                 assert_eq!(held.iter().map(|m| number_in(&m)).next(), Some(round * 10 + 1));
@@ -326,7 +326,7 @@ fn the_smallest_links_go_round() {
                     assert_eq!(number_in(&receiver.try_recv().unwrap()), lap * capacity + number);
                 }
                 assert!(sender.is_empty() && receiver.is_empty());
-                assert_eq!(receiver.try_recv().unwrap_err(), RecvError::Empty);
+                assert_eq!(receiver.try_recv().unwrap_err(), RecvFailure::Empty);
             }
         });
     }
@@ -347,7 +347,7 @@ fn handles_know_whether_the_others_are_gone() {
     drop(sender);
     assert!(receiver.is_closed());
     assert_eq!(&*receiver.recv().unwrap(), b"for the next one");
-    assert_eq!(receiver.try_recv().unwrap_err(), RecvError::Closed { died: 0 });
+    assert_eq!(receiver.try_recv().unwrap_err(), RecvFailure::Closed { died: 0 });
 }
 
 #[test]
@@ -633,7 +633,7 @@ impl Run {
                 }
                 Err(e) => {
                     assert!(
-                        e == RecvError::Empty && self.oracle.is_empty(),
+                        e == RecvFailure::Empty && self.oracle.is_empty(),
                         "seed {}: {e}, {:?}",
                         self.seed,
                         self.oracle

@@ -4,7 +4,7 @@
 
 use crate::child::{Child, say};
 use crate::place::{self, LIMIT, number_in, stamped, within};
-use ginnel::{Link, Receiver, RecvError, SendError, SendFailure, Sender};
+use ginnel::{Link, Receiver, RecvFailure, SendError, SendFailure, Sender};
 use std::time::Duration;
 
 /// Scenarios, each in a process of its own: forking the test program itself would copy the locks of its other tests.
@@ -110,13 +110,13 @@ fn nothing_works_in_the_child() {
         forked(sender.send_timeout(b"1", SHORT));
         forked(sender.send_deadline(b"1", std::time::Instant::now()));
         forked(sender.send_tagged(7, b"1"));
-        forked(sender.send_all([b"1"]).map_err(|e| e.error));
+        forked(sender.send_all(&[b"1"]).map_err(|e| e.error));
         forked(sender.loan(8));
         forked(sender.try_loan(1000));
-        assert_eq!(receiver.recv().unwrap_err(), RecvError::Forked);
-        assert_eq!(receiver.try_recv().unwrap_err(), RecvError::Forked);
-        assert_eq!(receiver.recv_timeout(SHORT).unwrap_err(), RecvError::Forked);
-        assert_eq!(receiver.recv_many(3).unwrap_err(), RecvError::Forked);
+        assert_eq!(receiver.recv().unwrap_err(), RecvFailure::Forked);
+        assert_eq!(receiver.try_recv().unwrap_err(), RecvFailure::Forked);
+        assert_eq!(receiver.recv_timeout(SHORT).unwrap_err(), RecvFailure::Forked);
+        assert_eq!(receiver.recv_many(3).unwrap_err(), RecvFailure::Forked);
         assert_eq!(receiver.iter().count() + receiver.try_iter().count(), 0);
         for error in [sender.try_clone().err(), receiver.try_clone().err()] {
             let error = error.expect("a handle of the parent");
@@ -212,7 +212,7 @@ fn the_child_opens_its_own() {
     // One that is not closed when its process ends counts as a death, and is noticed.
     in_child(|| std::mem::forget(Sender::join("shm:forked").unwrap()));
     drop(sender);
-    assert_eq!(receiver.recv_timeout(LIMIT).unwrap_err(), RecvError::Closed { died: 1 });
+    assert_eq!(receiver.recv_timeout(LIMIT).unwrap_err(), RecvFailure::Closed { died: 1 });
 }
 
 fn a_raw_clone_is_noticed() {
@@ -223,7 +223,7 @@ fn a_raw_clone_is_noticed() {
     assert!(child >= 0, "a child");
     if child == 0 {
         let sent = matches!(sender.try_send(b"1").map_err(|e| matches!(e.reason(), SendFailure::Forked)), Err(true));
-        let received = matches!(receiver.try_recv(), Err(RecvError::Forked));
+        let received = receiver.try_recv().is_err_and(|e| e == RecvFailure::Forked);
         // SAFETY: leaves without destructors.
         unsafe { libc::_exit(i32::from(!(sent && received))) };
     }
@@ -243,7 +243,7 @@ fn a_fork_while_another_thread_sleeps() {
         std::thread::sleep(10 * SHORT);
         in_child(|| {
             let (own, other) = pair("capacity=8");
-            assert_eq!(other.recv_timeout(SHORT).unwrap_err(), RecvError::TimedOut);
+            assert_eq!(other.recv_timeout(SHORT).unwrap_err(), RecvFailure::TimedOut);
             drop(own);
         });
         sender.send(b"good morning").unwrap();
@@ -258,5 +258,5 @@ fn a_fork_while_another_thread_sleeps() {
         sender.send(b"alive").unwrap();
     });
     assert_eq!(&*receiver.recv_timeout(LIMIT).unwrap(), b"alive");
-    assert_eq!(receiver.recv_timeout(LIMIT).unwrap_err(), RecvError::Closed { died: 0 });
+    assert_eq!(receiver.recv_timeout(LIMIT).unwrap_err(), RecvFailure::Closed { died: 0 });
 }

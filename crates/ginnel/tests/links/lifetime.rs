@@ -3,7 +3,7 @@
 
 use crate::child::{Child, say};
 use crate::place::{self, LIMIT, address, file_of, name_of, number_in, scale, stamped, within};
-use ginnel::{ErrorKind, Full, Link, Liveness, Mode, Receiver, RecvError, Role, Sender};
+use ginnel::{ErrorKind, Full, Link, Liveness, Mode, Receiver, RecvFailure, Role, Sender};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -40,7 +40,7 @@ fn modes_are_strict() {
     drop(receiver);
     refused(Receiver::join(&address), ErrorKind::NotFound, &[name]);
     let receiver = Receiver::create(&address).unwrap();
-    assert_eq!(receiver.try_recv().unwrap_err(), RecvError::Empty, "another link of the same name");
+    assert_eq!(receiver.try_recv().unwrap_err(), RecvFailure::Empty, "another link of the same name");
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn the_last_to_leave_an_empty_link_removes_it() {
 fn a_link_with_messages_stays() {
     let address = address("stays", "capacity=16&max=8KiB");
     let link = Link::new(&address).unwrap();
-    link.sender().unwrap().send_all((0..3).map(|n| stamped(n, 1000))).unwrap();
+    link.sender().unwrap().send_all(&(0..3).map(|n| stamped(n, 1000)).collect::<Vec<_>>()).unwrap();
     let info = link.info().unwrap();
     assert_eq!((info.liveness, info.messages, info.participants.len()), (Liveness::Waiting, 3, 0));
     refused(link.unlink(false), ErrorKind::InUse, &["3 messages"]);
@@ -120,9 +120,9 @@ fn unlinking_asks_unless_forced() {
     assert!(sender.try_clone().is_err());
     let stranger = link.sender().unwrap();
     stranger.send(b"elsewhere").unwrap();
-    assert_eq!(receiver.try_recv().unwrap_err(), RecvError::Empty);
+    assert_eq!(receiver.try_recv().unwrap_err(), RecvFailure::Empty);
     drop(sender);
-    assert_eq!(receiver.try_recv().unwrap_err(), RecvError::Closed { died: 0 });
+    assert_eq!(receiver.try_recv().unwrap_err(), RecvFailure::Closed { died: 0 });
     drop(receiver);
     assert!(file_of(&address).exists(), "the other link keeps its name");
     link.unlink(true).unwrap();
@@ -134,7 +134,7 @@ fn info_tells_what_is_there() {
     let link = Link::new(&address).unwrap();
     let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
     let (sender, receiver) = (link.sender().unwrap(), link.receiver().unwrap());
-    sender.send_all([vec![1; 10], vec![2; 1000], vec![3; 20]]).unwrap();
+    sender.send_all(&[vec![1; 10], vec![2; 1000], vec![3; 20]]).unwrap();
     drop(receiver.recv().unwrap());
     let info = link.info().unwrap();
     assert_eq!(info.address, format!("shm:{}", name_of(&address)));

@@ -3,7 +3,7 @@
 
 use crate::dice::Dice;
 use crate::place::{LIMIT, address, number_in, scale, stamped, within};
-use ginnel::{Link, Receiver, RecvError, Sender, Wait};
+use ginnel::{Link, Receiver, RecvFailure, Sender, Wait};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ impl Load {
             let message = stamped(me << SENDER_SHIFT | at, dice.pick(self.sizes));
             match dice.below(3) {
                 0 => sender.send(&message).unwrap(),
-                1 => assert_eq!(sender.send_all([&message]).unwrap(), 1),
+                1 => assert_eq!(sender.send_all(&[&message]).unwrap(), 1),
                 _ => {
                     let mut loan = sender.loan(message.len()).unwrap();
                     loan.copy_from_slice(&message);
@@ -71,7 +71,7 @@ impl Load {
                     count += messages.len() as u64;
                 }
                 Err(end) => {
-                    assert_eq!(end, RecvError::Closed { died: 0 });
+                    assert_eq!(end, RecvFailure::Closed { died: 0 });
                     return count;
                 }
             }
@@ -101,7 +101,7 @@ impl Load {
                 }
             });
         });
-        assert_eq!(last.try_recv().unwrap_err(), RecvError::Closed { died: 0 });
+        assert_eq!(last.try_recv().unwrap_err(), RecvFailure::Closed { died: 0 });
         (arrived.into_inner(), last.dropped())
     }
 

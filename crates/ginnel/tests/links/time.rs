@@ -4,7 +4,7 @@
 
 use crate::child::{Child, say};
 use crate::place::{self, LIMIT, address, stamped, within};
-use ginnel::{Link, Receiver, RecvError, SendFailure, Sender, Wait};
+use ginnel::{Link, Receiver, RecvFailure, SendFailure, Sender, Wait};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -43,9 +43,9 @@ fn full_and_empty(wait: Wait) -> (Sender, Receiver, Receiver, Sender) {
 fn no_timeout_is_early_or_much_too_late() {
     for wait in POLICIES {
         let (sender, _beside, receiver, _other) = full_and_empty(wait);
-        assert_eq!(takes(SHORT, || receiver.recv_timeout(SHORT)).unwrap_err(), RecvError::TimedOut);
+        assert_eq!(takes(SHORT, || receiver.recv_timeout(SHORT)).unwrap_err(), RecvFailure::TimedOut);
         let at = Instant::now() + SHORT;
-        assert_eq!(takes(SHORT / 2, || receiver.recv_deadline(at)).unwrap_err(), RecvError::TimedOut);
+        assert_eq!(takes(SHORT / 2, || receiver.recv_deadline(at)).unwrap_err(), RecvFailure::TimedOut);
         assert!(Instant::now() >= at);
         takes(SHORT, || timed_out(sender.send_timeout(b"small", SHORT)));
         takes(SHORT, || timed_out(sender.send_timeout(&[0; 1000], SHORT)));
@@ -70,8 +70,8 @@ fn zero_time_tries_once() {
         let (sender, beside, receiver, other) = full_and_empty(wait);
         let past = Instant::now() - Duration::from_secs(5);
         takes(Duration::ZERO, || {
-            assert_eq!(receiver.recv_timeout(Duration::ZERO).unwrap_err(), RecvError::TimedOut);
-            assert_eq!(receiver.recv_deadline(past).unwrap_err(), RecvError::TimedOut);
+            assert_eq!(receiver.recv_timeout(Duration::ZERO).unwrap_err(), RecvFailure::TimedOut);
+            assert_eq!(receiver.recv_deadline(past).unwrap_err(), RecvFailure::TimedOut);
             timed_out(sender.send_timeout(b"1", Duration::ZERO));
             timed_out(sender.send_deadline(b"1", past));
             timed_out(sender.loan_deadline(50_000, past));
@@ -143,9 +143,9 @@ fn the_end_comes_when_the_link_is_drained() {
             assert_eq!(got, b"123");
         });
         for _ in 0..2 {
-            assert_eq!(takes(Duration::ZERO, || receiver.recv()).unwrap_err(), RecvError::Closed { died: 0 });
-            assert_eq!(receiver.try_recv().unwrap_err(), RecvError::Closed { died: 0 });
-            assert_eq!(receiver.recv_timeout(LIMIT).unwrap_err(), RecvError::Closed { died: 0 });
+            assert_eq!(takes(Duration::ZERO, || receiver.recv()).unwrap_err(), RecvFailure::Closed { died: 0 });
+            assert_eq!(receiver.try_recv().unwrap_err(), RecvFailure::Closed { died: 0 });
+            assert_eq!(receiver.recv_timeout(LIMIT).unwrap_err(), RecvFailure::Closed { died: 0 });
         }
     }
 }
@@ -154,17 +154,17 @@ fn the_end_comes_when_the_link_is_drained() {
 fn a_receiver_waits_for_the_first_sender() {
     let link = Link::new(&address("first", "")).unwrap();
     let receiver = link.receiver().unwrap();
-    assert_eq!(receiver.recv_timeout(SHORT).unwrap_err(), RecvError::TimedOut);
+    assert_eq!(receiver.recv_timeout(SHORT).unwrap_err(), RecvFailure::TimedOut);
     let sender = link.sender().unwrap();
-    assert_eq!(receiver.try_recv().unwrap_err(), RecvError::Empty);
+    assert_eq!(receiver.try_recv().unwrap_err(), RecvFailure::Empty);
     drop(sender);
-    assert_eq!(receiver.try_recv().unwrap_err(), RecvError::Closed { died: 0 });
+    assert_eq!(receiver.try_recv().unwrap_err(), RecvFailure::Closed { died: 0 });
     // One that comes late to what was left finds it, and then the end.
     let link = Link::new(&address("late", "")).unwrap();
     link.sender().unwrap().send(b"left behind").unwrap();
     let receiver = link.receiver().unwrap();
     assert_eq!(&*receiver.recv().unwrap(), b"left behind");
-    assert_eq!(within(LIMIT, || receiver.recv()).unwrap_err(), RecvError::Closed { died: 0 });
+    assert_eq!(within(LIMIT, || receiver.recv()).unwrap_err(), RecvFailure::Closed { died: 0 });
 }
 
 #[test]
@@ -178,8 +178,8 @@ fn a_follower_waits_for_the_next_one() {
             drop(sender);
             assert_eq!(*receiver.recv().unwrap(), [round]);
             assert!(receiver.is_closed());
-            assert_eq!(receiver.try_recv().unwrap_err(), RecvError::Empty);
-            assert_eq!(receiver.recv_timeout(SHORT / 10).unwrap_err(), RecvError::TimedOut);
+            assert_eq!(receiver.try_recv().unwrap_err(), RecvFailure::Empty);
+            assert_eq!(receiver.recv_timeout(SHORT / 10).unwrap_err(), RecvFailure::TimedOut);
         }
         let sender = link.sender().unwrap();
         drop(receiver);
@@ -222,17 +222,17 @@ fn an_interrupter_ends_one_wait() {
                 std::thread::sleep(SHORT);
                 of_sender.interrupt();
             });
-            assert_eq!(takes(Duration::ZERO, || receiver.recv()).unwrap_err(), RecvError::Interrupted);
+            assert_eq!(takes(Duration::ZERO, || receiver.recv()).unwrap_err(), RecvFailure::Interrupted);
             let error = takes(Duration::ZERO, || sender.send(b"1")).unwrap_err();
             assert!(matches!(error.reason(), SendFailure::Interrupted), "{error}");
         });
         // It was used up; it takes no message away; a message that is there is received without a wait.
-        assert_eq!(takes(SHORT / 6, || receiver.recv_timeout(SHORT / 6)).unwrap_err(), RecvError::TimedOut);
+        assert_eq!(takes(SHORT / 6, || receiver.recv_timeout(SHORT / 6)).unwrap_err(), RecvFailure::TimedOut);
         of_receiver.interrupt();
-        assert_eq!(takes(SHORT / 6, || neighbour.recv_timeout(SHORT / 6)).unwrap_err(), RecvError::TimedOut);
+        assert_eq!(takes(SHORT / 6, || neighbour.recv_timeout(SHORT / 6)).unwrap_err(), RecvFailure::TimedOut);
         other.send(b"there").unwrap();
         assert_eq!(&*receiver.recv().unwrap(), b"there");
-        assert_eq!(takes(Duration::ZERO, || receiver.recv_timeout(LIMIT)).unwrap_err(), RecvError::Interrupted);
+        assert_eq!(takes(Duration::ZERO, || receiver.recv_timeout(LIMIT)).unwrap_err(), RecvFailure::Interrupted);
         of_sender.interrupt();
         drop(beside.recv().unwrap());
         sender.send(b"1").unwrap();
@@ -248,7 +248,7 @@ fn waiting_costs_nothing() {
     for wait in [Wait::Adaptive, Wait::Block] {
         let (sender, _beside, receiver, _other) = full_and_empty(wait);
         let (begin, long) = (cpu_time(), Duration::from_secs(1));
-        assert_eq!(receiver.recv_timeout(long).unwrap_err(), RecvError::TimedOut);
+        assert_eq!(receiver.recv_timeout(long).unwrap_err(), RecvFailure::TimedOut);
         timed_out(sender.send_timeout(b"1", long));
         let used = cpu_time() - begin;
         assert!(used < long / 2, "{used:?} of {:?}", 2 * long);
@@ -294,7 +294,7 @@ pub(crate) fn storm() {
         let (other, receiver) = (empty.sender().unwrap(), empty.receiver().unwrap());
         sender.send(b"1").unwrap();
         let long = 3 * SHORT;
-        assert_eq!(takes(long, || receiver.recv_timeout(long)).unwrap_err(), RecvError::TimedOut);
+        assert_eq!(takes(long, || receiver.recv_timeout(long)).unwrap_err(), RecvFailure::TimedOut);
         takes(long, || timed_out(sender.send_timeout(b"2", long)));
         std::thread::scope(|scope| {
             scope.spawn(move || {

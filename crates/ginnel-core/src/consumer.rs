@@ -1,0 +1,433 @@
+//! The consumers' end of the ring: take and release. The notation, the invariants and the synchronisation are those of `ring`.
+//!
+//! Two ways, as `side` says. A consumer that has its side for itself takes by moving `head` and releases by moving `released`, and
+//! writes to no slot. On a shared side a compare-and-swap takes the slot in its owner's name, and a store of its word releases it.
+//!
+//! A *run* is several inline messages that an exclusive consumer takes, and releases, in one operation.
+
+use crate::engine::{Corrupt, Delivery, Engine, Meta, PopError};
+use crate::header::{HEAD, RELEASED, RETURNS};
+use crate::layout::SLOT_HEAD;
+use crate::memory::Line;
+use crate::pace::Pace;
+use crate::participants::{BYTES, MESSAGE, Participant, REDELIVERED, Role, SKIPPED, WORK, add};
+use crate::ring::{RUN_MAX, WORD};
+use crate::side::{Bias, Entered};
+use crate::slot::{Lap, State, Word};
+use crate::sync::{AcqRel, Acquire, Relaxed, Release, spin};
+use core::cell::Cell;
+
+/// What a receiver remembers between operations; nobody else sees it.
+#[derive(Debug)]
+pub struct Consumer {
+    pub(crate) me: Participant,
+    bias: Bias,
+    pub(crate) head: Cell<u64>,
+    released: Cell<u64>,
+    /// Some slots from `released` to `head` may be marked in their words: released, or held in this participant's name.
+    gaps: Cell<bool>,
+    returns_seen: Cell<u64>,
+    /// It freed a slot that held no message: who waits for room must be told.
+    made_room: Cell<bool>,
+    /// Deliveries in hand whose slots were marked when they were taken.
+    marked: Cell<u64>,
+    pub(crate) pace: Pace,
+}
+
+/// Inline messages that were taken together, one slot after the other.
+#[derive(Debug)]
+pub struct Run {
+    start: u64,
+    len: usize,
+}
+
+impl Run {
+    /// How many messages: at least one.
+    #[allow(clippy::len_without_is_empty, reason = "it never is")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+}
+
+/// A slot that the caller took, before its message is looked at.
+pub(crate) struct Taken {
+    pub(crate) position: u64,
+    redelivered: bool,
+    /// In its word, and not by the position of an exclusive side.
+    marked: bool,
+}
+
+impl Consumer {
+    /// A receiver that has joined as `me`.
+    pub fn new(me: Participant) -> Self {
+        Self {
+            me,
+            bias: Bias::default(),
+            head: Cell::new(0),
+            released: Cell::new(0),
+            gaps: Cell::new(false),
+            returns_seen: Cell::new(0),
+            made_room: Cell::new(false),
+            marked: Cell::new(0),
+            pace: Pace::default(),
+        }
+    }
+
+    pub(crate) fn bias(&self) -> &Bias {
+        &self.bias
+    }
+
+    /// Whether a slot without a message was freed since this was last asked: if so, notify [`Engine::room`].
+    pub fn take_made_room(&self) -> bool {
+        self.made_room.take()
+    }
+
+    /// Whether a message may be in hand. Never false if one is; true without one only after the side changed hands.
+    pub fn may_hold(&self) -> bool {
+        self.marked.get() != 0 || self.head != self.released
+    }
+}
+
+impl Engine {
+    /// The common case of [`Self::take_slot`]: a committed inline message, on a side that is exclusive. `None` otherwise, with
+    /// nothing done.
+    #[inline(always)]
+    pub(crate) fn take_fast(&self, consumer: &Consumer, patient: bool) -> Option<Delivery> {
+        // ORDERING [S12]: acquire; slots that went back before this value.
+        if self.control(RETURNS).load(Acquire) != consumer.returns_seen.get() {
+            return None;
+        }
+        if patient && !self.may_take(consumer) {
+            return None;
+        }
+        let hot = self.hot(consumer.me);
+        let inside = self.enter_exclusive(&consumer.bias, Role::Receiver, hot)?;
+        let head = consumer.head.get();
+        let offset = self.layout().slot(head);
+        let slot = self.memory().line(offset);
+        // ORDERING [S9]: acquire; the message.
+        let ready = slot[WORD].load(Acquire) == Word::ready(self.layout().lap(head)).0;
+        let meta = self.meta_in(slot);
+        let common = ready && meta.is_inline_of(self.layout().inline_max());
+        if common {
+            let next = head.wrapping_add(1);
+            consumer.head.set(next);
+            // ORDERING [S11]: release; the slot below is taken.
+            self.control(HEAD).store(next, Release);
+            add(&hot[BYTES], meta.len() as u64);
+        }
+        inside.leave(hot, u64::from(common));
+        common.then_some(Delivery { position: head, offset: offset + SLOT_HEAD, meta: meta.plain(), block_word: 0 })
+    }
+
+    /// Takes as many committed inline messages as lie at the head, up to `most`, if the side is exclusive to this consumer. The
+    /// length of each is looked at again when it is read.
+    pub(crate) fn take_run(&self, consumer: &Consumer, most: usize, patient: bool) -> Option<Run> {
+        // ORDERING [S12]: acquire; slots that went back before this value.
+        if self.control(RETURNS).load(Acquire) != consumer.returns_seen.get() {
+            return None;
+        }
+        if patient && !self.may_take(consumer) {
+            return None;
+        }
+        let hot = self.hot(consumer.me);
+        let inside = self.enter_exclusive(&consumer.bias, Role::Receiver, hot)?;
+        let start = consumer.head.get();
+        let most = most.min(RUN_MAX).min(self.reach(consumer));
+        let (mut len, mut bytes) = (0, 0);
+        while len < most {
+            let position = start.wrapping_add(len as u64);
+            let slot = self.slot(position);
+            // ORDERING [S9]: acquire; the message.
+            let ready = slot[WORD].load(Acquire) == Word::ready(self.layout().lap(position)).0;
+            let meta = self.meta_in(slot);
+            if !ready || !meta.is_inline_of(self.layout().inline_max()) {
+                break;
+            }
+            bytes += meta.len() as u64;
+            len += 1;
+        }
+        if len > 0 {
+            consumer.head.set(start.wrapping_add(len as u64));
+            // ORDERING [S11]: release; the slots below are taken.
+            self.control(HEAD).store(consumer.head.get(), Release);
+            add(&hot[BYTES], bytes);
+        }
+        inside.leave(hot, len as u64);
+        (len > 0).then_some(Run { start, len })
+    }
+
+    /// Offset, length and tag of a message of a run.
+    ///
+    /// # Panics
+    /// If `index` is not below the run's length.
+    #[inline(always)]
+    pub fn message_in(&self, run: &Run, index: usize) -> (usize, usize, u16) {
+        assert!(index < run.len, "a message beyond the run");
+        let offset = self.layout().slot(run.start.wrapping_add(index as u64));
+        let meta = self.meta_in(self.memory().line(offset));
+        // A peer that changes it now makes it shorter, never longer than the slot.
+        (offset + SLOT_HEAD, meta.len().min(self.layout().inline_max()), meta.tag())
+    }
+
+    pub(crate) fn take_slot(&self, consumer: &Consumer) -> Result<Delivery, PopError> {
+        let me = consumer.me;
+        // ORDERING [S12]: acquire; slots that went back before this value.
+        let returns = self.control(RETURNS).load(Acquire);
+        if returns != consumer.returns_seen.get() {
+            match self.take_returned(me) {
+                Some(taken) => {
+                    consumer.gaps.set(true);
+                    return self.deliver(consumer, &taken);
+                }
+                None => consumer.returns_seen.set(returns),
+            }
+        }
+        let taken = match self.enter_side(&consumer.bias, Role::Receiver, me) {
+            Entered::Exclusive { anew } => {
+                if anew {
+                    // ORDERING [S11]: acquire; what the side's former owners took and released.
+                    let head = self.control(HEAD).load(Acquire);
+                    // Positions a lap ago were released by their words, or the producers could not have gone on.
+                    let lap_ago = head.saturating_sub(self.layout().capacity());
+                    consumer.head.set(head);
+                    consumer.released.set(self.control(RELEASED).load(Acquire).max(lap_ago).min(head));
+                    consumer.gaps.set(true);
+                }
+                let taken = self.take_exclusive(consumer);
+                self.leave_side(me);
+                taken?
+            }
+            Entered::Shared => self.take_shared(consumer)?,
+            Entered::Changing => return Err(PopError::Busy),
+            Entered::Corrupt => return Err(PopError::Corrupt(Corrupt::Mode)),
+        };
+        self.deliver(consumer, &taken)
+    }
+
+    fn take_exclusive(&self, consumer: &Consumer) -> Result<Taken, PopError> {
+        // More than one step only over slots that hold no message.
+        for _ in 0..=2 * self.layout().capacity() {
+            let head = consumer.head.get();
+            let (slot, lap) = (self.slot(head), self.layout().lap(head));
+            // ORDERING [S9]: acquire; the message.
+            let word = Word(slot[WORD].load(Acquire));
+            if word == Word::free(lap) {
+                return Err(PopError::Empty);
+            }
+            let state = word.state();
+            match (word.against(lap), state) {
+                (Lap::Same, Some(State::Ready)) => {
+                    self.take_next(consumer);
+                    return Ok(Taken { position: head, redelivered: false, marked: false });
+                }
+                (Lap::Same, Some(State::Returned)) => {
+                    // A newcomer that looks for returned messages does not enter the side: only a CAS decides between the two.
+                    let mine = self.mark_taken(slot, word, consumer.me);
+                    consumer.gaps.set(true);
+                    self.take_next(consumer);
+                    if mine {
+                        return Ok(Taken { position: head, redelivered: true, marked: true });
+                    }
+                }
+                (Lap::Same, Some(State::Skip)) => {
+                    self.skip(consumer, slot, word);
+                    self.take_next(consumer);
+                }
+                (Lap::Same, Some(State::Writing)) => return Err(PopError::Busy),
+                (Lap::Same, Some(State::Reading)) | (Lap::After, Some(_)) => consumer.head.set(head.wrapping_add(1)),
+                (Lap::Before, Some(state)) if state != State::Free => return Err(PopError::Empty),
+                _ => break,
+            }
+        }
+        Err(PopError::Corrupt(Corrupt::Slot))
+    }
+
+    /// Moves an exclusive side past the slot at its head.
+    fn take_next(&self, consumer: &Consumer) {
+        consumer.head.set(consumer.head.get().wrapping_add(1));
+        // ORDERING [S11]: release; the slot below is taken.
+        self.control(HEAD).store(consumer.head.get(), Release);
+    }
+
+    /// Claims a committed message in its slot's word. False if somebody else was first.
+    fn mark_taken(&self, slot: &Line, word: Word, me: Participant) -> bool {
+        // ORDERING [S9]: acquire on success; the claim names its owner in the same word.
+        slot[WORD].compare_exchange(word.0, Word::reading(word.lap(), me).0, AcqRel, Relaxed).is_ok()
+    }
+
+    pub(crate) fn take_shared(&self, consumer: &Consumer) -> Result<Taken, PopError> {
+        loop {
+            // ORDERING [S11]: acquire; slots below are taken.
+            let head = self.control(HEAD).load(Acquire);
+            let (slot, lap) = (self.slot(head), self.layout().lap(head));
+            // ORDERING [S9]: acquire; the message.
+            let word = Word(slot[WORD].load(Acquire));
+            let (lap_seen, state) = (word.against(lap), word.state());
+            match (lap_seen, state) {
+                (Lap::Same, Some(State::Ready | State::Returned)) => {
+                    if !self.mark_taken(slot, word, consumer.me) {
+                        spin();
+                        continue;
+                    }
+                    self.advance(HEAD, head);
+                    let redelivered = state == Some(State::Returned);
+                    return Ok(Taken { position: head, redelivered, marked: true });
+                }
+                (Lap::Same, Some(State::Skip)) => {
+                    self.skip(consumer, slot, word);
+                    self.advance(HEAD, head);
+                }
+                (Lap::Same, Some(State::Reading)) | (Lap::After, Some(_)) => self.advance(HEAD, head),
+                (lap_seen, state) => {
+                    // ORDERING [S11]: acquire; a stale position explains any word.
+                    if self.control(HEAD).load(Acquire) != head {
+                        spin();
+                        continue;
+                    }
+                    return Err(match (lap_seen, state) {
+                        (Lap::Same, Some(State::Writing)) => PopError::Busy,
+                        (Lap::Same, Some(State::Free)) => PopError::Empty,
+                        (Lap::Before, Some(state)) if state != State::Free => PopError::Empty,
+                        _ => PopError::Corrupt(Corrupt::Slot),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Passes over a slot whose producer died before it committed. In one step: a slot without a message is never anybody's, or
+    /// a second death would make a message of it.
+    #[cold]
+    fn skip(&self, consumer: &Consumer, slot: &Line, word: Word) {
+        let free = Word::free(word.lap().wrapping_add(1));
+        // ORDERING [S10]: release; failure means that somebody else passed over it.
+        if slot[WORD].compare_exchange(word.0, free.0, Release, Relaxed).is_ok() {
+            self.count(consumer.me, SKIPPED, 1);
+            consumer.made_room.set(true);
+            consumer.gaps.set(true);
+        }
+    }
+
+    /// Takes the oldest message that went back after a death, if there is one.
+    #[cold]
+    fn take_returned(&self, me: Participant) -> Option<Taken> {
+        loop {
+            let (position, word) = self.oldest_returned()?;
+            if self.mark_taken(self.slot(position), word, me) {
+                return Some(Taken { position, redelivered: true, marked: true });
+            }
+        }
+    }
+
+    /// Reads what a taken slot holds. Everything in it is a peer's value.
+    fn deliver(&self, consumer: &Consumer, taken: &Taken) -> Result<Delivery, PopError> {
+        let me = consumer.me;
+        let slot = self.slot(taken.position);
+        let meta = self.meta_in(slot);
+        let block = self.block_in_slot(slot, meta).map_err(PopError::Corrupt)?;
+        let offset = match &block {
+            None if meta.len() <= self.layout().inline_max() => self.layout().slot(taken.position) + SLOT_HEAD,
+            None => return Err(PopError::Corrupt(Corrupt::Length)),
+            Some(block) => self.block_range(block).0,
+        };
+        if taken.redelivered {
+            self.count(me, REDELIVERED, 1);
+        }
+        self.count(me, WORK, MESSAGE);
+        self.count(me, BYTES, meta.len() as u64);
+        if taken.marked {
+            consumer.marked.set(consumer.marked.get() + 1);
+        }
+        let meta = meta.plain().marked(taken.marked).redelivered(taken.redelivered);
+        Ok(Delivery { position: taken.position, offset, meta, block_word: block.map_or(0, |block| block.word) })
+    }
+
+    /// A delivery is no longer in hand.
+    pub(crate) fn put_down(&self, consumer: &Consumer, meta: Meta) {
+        if meta.is_marked() {
+            consumer.marked.set(consumer.marked.get() - 1);
+        }
+    }
+
+    /// The common case of [`Self::release_slot`]: the caller has the side for itself, the slots are the next ones, and none that it
+    /// holds is marked. False otherwise, with nothing done.
+    #[inline(always)]
+    pub(crate) fn release_fast(&self, consumer: &Consumer, start: u64, len: u64) -> bool {
+        if start != consumer.released.get() || consumer.gaps.get() {
+            return false;
+        }
+        let hot = self.hot(consumer.me);
+        let Some(inside) = self.enter_exclusive(&consumer.bias, Role::Receiver, hot) else { return false };
+        let end = start.wrapping_add(len);
+        consumer.released.set(end);
+        // ORDERING [S10]: release; the reads of the messages lie before.
+        self.control(RELEASED).store(end, Release);
+        self.announce_freed(start, end);
+        inside.leave(hot, 0);
+        true
+    }
+
+    /// Releases a slot that the caller took. Moves `released` if the caller has the side for itself, the slot is the next one,
+    /// and none that it holds is marked; else marks the word.
+    #[inline(always)]
+    pub(crate) fn release_slot(&self, consumer: &Consumer, position: u64) {
+        if !self.release_fast(consumer, position, 1) {
+            self.release_by_word(consumer, position);
+        }
+    }
+
+    /// Releases a run.
+    pub(crate) fn release_slots(&self, consumer: &Consumer, run: &Run) {
+        if self.release_fast(consumer, run.start, run.len as u64) {
+            return;
+        }
+        for index in 0..run.len as u64 {
+            self.release_slot(consumer, run.start.wrapping_add(index));
+        }
+    }
+
+    #[cold]
+    fn release_by_word(&self, consumer: &Consumer, position: u64) {
+        let (slot, lap) = (self.slot(position), self.layout().lap(position));
+        let (ready, free) = (Word::ready(lap).0, Word::free(lap.wrapping_add(1)).0);
+        // ORDERING: relaxed; only the caller, or a revoker before the side became shared [S8@side], changes it now.
+        let unmarked = slot[WORD].load(Relaxed) == ready;
+        // ORDERING [S10]: release; the reads of the message lie before. A revoker may mark the slot in the caller's name at this
+        // moment: either it finds the slot free, or its mark is replaced.
+        if !unmarked || slot[WORD].compare_exchange(ready, free, Release, Relaxed).is_err() {
+            self.free_slot(position);
+        }
+        consumer.gaps.set(true);
+        let hot = self.hot(consumer.me);
+        let Some(inside) = self.enter_exclusive(&consumer.bias, Role::Receiver, hot) else { return };
+        let head = consumer.head.get();
+        // What was taken a lap ago was released, or the producers could not have gone on.
+        let mut released = consumer.released.get().max(head.saturating_sub(self.layout().capacity()));
+        while released < head && self.slot_word(released).is_released_in(self.layout().lap(released)) {
+            released += 1;
+        }
+        consumer.released.set(released);
+        consumer.gaps.set(self.any_marked(released, head));
+        // ORDERING [S10]: release; the slots below are free.
+        self.control(RELEASED).store(released, Release);
+        inside.leave(hot, 0);
+    }
+
+    /// Whether a slot that is taken but not below `released` was marked in its word.
+    fn any_marked(&self, released: u64, head: u64) -> bool {
+        (released..head).any(|p| self.slot_word(p) != Word::ready(self.layout().lap(p)))
+    }
+
+    /// Marks what an exclusive consumer holds as its own, slot by slot: it is being revoked, or is dead.
+    pub(crate) fn mark_held(&self, holder: Participant) {
+        // ORDERING [S11] [S10]: acquire; what the holder took and released last.
+        let (head, released) = (self.control(HEAD).load(Acquire), self.control(RELEASED).load(Acquire));
+        for position in released.max(head.saturating_sub(self.layout().capacity()))..head {
+            let lap = self.layout().lap(position);
+            let mark = Word::reading(lap, holder);
+            // ORDERING [S9]: release; the message goes on with the mark.
+            let _ = self.slot(position)[WORD].compare_exchange(Word::ready(lap).0, mark.0, AcqRel, Relaxed);
+        }
+    }
+}
