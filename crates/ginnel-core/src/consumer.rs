@@ -10,7 +10,7 @@ use crate::header::{HEAD, RELEASED, RETURNS};
 use crate::layout::SLOT_HEAD;
 use crate::memory::Line;
 use crate::pace::Pace;
-use crate::participants::{BYTES, MESSAGE, Participant, REDELIVERED, Role, SKIPPED, WORK, add};
+use crate::participants::{BYTES, Participant, REDELIVERED, Role, SKIPPED, add};
 use crate::ring::{RUN_MAX, WORD};
 use crate::side::{Bias, Entered};
 use crate::slot::{Lap, State, Word};
@@ -93,7 +93,7 @@ impl Engine {
     /// nothing done.
     #[inline(always)]
     pub(crate) fn take_fast(&self, consumer: &Consumer, patient: bool) -> Option<Delivery> {
-        // ORDERING [S12]: acquire; slots that went back before this value.
+        // ORDERING [S12@ring]: acquire; slots that went back before this value.
         if self.control(RETURNS).load(Acquire) != consumer.returns_seen.get() {
             return None;
         }
@@ -105,14 +105,14 @@ impl Engine {
         let head = consumer.head.get();
         let offset = self.layout().slot(head);
         let slot = self.memory().line(offset);
-        // ORDERING [S9]: acquire; the message.
+        // ORDERING [S9@ring]: acquire; the message.
         let ready = slot[WORD].load(Acquire) == Word::ready(self.layout().lap(head)).0;
         let meta = self.meta_in(slot);
         let common = ready && meta.is_inline_of(self.layout().inline_max());
         if common {
             let next = head.wrapping_add(1);
             consumer.head.set(next);
-            // ORDERING [S11]: release; the slot below is taken.
+            // ORDERING [S11@ring]: release; the slot below is taken.
             self.control(HEAD).store(next, Release);
             add(&hot[BYTES], meta.len() as u64);
         }
@@ -123,7 +123,7 @@ impl Engine {
     /// Takes as many committed inline messages as lie at the head, up to `most`, if the side is exclusive to this consumer. The
     /// length of each is looked at again when it is read.
     pub(crate) fn take_run(&self, consumer: &Consumer, most: usize, patient: bool) -> Option<Run> {
-        // ORDERING [S12]: acquire; slots that went back before this value.
+        // ORDERING [S12@ring]: acquire; slots that went back before this value.
         if self.control(RETURNS).load(Acquire) != consumer.returns_seen.get() {
             return None;
         }
@@ -138,7 +138,7 @@ impl Engine {
         while len < most {
             let position = start.wrapping_add(len as u64);
             let slot = self.slot(position);
-            // ORDERING [S9]: acquire; the message.
+            // ORDERING [S9@ring]: acquire; the message.
             let ready = slot[WORD].load(Acquire) == Word::ready(self.layout().lap(position)).0;
             let meta = self.meta_in(slot);
             if !ready || !meta.is_inline_of(self.layout().inline_max()) {
@@ -149,7 +149,7 @@ impl Engine {
         }
         if len > 0 {
             consumer.head.set(start.wrapping_add(len as u64));
-            // ORDERING [S11]: release; the slots below are taken.
+            // ORDERING [S11@ring]: release; the slots below are taken.
             self.control(HEAD).store(consumer.head.get(), Release);
             add(&hot[BYTES], bytes);
         }
@@ -172,7 +172,7 @@ impl Engine {
 
     pub(crate) fn take_slot(&self, consumer: &Consumer) -> Result<Delivery, PopError> {
         let me = consumer.me;
-        // ORDERING [S12]: acquire; slots that went back before this value.
+        // ORDERING [S12@ring]: acquire; slots that went back before this value.
         let returns = self.control(RETURNS).load(Acquire);
         if returns != consumer.returns_seen.get() {
             match self.take_returned(me) {
@@ -186,12 +186,14 @@ impl Engine {
         let taken = match self.enter_side(&consumer.bias, Role::Receiver, me) {
             Entered::Exclusive { anew } => {
                 if anew {
-                    // ORDERING [S11]: acquire; what the side's former owners took and released.
+                    // ORDERING [S11@ring]: acquire; what the side's former owners took and released.
                     let head = self.control(HEAD).load(Acquire);
                     // Positions a lap ago were released by their words, or the producers could not have gone on.
                     let lap_ago = head.saturating_sub(self.layout().capacity());
                     consumer.head.set(head);
-                    consumer.released.set(self.control(RELEASED).load(Acquire).max(lap_ago).min(head));
+                    // ORDERING [S10@ring]: acquire, as for the head.
+                    let released = self.control(RELEASED).load(Acquire);
+                    consumer.released.set(released.max(lap_ago).min(head));
                     consumer.gaps.set(true);
                 }
                 let taken = self.take_exclusive(consumer);
@@ -210,7 +212,7 @@ impl Engine {
         for _ in 0..=2 * self.layout().capacity() {
             let head = consumer.head.get();
             let (slot, lap) = (self.slot(head), self.layout().lap(head));
-            // ORDERING [S9]: acquire; the message.
+            // ORDERING [S9@ring]: acquire; the message.
             let word = Word(slot[WORD].load(Acquire));
             if word == Word::free(lap) {
                 return Err(PopError::Empty);
@@ -246,22 +248,22 @@ impl Engine {
     /// Moves an exclusive side past the slot at its head.
     fn take_next(&self, consumer: &Consumer) {
         consumer.head.set(consumer.head.get().wrapping_add(1));
-        // ORDERING [S11]: release; the slot below is taken.
+        // ORDERING [S11@ring]: release; the slot below is taken.
         self.control(HEAD).store(consumer.head.get(), Release);
     }
 
     /// Claims a committed message in its slot's word. False if somebody else was first.
     fn mark_taken(&self, slot: &Line, word: Word, me: Participant) -> bool {
-        // ORDERING [S9]: acquire on success; the claim names its owner in the same word.
+        // ORDERING [S9@ring]: acquire on success; the claim names its owner in the same word.
         slot[WORD].compare_exchange(word.0, Word::reading(word.lap(), me).0, AcqRel, Relaxed).is_ok()
     }
 
     pub(crate) fn take_shared(&self, consumer: &Consumer) -> Result<Taken, PopError> {
         loop {
-            // ORDERING [S11]: acquire; slots below are taken.
+            // ORDERING [S11@ring]: acquire; slots below are taken.
             let head = self.control(HEAD).load(Acquire);
             let (slot, lap) = (self.slot(head), self.layout().lap(head));
-            // ORDERING [S9]: acquire; the message.
+            // ORDERING [S9@ring]: acquire; the message.
             let word = Word(slot[WORD].load(Acquire));
             let (lap_seen, state) = (word.against(lap), word.state());
             match (lap_seen, state) {
@@ -280,7 +282,7 @@ impl Engine {
                 }
                 (Lap::Same, Some(State::Reading)) | (Lap::After, Some(_)) => self.advance(HEAD, head),
                 (lap_seen, state) => {
-                    // ORDERING [S11]: acquire; a stale position explains any word.
+                    // ORDERING [S11@ring]: acquire; a stale position explains any word.
                     if self.control(HEAD).load(Acquire) != head {
                         spin();
                         continue;
@@ -301,7 +303,7 @@ impl Engine {
     #[cold]
     fn skip(&self, consumer: &Consumer, slot: &Line, word: Word) {
         let free = Word::free(word.lap().wrapping_add(1));
-        // ORDERING [S10]: release; failure means that somebody else passed over it.
+        // ORDERING [S10@ring]: release; failure means that somebody else passed over it.
         if slot[WORD].compare_exchange(word.0, free.0, Release, Relaxed).is_ok() {
             self.count(consumer.me, SKIPPED, 1);
             consumer.made_room.set(true);
@@ -334,8 +336,7 @@ impl Engine {
         if taken.redelivered {
             self.count(me, REDELIVERED, 1);
         }
-        self.count(me, WORK, MESSAGE);
-        self.count(me, BYTES, meta.len() as u64);
+        self.count_message(me, meta.len());
         if taken.marked {
             consumer.marked.set(consumer.marked.get() + 1);
         }
@@ -361,7 +362,7 @@ impl Engine {
         let Some(inside) = self.enter_exclusive(&consumer.bias, Role::Receiver, hot) else { return false };
         let end = start.wrapping_add(len);
         consumer.released.set(end);
-        // ORDERING [S10]: release; the reads of the messages lie before.
+        // ORDERING [S10@ring]: release; the reads of the messages lie before.
         self.control(RELEASED).store(end, Release);
         self.announce_freed(start, end);
         inside.leave(hot, 0);
@@ -393,7 +394,7 @@ impl Engine {
         let (ready, free) = (Word::ready(lap).0, Word::free(lap.wrapping_add(1)).0);
         // ORDERING: relaxed; only the caller, or a revoker before the side became shared [S8@side], changes it now.
         let unmarked = slot[WORD].load(Relaxed) == ready;
-        // ORDERING [S10]: release; the reads of the message lie before. A revoker may mark the slot in the caller's name at this
+        // ORDERING [S10@ring]: release; the reads of the message lie before. A revoker may mark the slot in the caller's name at this
         // moment: either it finds the slot free, or its mark is replaced.
         if !unmarked || slot[WORD].compare_exchange(ready, free, Release, Relaxed).is_err() {
             self.free_slot(position);
@@ -409,7 +410,7 @@ impl Engine {
         }
         consumer.released.set(released);
         consumer.gaps.set(self.any_marked(released, head));
-        // ORDERING [S10]: release; the slots below are free.
+        // ORDERING [S10@ring]: release; the slots below are free.
         self.control(RELEASED).store(released, Release);
         inside.leave(hot, 0);
     }
@@ -421,12 +422,12 @@ impl Engine {
 
     /// Marks what an exclusive consumer holds as its own, slot by slot: it is being revoked, or is dead.
     pub(crate) fn mark_held(&self, holder: Participant) {
-        // ORDERING [S11] [S10]: acquire; what the holder took and released last.
+        // ORDERING [S11@ring] [S10@ring]: acquire; what the holder took and released last.
         let (head, released) = (self.control(HEAD).load(Acquire), self.control(RELEASED).load(Acquire));
         for position in released.max(head.saturating_sub(self.layout().capacity()))..head {
             let lap = self.layout().lap(position);
             let mark = Word::reading(lap, holder);
-            // ORDERING [S9]: release; the message goes on with the mark.
+            // ORDERING [S9@ring]: release; the message goes on with the mark.
             let _ = self.slot(position)[WORD].compare_exchange(Word::ready(lap).0, mark.0, AcqRel, Relaxed);
         }
     }

@@ -4,13 +4,13 @@
 //! Every value that comes from the region may have been written by a hostile or broken peer: it is loaded once, checked,
 //! then used, and a wrong one is [`Corrupt`].
 
+use crate::consumer::{Consumer, Run};
 use crate::event::Event;
 use crate::header::{ITEMS, ROOM};
 use crate::layout::{INLINE_MAX, LINE, Layout};
 use crate::memory::{Line, Memory};
 use crate::participants::{LOSSES, Participant};
 use crate::pool::Block;
-use crate::consumer::{Consumer, Run};
 use crate::producer::{Body, Outgoing, Producer};
 use crate::sync::{AtomicU64, Fences};
 use core::fmt;

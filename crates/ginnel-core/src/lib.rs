@@ -49,8 +49,8 @@ pub use layout::{
 pub use memory::Memory;
 pub use participants::{Census, Counters, Entry, Identity, JoinError, Participant, ParticipantState, Role};
 pub use pool::{Block, Extent, PoolUse};
-pub use recovery::Recovered;
 pub use producer::Producer;
+pub use recovery::Recovered;
 pub use ring::RUN_MAX;
 
 #[cfg(not(target_endian = "little"))]

@@ -233,7 +233,6 @@ mod modelled {
             unreachable!("a model has no blocks");
         }
 
-
         /// The first word of a message.
         pub fn first_word(&self, offset: usize) -> u64 {
             self.word(offset).load(Relaxed)

@@ -37,7 +37,7 @@
 
 use crate::engine::Engine;
 use crate::header::MEMBERSHIP;
-use crate::sync::{Acquire, AtomicU64, Relaxed, SeqCst, fence};
+use crate::sync::{Acquire, AtomicU64, Relaxed, Release, SeqCst, fence};
 
 const STATE: usize = 0;
 const PID: usize = 8;
@@ -406,6 +406,14 @@ impl Engine {
     #[inline(always)]
     pub(crate) fn count(&self, participant: Participant, field: usize, by: u64) {
         add(&self.hot(participant)[field], by);
+    }
+
+    /// Counts a message that one sent or took, outside of an operation.
+    pub(crate) fn count_message(&self, me: Participant, len: usize) {
+        self.count(me, BYTES, len as u64);
+        let work = &self.hot(me)[WORK];
+        // ORDERING [S7@side]: release; who revokes the side may see this store and not the one that lowered `busy`.
+        work.store(work.load(Relaxed).wrapping_add(MESSAGE), Release);
     }
 
     /// Messages dropped on this link so far, by everybody together.

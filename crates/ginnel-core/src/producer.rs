@@ -7,13 +7,13 @@
 //! A *run* is several messages in one operation on an exclusive side. Each is committed by its own slot, in order; only the position,
 //! the counters and `busy` are written once for all.
 
+use crate::consumer::Consumer;
 use crate::engine::{Corrupt, Engine, Meta, PopError, PushError};
 use crate::header::TAIL;
 use crate::layout::{CLASSES_MAX, SLOT_HEAD};
-use crate::consumer::Consumer;
 use crate::memory::Line;
 use crate::pace::Pace;
-use crate::participants::{BYTES, DROPPED_SHIFT, LOSSES, LOSSES_NEXT, MESSAGE, Participant, Role, WORK, add};
+use crate::participants::{BYTES, DROPPED_SHIFT, LOSSES, LOSSES_NEXT, Participant, Role, add};
 use crate::pool::{Block, Window};
 use crate::ring::{BLOCK_INDEX, BLOCK_WORD, META, RUN_MAX, WORD};
 use crate::side::{Bias, Entered};
@@ -73,7 +73,7 @@ impl Engine {
         self.write_slot(tail, tag, message);
         let next = tail.wrapping_add(1);
         producer.tail.set(next);
-        // ORDERING [S11]: release; the slot below is claimed.
+        // ORDERING [S11@ring]: release; the slot below is claimed.
         self.control(TAIL).store(next, Release);
         self.announce(tail, next);
         add(&hot[BYTES], message.len() as u64);
@@ -89,7 +89,7 @@ impl Engine {
         self.memory().copy_short_in(offset + SLOT_HEAD, message);
         // ORDERING: relaxed, published by the slot's word.
         slot[META].store(Meta::new(message.len(), None, tag).0, Relaxed);
-        // ORDERING [S9]: release; the message.
+        // ORDERING [S9@ring]: release; the message.
         slot[WORD].store(Word::ready(self.layout().lap(position)).0, Release);
     }
 
@@ -112,7 +112,7 @@ impl Engine {
             next = next.wrapping_add(1);
         }
         producer.tail.set(next);
-        // ORDERING [S11]: release; the slots below are claimed.
+        // ORDERING [S11@ring]: release; the slots below are claimed.
         self.control(TAIL).store(next, Release);
         self.announce(first, next);
         add(&hot[BYTES], bytes);
@@ -138,8 +138,7 @@ impl Engine {
             Entered::Corrupt => Err(PushError::Corrupt(Corrupt::Mode)),
         };
         if pushed.is_ok() {
-            self.count(me, WORK, MESSAGE);
-            self.count(me, BYTES, out.len as u64);
+            self.count_message(me, out.len);
         }
         pushed
     }
@@ -151,7 +150,7 @@ impl Engine {
             producer.limit.set(self.limit(tail)?);
         }
         if tail >= producer.limit.get() {
-            // ORDERING [S10]: acquire; the consumer is done with the slot.
+            // ORDERING [S10@ring]: acquire; the consumer is done with the slot.
             let word = Word(slot[WORD].load(Acquire));
             if word != Word::free(lap) {
                 let held = word.against(lap) == Lap::Before && word.state().is_some_and(|state| state != State::Free);
@@ -159,11 +158,11 @@ impl Engine {
             }
         }
         self.fill(slot, tail, out);
-        // ORDERING [S9]: release; the message.
+        // ORDERING [S9@ring]: release; the message.
         slot[WORD].store(Word::ready(lap).0, Release);
         let next = tail.wrapping_add(1);
         producer.tail.set(next);
-        // ORDERING [S11]: release; the slot below is claimed.
+        // ORDERING [S11@ring]: release; the slot below is claimed.
         self.control(TAIL).store(next, Release);
         self.announce(tail, next);
         Ok(())
@@ -171,30 +170,30 @@ impl Engine {
 
     fn push_shared(&self, me: Participant, out: &Outgoing<'_>) -> Result<(), PushError> {
         loop {
-            // ORDERING [S11]: acquire; slots below are claimed.
+            // ORDERING [S11@ring]: acquire; slots below are claimed.
             let tail = self.control(TAIL).load(Acquire);
             let (slot, lap) = (self.slot(tail), self.layout().lap(tail));
-            // ORDERING [S10]: acquire; the consumer is done with the slot.
+            // ORDERING [S10@ring]: acquire; the consumer is done with the slot.
             let word = Word(slot[WORD].load(Acquire));
             let released = word.against(lap) == Lap::Before && self.limit(tail).is_ok_and(|limit| tail < limit);
             match (word.against(lap), word.state()) {
                 (seen, Some(state)) if released || (seen, state) == (Lap::Same, State::Free) => {
                     let claim = Word::new(lap, State::Writing, Some(me));
-                    // ORDERING [S10]: acquire on success; the claim names its owner in the same word.
+                    // ORDERING [S10@ring]: acquire on success; the claim names its owner in the same word.
                     if slot[WORD].compare_exchange(word.0, claim.0, AcqRel, Relaxed).is_err() {
                         spin();
                         continue;
                     }
                     self.advance(TAIL, tail);
                     self.fill(slot, tail, out);
-                    // ORDERING [S9]: release; the message.
+                    // ORDERING [S9@ring]: release; the message.
                     slot[WORD].store(Word::ready(lap).0, Release);
                     self.announce(tail, tail.wrapping_add(1));
                     return Ok(());
                 }
                 (Lap::Same | Lap::After, Some(_)) => self.advance(TAIL, tail),
                 (seen, state) => {
-                    // ORDERING [S11]: acquire; a stale position explains any word.
+                    // ORDERING [S11@ring]: acquire; a stale position explains any word.
                     if self.control(TAIL).load(Acquire) != tail {
                         spin();
                         continue;

@@ -115,6 +115,28 @@ fn a_second_sender_revokes_the_first() {
 }
 
 #[test]
+fn a_second_sender_revokes_the_first_in_a_run() {
+    check(|| {
+        let engine = engine(4, 3);
+        let first = Producer::new(join(&engine, 0, Role::Sender));
+        send(&engine, &first, 1);
+        let second = {
+            let engine = engine.clone();
+            let me = join(&engine, 1, Role::Sender);
+            thread::spawn(move || send(&engine, &Producer::new(me), 10))
+        };
+        let (two, three) = (2u64.to_le_bytes(), 3u64.to_le_bytes());
+        let done = engine.try_push_run(&first, 0, &[&two, &three]);
+        (2 + done as u64..=3).for_each(|value| send(&engine, &first, value));
+        second.join().unwrap();
+        let consumer = Consumer::new(join(&engine, 2, Role::Receiver));
+        let got: Vec<u64> = (0..4).map(|_| take(&engine, &consumer)).collect();
+        assert_eq!(got.iter().filter(|v| **v < 10).copied().collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(got.iter().filter(|v| **v == 10).count(), 1);
+    });
+}
+
+#[test]
 fn a_second_receiver_revokes_the_first_while_it_holds_a_message() {
     check(|| {
         let engine = engine(2, 3);

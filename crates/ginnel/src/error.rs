@@ -363,9 +363,9 @@ impl fmt::Display for RecvError {
         write!(f, "cannot receive from {}: ", self.link)?;
         match self.reason {
             RecvFailure::Empty => f.write_str("there is no message now; send some, or wait with recv"),
-            RecvFailure::TimedOut => {
-                f.write_str("timed out: no message came; `ginnel info` shows who sends to it, a longer timeout waits longer")
-            }
+            RecvFailure::TimedOut => f.write_str(
+                "timed out: no message came; `ginnel info` shows who sends to it, a longer timeout waits longer",
+            ),
             RecvFailure::Closed { died: 0 } => {
                 f.write_str("the last sender has left and every message was received; wait for another with ?follow")
             }

@@ -322,7 +322,9 @@ impl Receiver {
             return None;
         }
         let run = self.engine().try_pop_run(&self.consumer, most, !matches!(until, Until::Now));
-        run.or_else(|| if self.stay_away(until) { self.engine().try_pop_run(&self.consumer, most, false) } else { None })
+        run.or_else(
+            || if self.stay_away(until) { self.engine().try_pop_run(&self.consumer, most, false) } else { None },
+        )
     }
 
     /// Ends the delivery of several.

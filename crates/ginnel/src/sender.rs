@@ -197,11 +197,7 @@ impl Sender {
     ///
     /// # Errors
     /// As [`Self::send_timeout`], with the number of messages that were sent before.
-    pub fn send_all_timeout<M: AsRef<[u8]>>(
-        &self,
-        messages: &[M],
-        timeout: Duration,
-    ) -> Result<u64, SendAllError> {
+    pub fn send_all_timeout<M: AsRef<[u8]>>(&self, messages: &[M], timeout: Duration) -> Result<u64, SendAllError> {
         self.send_all_until(messages, Until::after(timeout))
     }
 
@@ -209,11 +205,7 @@ impl Sender {
     ///
     /// # Errors
     /// As [`Self::send_deadline`], with the number of messages that were sent before.
-    pub fn send_all_deadline<M: AsRef<[u8]>>(
-        &self,
-        messages: &[M],
-        deadline: Instant,
-    ) -> Result<u64, SendAllError> {
+    pub fn send_all_deadline<M: AsRef<[u8]>>(&self, messages: &[M], deadline: Instant) -> Result<u64, SendAllError> {
         self.send_all_until(messages, Until::Instant(deadline))
     }
 
@@ -322,11 +314,7 @@ impl Sender {
         }
     }
 
-    fn send_all_until<M: AsRef<[u8]>>(
-        &self,
-        messages: &[M],
-        until: Until,
-    ) -> Result<u64, SendAllError> {
+    fn send_all_until<M: AsRef<[u8]>>(&self, messages: &[M], until: Until) -> Result<u64, SendAllError> {
         let mut sent = 0;
         for group in messages.chunks(RUN_MAX) {
             // The caller's code runs here, not while the link is being worked on.

@@ -21,6 +21,9 @@ const DOZE: Duration = Duration::from_millis(20);
 /// Longer than any survivor has to wait.
 const FOR_EVER: Duration = Duration::from_secs(5);
 
+/// Who opens it so sleeps without spinning first: fewer steps.
+const SLEEPY: &str = "shm:crash?capacity=8&max=8KiB&participants=8&wait=block";
+
 /// Every scenario of this file.
 pub(super) fn all() -> Vec<Scenario> {
     vec![
@@ -206,14 +209,14 @@ type Queue = (Ends, RefCell<Option<Asked>>);
 fn receive_woken() -> Scenario {
     let setup = || {
         fresh()?;
-        Ok((Ends { sender: Some(sender(ADDRESS)?), ..Ends::default() }, RefCell::default()))
+        Ok((Ends { sender: Some(sender(SLEEPY)?), ..Ends::default() }, RefCell::default()))
     };
     let operation = |receiver: Receiver| {
         let receiver = Box::leak(Box::new(receiver));
         receiver.recv().map_err(text)
     };
     let wake: fn(&Queue) -> Result<(), String> = |(ends, behind)| {
-        let receive_one = || match take(&receiver(ADDRESS)?, FOR_EVER)? {
+        let receive_one = || match take(&receiver(SLEEPY)?, FOR_EVER)? {
             Some(arrival) => Ok(vec![arrival.number.to_le_bytes()[0]]),
             None => Err("Closed was told while a sender was open".into()),
         };
@@ -229,7 +232,7 @@ fn receive_woken() -> Scenario {
         None | Some([20]) => judge(ends, &Due::default(), outcome),
         Some(numbers) => Err(format!("the sleeper received {numbers:?}")),
     };
-    let prepare = |_: &Queue| receiver(ADDRESS);
+    let prepare = |_: &Queue| receiver(SLEEPY);
     // Awake, it may find that the survivor was faster, and sleeps again.
     Scenario::woken("recv, woken", setup, prepare, operation, Some(wake), check).patience(DOZE).sleeping()
 }
@@ -238,14 +241,14 @@ fn receive_woken() -> Scenario {
 /// victim has, and then after the next one.
 fn send_woken() -> Scenario {
     const BEHIND: u64 = IN_FLIGHT + 1;
-    let setup = || Ok((full(ADDRESS)?, RefCell::default()));
+    let setup = || Ok((full(SLEEPY)?, RefCell::default()));
     let operation = |(sender, bytes): (Sender, Vec<u8>)| {
         sender.send(&bytes).map_err(text)?;
         Ok((sender, bytes))
     };
     let wake: fn(&Queue) -> Result<(), String> = |(ends, behind)| {
         let send_one = || {
-            let sender = sender(ADDRESS)?;
+            let sender = sender(SLEEPY)?;
             sender.send_timeout(&message(BEHIND, INLINE), FOR_EVER).map_err(text)?;
             Ok(Vec::new())
         };
@@ -268,7 +271,7 @@ fn send_woken() -> Scenario {
         }
         judge(ends, &due, outcome)
     };
-    let prepare = |_: &Queue| Ok((sender(ADDRESS)?, message(IN_FLIGHT, INLINE)));
+    let prepare = |_: &Queue| Ok((sender(SLEEPY)?, message(IN_FLIGHT, INLINE)));
     // As in `receive_woken`.
     Scenario::woken("send, woken", setup, prepare, operation, Some(wake), check).patience(DOZE).sleeping()
 }

@@ -48,7 +48,7 @@ impl From<SendError> for Failure {
 
 impl From<RecvError> for Failure {
     fn from(e: RecvError) -> Self {
-        Self(format!("{e:?}|||{e}"))
+        Self(format!("{:?}|||{e}", e.reason()))
     }
 }
 
@@ -163,7 +163,7 @@ impl Script {
                     number_in(&message);
                     count += 1;
                 }
-                Err(end) => return format!("{count} {end:?}"),
+                Err(end) => return format!("{count} {:?}", end.reason()),
             }
         }
     }
