@@ -147,11 +147,11 @@ impl Mechanism for GinnelBatches {
 
     fn sender(&self, way: Way) -> Result<Self::Out, Failure> {
         let pending = match self.size {
-            8 => Pending::Of8(Vec::with_capacity(BATCH)),
-            64 => Pending::Of64(Vec::with_capacity(BATCH)),
+            8 => Pending::Of8(Box::new([[0; 8]; BATCH])),
+            64 => Pending::Of64(Box::new([[0; 64]; BATCH])),
             size => return Err(Failure::new(format_args!("no batches of messages of {size} bytes"))),
         };
-        Ok(BatchSender { sender: self.links.sender(way)?, pending })
+        Ok(BatchSender { sender: self.links.sender(way)?, pending, written: 0 })
     }
 
     fn receiver(&self, way: Way) -> Result<Self::In, Failure> {
@@ -164,41 +164,35 @@ impl Mechanism for GinnelBatches {
 struct BatchSender {
     sender: Sender,
     pending: Pending,
+    /// Messages that were written and not sent yet.
+    written: usize,
 }
 
-/// Messages that were not sent yet, in private memory, as a user's would be.
+/// Where messages are written before they are sent, as a user's would be.
 enum Pending {
-    Of8(Vec<[u8; 8]>),
-    Of64(Vec<[u8; 64]>),
-}
-
-impl BatchSender {
-    #[inline(always)]
-    fn add<const LEN: usize>(messages: &mut Vec<[u8; LEN]>, fill: impl FnOnce(&mut [u8])) -> bool {
-        let mut message = [0; LEN];
-        fill(&mut message);
-        messages.push(message);
-        messages.len() == BATCH
-    }
+    Of8(Box<[[u8; 8]; BATCH]>),
+    Of64(Box<[[u8; 64]; BATCH]>),
 }
 
 impl Outlet for BatchSender {
     #[inline(always)]
     fn send_with(&mut self, _len: usize, fill: impl FnOnce(&mut [u8])) -> Result<(), Failure> {
-        let enough = match &mut self.pending {
-            Pending::Of8(messages) => Self::add(messages, fill),
-            Pending::Of64(messages) => Self::add(messages, fill),
-        };
-        if enough { self.flush() } else { Ok(()) }
+        match &mut self.pending {
+            Pending::Of8(messages) => fill(&mut messages[self.written]),
+            Pending::Of64(messages) => fill(&mut messages[self.written]),
+        }
+        self.written += 1;
+        if self.written == BATCH { self.flush() } else { Ok(()) }
     }
 
     #[inline(never)]
     fn flush(&mut self) -> Result<(), Failure> {
-        let sent = match &mut self.pending {
-            Pending::Of8(messages) => self.sender.send_all(messages).map(|_| messages.clear()),
-            Pending::Of64(messages) => self.sender.send_all(messages).map(|_| messages.clear()),
+        let count = std::mem::take(&mut self.written);
+        let sent = match &self.pending {
+            Pending::Of8(messages) => self.sender.send_all(&messages[..count]),
+            Pending::Of64(messages) => self.sender.send_all(&messages[..count]),
         };
-        sent.map_err(Failure::new)
+        sent.map(|_| ()).map_err(Failure::new)
     }
 }
 

@@ -114,47 +114,45 @@ mod mapped {
             unsafe { self.base.add(offset) }
         }
 
-        /// Copies a short message to `offset`, a multiple of 16, behind which there is a whole line.
+        /// Copies a short message to the line at `offset`, a multiple of 16, and zeroes behind it, up to the next multiple of 8.
         ///
         /// Loads of 8 bytes, stores of 16. Not wider loads: a message was often written a moment ago, by words, and a load that spans two
-        /// stores waits until both have left the store buffer. Not narrower stores: stores to lines that the other side has just read
-        /// wait in that buffer for their lines, and the more messages it holds, the more lines are on their way at once.
+        /// stores waits until both have left the store buffer. Not narrower stores: those to lines that the other side has read wait in
+        /// that buffer until the line is back, and the more messages fit into it, the more lines are on their way at once.
+        ///
+        /// # Panics
+        /// If the message is longer than a line.
         #[inline(always)]
         pub(crate) fn copy_short_in(&self, offset: usize, from: &[u8]) {
-            let to = self.bytes(offset, from.len().next_multiple_of(16)).as_ptr();
-            debug_assert_eq!(offset % 16, 0);
+            assert!(from.len() <= LINE);
+            let line = self.line(offset);
             let mut at = 0;
             #[cfg(target_arch = "x86_64")]
             while at + 16 <= from.len() {
+                debug_assert_eq!(offset % 16, 0);
                 // SAFETY: 16 bytes from `at` lie within `from`.
                 let pair = unsafe { from.as_ptr().add(at) };
-                // SAFETY: 16 bytes from `at` lie within the range checked above.
-                let place = unsafe { to.add(at) };
-                // SAFETY: reads 16 bytes of `from`, and writes 16 of the mapping, which are aligned to 16.
+                // SAFETY: and within the line, as `from` is not longer.
+                let place = unsafe { line.as_ptr().cast::<u8>().add(at) };
+                // SAFETY: reads 16 bytes of `from`, and writes 16 bytes of two atomics, which are aligned to 16.
                 unsafe {
                     core::arch::asm!(
                         "movq {pair}, qword ptr [{from}]",
                         "movhps {pair}, qword ptr [{from} + 8]",
-                        "movaps xmmword ptr [{to}], {pair}",
-                        pair = out(xmm_reg) _, from = in(reg) pair, to = in(reg) place,
+                        "movaps xmmword ptr [{place}], {pair}",
+                        pair = out(xmm_reg) _, from = in(reg) pair, place = in(reg) place,
                         options(nostack, preserves_flags),
                     );
                 }
                 at += 16;
             }
-            let rest = &from[at..];
-            let words = rest.chunks_exact(8);
-            let last = words.remainder();
-            for word in words {
-                let word = u64::from_le_bytes([word[0], word[1], word[2], word[3], word[4], word[5], word[6], word[7]]);
+            for (word, place) in from[at..].chunks(8).zip(&line[at / 8..]) {
+                let word = match *word {
+                    [a, b, c, d, e, f, g, h] => u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+                    _ => word.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+                };
                 // ORDERING: relaxed, published by the slot's word.
-                self.word(offset + at).store(word, crate::sync::Relaxed);
-                at += 8;
-            }
-            if !last.is_empty() {
-                let word = last.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-                // ORDERING: relaxed, as above.
-                self.word(offset + at).store(word, crate::sync::Relaxed);
+                place.store(word, crate::sync::Relaxed);
             }
         }
 
