@@ -229,6 +229,54 @@ fn send_all_says_how_many_went() {
 }
 
 #[test]
+fn try_send_all_and_try_recv_many_take_what_there_is() {
+    let (sender, receiver) = pair("try-many", "capacity=256&max=64");
+    assert_eq!(receiver.try_recv_many(8).unwrap_err(), RecvFailure::Empty);
+    // Several times round the ring, in runs that end in the middle of it.
+    let mut next = 0;
+    for _ in 0..20 {
+        let messages: Vec<_> = (next..next + 300).map(|n| stamped(n, 8 + n as usize % 50)).collect();
+        let error = sender.try_send_all(&messages).unwrap_err();
+        assert_eq!(error.sent, 256);
+        assert!(matches!(error.error.reason(), SendFailure::Full { capacity: 256 }), "{error}");
+        assert_eq!((sender.len(), receiver.len(), sender.is_full()), (256, 256, true));
+        let mut got = Vec::new();
+        while let Ok(batch) = receiver.try_recv_many(100) {
+            got.extend(batch.iter().map(|m| number_in(&m)));
+        }
+        assert_eq!(got, (next..next + 256).collect::<Vec<_>>());
+        next += 256;
+    }
+    let info = Link::new(receiver.address()).unwrap().info().unwrap();
+    let sent: Vec<u64> = info.participants.iter().map(|p| p.counters.messages).collect();
+    assert_eq!(sent, [next, next], "sent by the one, received by the other");
+}
+
+/// Whoever took many messages at full speed is told of the next one at once when it does not wait, and soon when it does, though it
+/// was not announced.
+#[test]
+fn the_end_of_a_stream_is_not_waited_for() {
+    for wait in [Wait::Adaptive, Wait::Spin, Wait::Block] {
+        let link = Link::new(&address("stream-end", "capacity=1024")).unwrap().wait(wait);
+        let (sender, receiver) = (link.sender().unwrap(), link.receiver().unwrap());
+        within(LIMIT, || {
+            let mut next = 0;
+            for round in 0..300u64 {
+                let count = 64 + round % 67;
+                (next..next + count).for_each(|n| sender.send(&stamped(n, 16)).unwrap());
+                for n in next..next + count {
+                    // Now and then without waiting, in the middle and at the end.
+                    let message = if (n + round) % 3 == 0 { receiver.try_recv() } else { receiver.recv_timeout(LIMIT) };
+                    assert_eq!(number_in(&message.unwrap()), n);
+                }
+                assert_eq!(receiver.try_recv().unwrap_err(), RecvFailure::Empty);
+                next += count;
+            }
+        });
+    }
+}
+
+#[test]
 fn forgotten_messages_go_to_the_next_receiver() {
     for len in [16, BLOCK] {
         let address = address("forgotten", "capacity=8&max=64KiB&memory=512KiB");

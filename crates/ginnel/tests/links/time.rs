@@ -48,6 +48,16 @@ fn no_timeout_is_early_or_much_too_late() {
         assert_eq!(takes(SHORT / 2, || receiver.recv_deadline(at)).unwrap_err(), RecvFailure::TimedOut);
         assert!(Instant::now() >= at);
         takes(SHORT, || timed_out(sender.send_timeout(b"small", SHORT)));
+        assert_eq!(takes(SHORT, || receiver.recv_many_timeout(5, SHORT)).unwrap_err(), RecvFailure::TimedOut);
+        let at = Instant::now() + SHORT;
+        assert_eq!(takes(SHORT / 2, || receiver.recv_many_deadline(5, at)).unwrap_err(), RecvFailure::TimedOut);
+        assert!(Instant::now() >= at);
+        // One deadline for all of them.
+        let several = [b"a", b"b", b"c"];
+        takes(SHORT, || timed_out(sender.send_all_timeout(&several, SHORT).map_err(|e| e.error)));
+        let at = Instant::now() + SHORT;
+        takes(SHORT / 2, || timed_out(sender.send_all_deadline(&several, at).map_err(|e| e.error)));
+        assert!(Instant::now() >= at);
         takes(SHORT, || timed_out(sender.send_timeout(&[0; 1000], SHORT)));
         let at = Instant::now() + SHORT;
         takes(SHORT / 2, || timed_out(sender.send_deadline(b"small", at)));
