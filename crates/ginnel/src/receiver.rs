@@ -280,22 +280,13 @@ impl Receiver {
     /// Leaves the message in `taken`.
     #[inline(never)]
     fn recv_slow(&self, until: Until) -> Result<(), RecvError> {
-        let soon = if self.stay_away(until) { self.take_fast(false) } else { self.look_briefly(until) };
-        let taken = match soon {
+        let announced = if self.stay_away(until) { self.take_fast(false) } else { None };
+        let taken = match announced {
             Some(held) => Ok(held),
             None => self.try_take().or_else(|obstacle| self.wait_take(until, obstacle)),
         };
         self.taken.set(Some(taken.map_err(|reason| self.error(reason))?));
         Ok(())
-    }
-
-    /// Looks for an answer that is on its way, before anything that takes longer than such an answer.
-    fn look_briefly(&self, until: Until) -> Option<Held> {
-        if matches!(until, Until::Now) {
-            return None;
-        }
-        self.engine().found_nothing(&self.consumer);
-        self.waiter.look_briefly(|| self.take_fast(false))
     }
 
     fn recv_many_until(&self, most: usize, until: Until) -> Result<Batch<'_>, RecvError> {
@@ -374,6 +365,13 @@ impl Receiver {
         }
         if let PopError::Corrupt(what) = first {
             return Err(RecvFailure::Corrupt(what));
+        }
+        if !matches!(until, Until::Now) {
+            self.engine().found_nothing(&self.consumer);
+            // An answer may be on its way: before anything that takes longer than such an answer.
+            if let Some(held) = self.waiter.look_briefly(|| self.take_fast(false)) {
+                return Ok(held);
+            }
         }
         let (region, event) = (self.region(), self.engine().items());
         let peek = || self.take_fast(false).map(Ok);
