@@ -82,7 +82,13 @@ impl Consumer {
         self.made_room.take()
     }
 
-    /// Whether a message may be in hand. Never false if one is; true without one only after the side changed hands.
+    /// Forgets that the side was this consumer's: its operations without locks are over.
+    pub fn give_up_side(&self) {
+        self.bias.forget();
+    }
+
+    /// Whether a message may be in hand. Never false if one is; it may be true without one after the side changed hands, or after a
+    /// slot without a message was passed over.
     pub fn may_hold(&self) -> bool {
         self.marked.get() != 0 || self.head != self.released
     }
@@ -325,6 +331,9 @@ impl Engine {
     /// Reads what a taken slot holds. Everything in it is a peer's value.
     fn deliver(&self, consumer: &Consumer, taken: &Taken) -> Result<Delivery, PopError> {
         let me = consumer.me;
+        if taken.marked {
+            consumer.marked.set(consumer.marked.get() + 1); // whatever is in it
+        }
         let slot = self.slot(taken.position);
         let meta = self.meta_in(slot);
         let block = self.block_in_slot(slot, meta).map_err(PopError::Corrupt)?;
@@ -337,9 +346,6 @@ impl Engine {
             self.count(me, REDELIVERED, 1);
         }
         self.count_message(me, meta.len());
-        if taken.marked {
-            consumer.marked.set(consumer.marked.get() + 1);
-        }
         let meta = meta.plain().marked(taken.marked).redelivered(taken.redelivered);
         Ok(Delivery { position: taken.position, offset, meta, block_word: block.map_or(0, |block| block.word) })
     }

@@ -40,14 +40,14 @@ mod mapped {
     unsafe impl Sync for Memory {}
 
     impl Memory {
-        /// Describes a mapping of `len` bytes at `base`, which must be aligned to 8 bytes.
+        /// Describes a mapping of `len` bytes at `base`, which must be aligned to 16 bytes.
         ///
         /// # Safety
         /// The range must stay mapped, readable and writable for as long as the value or anything made from it is used.
         pub unsafe fn new(base: NonNull<u8>, len: usize) -> Self {
             assert!(
-                base.as_ptr().addr() % 8 == 0 && len >= CONTROL_BYTES,
-                "a region must be aligned to 8 bytes, and hold a header"
+                base.as_ptr().addr() % 16 == 0 && len >= CONTROL_BYTES,
+                "a region must be aligned to 16 bytes, and hold a header"
             );
             Self { base, len, last_word: len - 8, last_line: len - LINE }
         }
@@ -127,14 +127,15 @@ mod mapped {
             assert!(from.len() <= LINE);
             let line = self.line(offset);
             let mut at = 0;
-            #[cfg(target_arch = "x86_64")]
+            assert_eq!(offset % 16, 0, "no place for a message");
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             while at + 16 <= from.len() {
-                debug_assert_eq!(offset % 16, 0);
                 // SAFETY: 16 bytes from `at` lie within `from`.
                 let pair = unsafe { from.as_ptr().add(at) };
                 // SAFETY: and within the line, as `from` is not longer.
                 let place = unsafe { line.as_ptr().cast::<u8>().add(at) };
-                // SAFETY: reads 16 bytes of `from`, and writes 16 bytes of two atomics, which are aligned to 16.
+                // SAFETY: reads 16 bytes of `from`, and writes 16 bytes of two atomics, which are aligned to 16, as the offset is and, checked
+                // by `new`, the base.
                 unsafe {
                     core::arch::asm!(
                         "movq {pair}, qword ptr [{from}]",

@@ -56,7 +56,8 @@ impl Pace {
     }
 
     fn found_nothing(&self) {
-        self.unannounced.set(self.unannounced.get().min(STREAM) / 2);
+        let before = self.unannounced.get();
+        self.unannounced.set(if before > 0 { before.min(STREAM) / 2 } else { before });
     }
 
     fn is_streaming(&self) -> bool {

@@ -9,7 +9,7 @@
 //!        8  process id, as its own namespace counts; for people only
 //!       16  joined at, nanoseconds since 1970
 //!       24  the pid namespace, as its inode number
-//!       32  losses after the drop under way (see `ring`)
+//!       32  losses after the drop under way (see `producer`)
 //!       40  handles that joined here: senders 32 bits | receivers 32
 //!      128  work: bit 0 busy, the owner is inside an operation on a side that is exclusive to it; above, messages sent or received
 //!      136  reserved                       144  their bytes
@@ -17,7 +17,8 @@
 //!      160  redelivered to it              168  claims of dead senders that it passed over
 //!      176  times it slept
 //! ```
-//! Counters run on when an entry is used again: the totals of a link are sums over its entries, exact after any kill.
+//! Counters run on when an entry is used again: the totals of a link are sums over its entries. What was dropped, redelivered and passed over
+//! is exact after any kill; of the messages and bytes, those of the operation in which a participant was killed may be missing.
 //!
 //! | state | meaning |
 //! |---|---|

@@ -111,6 +111,10 @@ impl Engine {
             bytes += message.len() as u64;
             next = next.wrapping_add(1);
         }
+        if next == first {
+            inside.leave(hot, 0);
+            return 0;
+        }
         producer.tail.set(next);
         // ORDERING [S11@ring]: release; the slots below are claimed.
         self.control(TAIL).store(next, Release);

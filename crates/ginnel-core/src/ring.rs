@@ -19,7 +19,8 @@
 //! in its name; those released out of order. Such a slot is released by its word, and `released` follows.
 //!
 //! [I1] Positions never decrease. The position of a side is never beyond the first slot that is not claimed, and behind it by one at
-//! most; by [`RUN_MAX`] at most where a producer was killed in a run.
+//! most; the tail by [`RUN_MAX`] at most, while a producer is in a run or was killed in one. So `head` and `released` may be
+//! beyond the tail in memory for a moment, but never beyond the one that the side's owner keeps.
 //! [I2] On an exclusive side only its owner claims; on a shared side only a successful CAS does.
 //! [I3] Messages leave in the order in which they were claimed, which on a shared side is the order of the CAS; only those
 //! that went back after a death come later than that.
@@ -121,7 +122,7 @@ impl Engine {
 
     // ---- looking
 
-    /// Messages that can be received, as far as one look can tell.
+    /// Messages that can be received, as far as one look can tell: those of a run that is being sent may not be counted yet.
     pub fn len(&self) -> u64 {
         // ORDERING: relaxed; the answer is old before it is used.
         let (tail, head) = (self.control(TAIL).load(Relaxed), self.control(HEAD).load(Relaxed));

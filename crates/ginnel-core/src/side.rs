@@ -98,6 +98,13 @@ impl Inside {
     }
 }
 
+impl Bias {
+    /// As if the side had never been exclusive to this handle.
+    pub(crate) fn forget(&self) {
+        self.mine.set(0);
+    }
+}
+
 impl Engine {
     #[inline(always)]
     fn mode_of(&self, role: Role) -> usize {

@@ -67,7 +67,7 @@ type InHand = Vec<(Delivery, Vec<u8>)>;
 /// The engine and what it should hold.
 struct World {
     engine: Engine,
-    _region: Vec<u64>,
+    _region: Vec<u128>,
     senders: Vec<Sender>,
     receivers: Vec<Receiver>,
     queue: VecDeque<Vec<u8>>,
@@ -88,7 +88,7 @@ impl World {
             ..Geometry::default()
         };
         let layout = Layout::new(geometry).unwrap();
-        let mut region = vec![0u64; layout.total_bytes() / 8];
+        let mut region = vec![0u128; layout.total_bytes() / 16];
         let base = NonNull::new(region.as_mut_ptr()).unwrap().cast();
         // SAFETY: the vector is kept beside the engine, and nothing else refers to its elements.
         let memory = unsafe { Memory::new(base, layout.total_bytes()) };

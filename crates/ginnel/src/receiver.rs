@@ -246,9 +246,16 @@ impl Receiver {
         self.membership.region.engine()
     }
 
+    /// Ends the use of this handle.
+    #[cold]
+    fn poison(&self, what: Corrupt) {
+        self.corrupt.set(Some(what));
+        self.consumer.give_up_side();
+    }
+
     fn error(&self, reason: RecvFailure) -> RecvError {
         if let RecvFailure::Corrupt(what) = reason {
-            self.corrupt.set(Some(what));
+            self.poison(what);
         }
         RecvError { reason, link: self.region().link().clone() }
     }
@@ -290,18 +297,23 @@ impl Receiver {
     }
 
     fn recv_many_until(&self, most: usize, until: Until) -> Result<Batch<'_>, RecvError> {
-        if let Some(run) = self.take_run(most, until) {
-            return Ok(Batch::of_run(self, run));
-        }
         let mut messages = Vec::new();
         if most == 0 {
             return Ok(Batch::of_messages(self, messages));
+        }
+        if let Some(run) = self.take_run(most, until) {
+            return Ok(Batch::of_run(self, run));
         }
         messages.push(self.recv_until(until)?);
         while messages.len() < most {
             match self.try_take() {
                 Ok(held) => messages.push(Message::new(self, held)),
-                Err(_) => break, // the next call says why
+                Err(obstacle) => {
+                    if let PopError::Corrupt(what) = obstacle {
+                        self.poison(what); // the next call says so
+                    }
+                    break;
+                }
             }
         }
         Ok(Batch::of_messages(self, messages))
@@ -348,7 +360,7 @@ impl Receiver {
             self.region().wake_senders();
         }
         let delivery = popped?;
-        self.peers.heard_of_one(); // a first message always comes by this way
+        self.peers.heard_of_one(); // a first message comes by this way, or its sender joined before this handle's eyes
         if drops_oldest(self.engine()) {
             return Ok(Held::detached(self, delivery));
         }

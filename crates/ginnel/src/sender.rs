@@ -324,6 +324,11 @@ impl Sender {
             }
             let mut left = &slices[..group.len()];
             while let Some(next) = left.first() {
+                if sent > 0 && until.is_past() {
+                    // The waits of a slow stream may each be short of it: the deadline is that of the whole call.
+                    let error = self.error(self.out_of_time(until, false));
+                    return Err(SendAllError { sent, error });
+                }
                 let mut done = self.try_run(left);
                 if done == 0 {
                     self.send_until(0, next, until).map_err(|error| SendAllError { sent, error })?;
@@ -396,10 +401,12 @@ impl Sender {
         }
         let rejects = self.engine().layout().geometry().full == Full::Reject;
         let until = if rejects { Until::Now } else { until };
-        if !matches!(until, Until::Now) && matches!(first, Obstacle::Full) {
+        // A link that was full a moment ago may have been emptied, even left, since: unless it is to be mended, look again.
+        let is_stale = matches!(first, Obstacle::Full) && !drops_oldest(self.engine());
+        if is_stale && !matches!(until, Until::Now) {
             self.stay_away();
         }
-        let mut first = Some(first);
+        let mut first = if is_stale { None } else { Some(first) };
         let (mut lacked_memory, mut looks) = (false, 0u32);
         let (region, event) = (self.region(), self.engine().room());
         // While the ring is full, nothing cheaper than a full look can tell: its consumer moves one word.

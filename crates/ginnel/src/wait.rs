@@ -41,6 +41,11 @@ impl Until {
         Instant::now().checked_add(timeout).map_or(Self::Forever, Self::Instant)
     }
 
+    /// Whether it is a deadline, and it has come.
+    pub(crate) fn is_past(self) -> bool {
+        matches!(self, Self::Instant(at) if Instant::now() >= at)
+    }
+
     fn has_come(self) -> bool {
         match self {
             Self::Now => true,

@@ -183,6 +183,7 @@ fn child_role() {
         "cleaner" => lifetime::cleaner(rest),
         "fork" => fork::role(rest),
         "scribbler" => corrupt::scribbler(rest),
+        "wrong-length" => corrupt::wrong_length(),
         _ => panic!("no such role: {role}"),
     }
 }

@@ -20,7 +20,7 @@ const SLOW: Duration = Duration::from_secs(1);
 const SHORT: Duration = Duration::from_micros(300);
 
 /// The words that change: the header's, then participants, slots and block records of the links below.
-const HEADER: std::ops::Range<u64> = 128..768;
+const HEADER: std::ops::Range<u64> = 128..1024;
 const TABLES: std::ops::Range<u64> = 4096..16_384;
 
 /// The trial that runs, for the thread that watches over it and for the report of a panic.
@@ -139,16 +139,16 @@ fn racing(seed: u64) {
 /// Extremes that a word swings between.
 const EXTREMES: [(u64, u64); 4] = [(u64::MAX, 0), (0, u64::MAX), (1 << 63, (1 << 63) - 1), (u64::MAX - 1, 1 << 32)];
 /// Words of the header, of the first participants, and of the first slots, with each of the extremes.
-const SWINGS: u64 = (80 + 96 + 32) * EXTREMES.len() as u64;
+const SWINGS: u64 = (112 + 96 + 32) * EXTREMES.len() as u64;
 
 /// One word goes from one extreme to the other, with calls before, between and after, and handles from each time.
 fn swing(seed: u64) {
     let mut dice = Dice::new(seed);
     let (word, (first, second)) = (seed / EXTREMES.len() as u64, EXTREMES[seed as usize % EXTREMES.len()]);
     let at = match word {
-        0..80 => HEADER.start + word * 8,
-        80..176 => TABLES.start + (word - 80) * 8,
-        _ => 2 * TABLES.start + (word - 176) * 8,
+        0..112 => HEADER.start + word * 8,
+        112..208 => TABLES.start + (word - 112) * 8,
+        _ => 2 * TABLES.start + (word - 208) * 8,
     };
     let full = dice.pick(&["block", "drop-oldest"]);
     let address = format!("shm:swing-{seed}?capacity=4&max=4096&memory=64KiB&participants=8&full={full}");
@@ -321,6 +321,53 @@ fn run(kind: &str) {
     println!("{kind}: {end}");
     assert!(end.starts_with("done"), "{end}; {bad:#?}");
     assert!(bad.is_empty(), "{end}; what went wrong, how often, and the first seed of each: {bad:#?}");
+}
+
+/// A wrong length in the second of three messages: whoever meets it says so, takes nothing more, and leaves no place unusable.
+#[test]
+fn a_wrong_length_ends_the_handle_and_blocks_nobody() {
+    let directory = place::new_directory();
+    let mut child = Child::start("wrong-length", directory.path());
+    child.reply().ok();
+}
+
+/// The role.
+pub(crate) fn wrong_length() {
+    for (shared, many) in [(false, false), (false, true), (true, false), (true, true)] {
+        let link = Link::new("shm:length?capacity=4&max=4096&memory=64KiB&participants=8").expect("a good address");
+        let (sender, receiver) = (link.sender().unwrap(), link.receiver().unwrap());
+        let other = shared.then(|| link.receiver().unwrap());
+        if let Some(other) = &other {
+            sender.send(b"0").unwrap();
+            drop(other.recv().unwrap()); // the side is this one's, until the next line
+            sender.send(b"0").unwrap();
+            drop(receiver.recv().unwrap());
+        }
+        let first = if shared { 2 } else { 0 };
+        (0..3).for_each(|_| sender.send(b"message").unwrap());
+        let file = open(&link);
+        let meta = 2 * TABLES.start + 128 * (first + 1) + 8;
+        assert_eq!(word(&file, meta), 7, "the length of the second message");
+        file.write_all_at(&200u64.to_le_bytes(), meta).unwrap();
+        if many {
+            assert_eq!(receiver.recv_many(3).unwrap().len(), 1);
+        } else {
+            assert_eq!(&*receiver.recv().unwrap(), b"message");
+        }
+        for _ in 0..3 {
+            let error = receiver.recv_timeout(SHORT).unwrap_err();
+            assert!(matches!(error.reason(), ginnel::RecvFailure::Corrupt(_)), "{error}");
+            assert!(receiver.try_recv_many(3).is_err());
+        }
+        drop((receiver, other));
+        // It goes back to the link that its holder found it in: the next one meets it too. But none of its places is lost.
+        file.write_all_at(&7u64.to_le_bytes(), meta).unwrap();
+        let next = link.receiver().unwrap();
+        assert_eq!(next.try_iter().count(), 2, "shared {shared}, many {many}");
+        (0..4).for_each(|_| sender.try_send(b"again").unwrap());
+        assert_eq!(next.try_iter().count(), 4);
+    }
+    say("ok");
 }
 
 #[test]

@@ -74,6 +74,21 @@ fn no_timeout_is_early_or_much_too_late() {
     }
 }
 
+/// With a receiver that keeps up no single message waits, but all together take too long.
+#[test]
+fn the_deadline_of_several_is_that_of_the_whole_call() {
+    let link = Link::new(&address("whole-call", "capacity=65536&max=64")).unwrap().wait(Wait::Spin);
+    let (sender, receiver) = (link.sender().unwrap(), link.receiver().unwrap());
+    std::thread::scope(|scope| {
+        scope.spawn(move || while receiver.recv_many(64).is_ok() {});
+        let messages = vec![[1u8; 8]; 4_000_000];
+        let error = takes(SHORT, || sender.send_all_timeout(&messages, SHORT)).unwrap_err();
+        assert!(error.sent > 0, "{error}");
+        assert!(matches!(error.error.reason(), SendFailure::TimedOut { .. }), "{error}");
+        drop(sender);
+    });
+}
+
 #[test]
 fn zero_time_tries_once() {
     for wait in POLICIES {
