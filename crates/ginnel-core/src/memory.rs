@@ -127,7 +127,7 @@ mod mapped {
             assert!(from.len() <= LINE);
             let line = self.line(offset);
             let mut at = 0;
-            assert_eq!(offset % 16, 0, "no place for a message");
+            assert!(offset % 16 == 0, "no place for a message");
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             while at + 16 <= from.len() {
                 // SAFETY: 16 bytes from `at` lie within `from`.
