@@ -121,7 +121,7 @@ mod mapped {
         /// that buffer until the line is back, and the more messages fit into it, the more lines are on their way at once.
         ///
         /// # Panics
-        /// If the message is longer than a line.
+        /// If the message is longer than a line, or the offset no multiple of 16.
         #[inline(always)]
         pub(crate) fn copy_short_in(&self, offset: usize, from: &[u8]) {
             assert!(from.len() <= LINE);
@@ -134,6 +134,7 @@ mod mapped {
                 let pair = unsafe { from.as_ptr().add(at) };
                 // SAFETY: and within the line, as `from` is not longer.
                 let place = unsafe { line.as_ptr().cast::<u8>().add(at) };
+                // ORDERING: relaxed, two words in one store; published by the slot's word [S9@ring].
                 // SAFETY: reads 16 bytes of `from`, and writes 16 bytes of two atomics, which are aligned to 16, as the offset is and, checked
                 // by `new`, the base.
                 unsafe {

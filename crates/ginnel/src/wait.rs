@@ -92,7 +92,7 @@ impl Interrupter {
 
 /// Looks for an answer that is on its way: about a round trip between two cores.
 const BRIEF: u32 = 16;
-/// Looks at an announcement while staying away: 1 or 2 us.
+/// Looks at an announcement while staying away, a pause apart: 1 to 5 us, as long as the processor's pauses are.
 const STAY_AWAY: u32 = 128;
 const SPINS_LEAST: u32 = 16;
 /// About as long as a wake-up takes: then waiting costs at most twice what the best choice would have cost.
