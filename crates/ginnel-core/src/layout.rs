@@ -44,7 +44,7 @@ pub const PARTICIPANTS_MAX: u32 = 0xFFFE;
 /// Slots at most.
 const CAPACITY_MAX: u64 = 1 << 26;
 /// Messages that are announced together at most.
-const BATCH_MAX: u64 = 64;
+pub(crate) const BATCH_MAX: u64 = 64;
 /// Bytes of block memory at most.
 const MEMORY_MAX: u64 = 1 << 40;
 /// Memory of a class is committed in steps of at least this many bytes.
@@ -52,6 +52,8 @@ const EXTENT_MIN: usize = 64 * 1024;
 
 /// Byte of the link's file whose lock is the liveness token of participant 0; the others follow.
 pub const TOKEN_BASE: u64 = 1 << 62;
+/// Byte of the link's file that the living participant 0 locks beside its token, and its recoverer does not; the others follow.
+pub const ALIVE_BASE: u64 = TOKEN_BASE + (1 << 16);
 /// Byte of the link's file that is locked while block memory is committed or given back.
 pub const GROW_BYTE: u64 = TOKEN_BASE - 1;
 /// Byte of the link's file that is locked while its name is removed.

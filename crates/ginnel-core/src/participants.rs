@@ -2,7 +2,8 @@
 //!
 //! An entry belongs to whoever holds its liveness token: a lock on byte `TOKEN_BASE + number` of the link's file, which
 //! the kernel takes back when its holder dies. The living participant holds it; after its death the one that recovers
-//! it. So an entry never has two writers, and needs no compare-and-swap.
+//! it. So an entry never has two writers, and needs no compare-and-swap. The living one locks byte `ALIVE_BASE + number` too, so
+//! that others can tell the two apart.
 //!
 //! ```text
 //! entry  0  state word: state 4 bits | role 4 | senders died here 28 | receivers died here 28

@@ -44,9 +44,6 @@ impl Engine {
             self.settle_losses(dead, role);
         }
         self.undo_claims(dead, role, &mut recovered);
-        if role == Role::Sender && self.is_exclusive_to(role, dead) {
-            self.settle_tail(); // it may have been killed in a run
-        }
         self.resign_sides(dead);
         // ORDERING [S12@ring]: SeqCst; the slots that went back. Even if none did: a first survivor may have died before this line.
         self.control(RETURNS).fetch_add(1, SeqCst);

@@ -19,8 +19,9 @@
 //! in its name; those released out of order. Such a slot is released by its word, and `released` follows.
 //!
 //! [I1] Positions never decrease. The position of a side is never beyond the first slot that is not claimed, and behind it by one at
-//! most; the tail by [`RUN_MAX`] at most, while a producer is in a run or was killed in one. So `head` and `released` may be
-//! beyond the tail in memory for a moment, but never beyond the one that the side's owner keeps.
+//! most; the tail by [`LAG_MAX`] at most while the side is exclusive, as its owner moves it where a batch ends. Whoever ends that,
+//! the owner, its revoker or who recovers it, settles the tail. So `head` and `released` may be beyond the tail in memory, but
+//! never beyond the one that the side's owner keeps.
 //! [I2] On an exclusive side only its owner claims; on a shared side only a successful CAS does.
 //! [I3] Messages leave in the order in which they were claimed, which on a shared side is the order of the CAS; only those
 //! that went back after a death come later than that.
@@ -37,6 +38,7 @@
 
 use crate::engine::{Corrupt, Engine, Meta, PushError};
 use crate::header::{HEAD, RELEASED, RETURNS, TAIL};
+use crate::layout::BATCH_MAX;
 use crate::memory::Line;
 use crate::pool::Block;
 use crate::slot::{Lap, State, Word};
@@ -51,6 +53,9 @@ pub(crate) const BLOCK_WORD: usize = 3;
 /// Messages of a run at most, which bounds the time in which its owner is busy.
 pub const RUN_MAX: usize = 64;
 
+/// Slots that the tail may lag behind at most: a batch that has not ended, and a run.
+const LAG_MAX: u64 = BATCH_MAX + RUN_MAX as u64;
+
 impl Engine {
     /// Moves a position on from a slot that is claimed, whoever claimed it.
     #[inline(always)]
@@ -61,18 +66,20 @@ impl Engine {
         }
     }
 
-    /// Moves the producers' position on from slots that were claimed by one that was killed before it moved it: see [I1].
+    /// Moves the producers' position on from the slots that an exclusive producer claimed before it moved it: see [I1].
     pub(crate) fn settle_tail(&self) -> u64 {
+        self.claimed(|tail| self.advance(TAIL, tail))
+    }
+
+    /// The first position that is not claimed, which the tail may lag behind: see [I1]. Each position that it lags behind is passed to `step`.
+    fn claimed(&self, step: impl Fn(u64)) -> u64 {
         // ORDERING [S11]: acquire; slots below are claimed.
-        let mut tail = self.control(TAIL).load(Acquire);
-        for _ in 0..RUN_MAX {
-            if !self.slot_word(tail).is_claimed_in(self.layout().lap(tail)) {
-                break;
-            }
-            self.advance(TAIL, tail);
-            tail = tail.wrapping_add(1);
-        }
-        tail
+        let tail = self.control(TAIL).load(Acquire);
+        let lag = (0..LAG_MAX).map(|ahead| tail.wrapping_add(ahead));
+        lag.take_while(|position| self.slot_word(*position).is_claimed_in(self.layout().lap(*position)))
+            .inspect(|position| step(*position))
+            .last()
+            .map_or(tail, |last| last.wrapping_add(1))
     }
 
     /// The first position that is not free by what `released` says, for a producer at `tail`, which is true, while `released` is a peer's
@@ -122,10 +129,10 @@ impl Engine {
 
     // ---- looking
 
-    /// Messages that can be received, as far as one look can tell: those of a run that is being sent may not be counted yet.
+    /// Messages that can be received, as far as one look can tell.
     pub fn len(&self) -> u64 {
         // ORDERING: relaxed; the answer is old before it is used.
-        let (tail, head) = (self.control(TAIL).load(Relaxed), self.control(HEAD).load(Relaxed));
+        let (tail, head) = (self.claimed(|_| {}), self.control(HEAD).load(Relaxed));
         // ORDERING: relaxed, as above. Only after a death can messages have gone back.
         let returned = if self.control(RETURNS).load(Relaxed) == 0 { 0 } else { self.returned_below(head) };
         tail.saturating_sub(head).saturating_add(returned).min(self.layout().capacity())
@@ -149,8 +156,7 @@ impl Engine {
 
     /// Whether the next message finds no slot, as far as one look can tell: the link holds as many as it may, those in hand included.
     pub fn is_full(&self) -> bool {
-        // ORDERING: relaxed; the answer is old before it is used.
-        let tail = self.control(TAIL).load(Relaxed);
+        let tail = self.claimed(|_| {});
         let before = self.slot_word(tail).against(self.layout().lap(tail)) == Lap::Before;
         before && self.limit(tail).is_ok_and(|limit| tail >= limit)
     }
@@ -163,7 +169,7 @@ impl Engine {
     /// Positions of both ends: the next to take, the next to claim.
     pub fn positions(&self) -> (u64, u64) {
         // ORDERING: relaxed; figures for people.
-        (self.control(HEAD).load(Relaxed), self.control(TAIL).load(Relaxed))
+        (self.control(HEAD).load(Relaxed), self.claimed(|_| {}))
     }
 
     /// The oldest message that went back after a death, if there is one.

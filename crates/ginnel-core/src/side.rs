@@ -222,8 +222,9 @@ impl Engine {
         };
         // ORDERING [S6] [S7]: acquire after the heavy fence; the owner's last operation.
         if self.hot(owner)[WORK].load(Acquire) & BUSY == 0 {
-            if role == Role::Receiver {
-                self.mark_held(owner); // from now on, others must be able to tell what is its
+            match role {
+                Role::Sender => _ = self.settle_tail(),
+                Role::Receiver => self.mark_held(owner), // from now on, others must be able to tell what is its
             }
             let shared = revoking.next(SHARED, 0);
             // ORDERING [S8]: SeqCst; the owner's operations lie before it.
@@ -252,6 +253,9 @@ impl Engine {
                     REVOKING if mode.owner() == participant.owner() => mode.next(SHARED, 0),
                     _ => break,
                 };
+                if role == Role::Sender {
+                    self.settle_tail();
+                }
                 // ORDERING [S8]: SeqCst; the participant's operations lie before it.
                 if word.compare_exchange(mode.0, next.0, SeqCst, Relaxed).is_ok() {
                     break;

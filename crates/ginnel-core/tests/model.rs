@@ -13,7 +13,8 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
 use std::ptr::NonNull;
 
-const CAPACITY: u64 = 4;
+/// Few slots; and enough for a batch (see `pace`) of several.
+const CAPACITIES: [u64; 2] = [4, 32];
 const PARTICIPANTS: u32 = 6;
 const MAX: usize = 2000;
 
@@ -77,16 +78,10 @@ struct World {
 }
 
 impl World {
-    fn new(full: Full) -> Self {
+    fn new(full: Full, capacity: u64) -> Self {
         let memory = 64 << 10;
-        let geometry = Geometry {
-            capacity: CAPACITY,
-            max: MAX as u64,
-            memory,
-            participants: PARTICIPANTS,
-            full,
-            ..Geometry::default()
-        };
+        let geometry =
+            Geometry { capacity, max: MAX as u64, memory, participants: PARTICIPANTS, full, ..Geometry::default() };
         let layout = Layout::new(geometry).unwrap();
         let mut region = vec![0u128; layout.total_bytes() / 16];
         let base = NonNull::new(region.as_mut_ptr()).unwrap().cast();
@@ -105,6 +100,19 @@ impl World {
             Role::Sender => self.senders.push(Sender { producer: Producer::new(me), me }),
             Role::Receiver => self.receivers.push(Receiver { consumer: Consumer::new(me), me, in_hand: Vec::new() }),
         }
+    }
+
+    fn capacity(&self) -> usize {
+        self.engine.layout().geometry().capacity as usize
+    }
+
+    /// What anybody sees who only looks.
+    fn look(&self) {
+        let waiting = self.queue.len() + self.returned.len();
+        assert_eq!(self.engine.len(), waiting as u64);
+        assert_eq!(self.engine.is_empty(), waiting == 0);
+        assert!(!self.engine.is_full() || self.slots_in_use() > 0);
+        assert!(self.engine.is_full() || waiting < self.capacity());
     }
 
     /// Messages that occupy a slot.
@@ -149,7 +157,7 @@ impl World {
         self.sent += 1;
         let slices: Vec<&[u8]> = messages.iter().map(Vec::as_slice).collect();
         let done = self.engine.try_push_run(&sender.producer, 7, &slices);
-        assert!(done <= count && self.slots_in_use() + done <= CAPACITY as usize, "a slot was written that is in use");
+        assert!(done <= count && self.slots_in_use() + done <= self.capacity(), "a slot was written that is in use");
         self.queue.extend(messages.into_iter().take(done));
     }
 
@@ -297,12 +305,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_engine_is_a_queue_that_survives_deaths(ops in prop::collection::vec(op(), 1..120)) {
-        let mut world = World::new(Full::Block);
+    fn the_engine_is_a_queue_that_survives_deaths(ops in prop::collection::vec(op(), 1..120), capacity in prop::sample::select(&CAPACITIES)) {
+        let mut world = World::new(Full::Block, capacity);
         world.join(Role::Sender);
         world.join(Role::Receiver);
         for op in ops {
             world.apply(op);
+            world.look();
         }
         world.end();
     }
@@ -310,7 +319,8 @@ proptest! {
 
 #[test]
 fn drops_are_counted_exactly() {
-    let mut world = World::new(Full::DropOldest);
+    let capacity = CAPACITIES[0];
+    let mut world = World::new(Full::DropOldest, capacity);
     world.join(Role::Sender);
     world.join(Role::Receiver);
     let sender = &world.senders[0].producer;
@@ -323,7 +333,7 @@ fn drops_are_counted_exactly() {
             }
         }
     }
-    assert_eq!(world.engine.dropped(), 10 - CAPACITY);
+    assert_eq!(world.engine.dropped(), 10 - capacity);
     let receiver = &world.receivers[0].consumer;
     let mut delivery = loop {
         match world.engine.try_pop(receiver) {
@@ -331,12 +341,12 @@ fn drops_are_counted_exactly() {
             Err(e) => assert_eq!(e, PopError::Busy),
         }
     };
-    assert_eq!(read(&world.engine, &delivery), (10 - CAPACITY).to_le_bytes());
+    assert_eq!(read(&world.engine, &delivery), (10 - capacity).to_le_bytes());
     // Detached, its place is free; if its holder dies now, the message is lost, and counted.
     world.engine.detach(receiver, &mut delivery);
     let me = world.receivers.remove(0).me;
     assert_eq!(world.engine.recover(me).unwrap().returned, 0);
-    assert_eq!(world.engine.dropped(), 10 - CAPACITY + 1);
+    assert_eq!(world.engine.dropped(), 10 - capacity + 1);
     world.engine.recover(me);
-    assert_eq!(world.engine.dropped(), 10 - CAPACITY + 1);
+    assert_eq!(world.engine.dropped(), 10 - capacity + 1);
 }

@@ -64,18 +64,27 @@ impl Token {
     /// # Errors
     /// The errno: `EMFILE`, `ENOENT` where `/proc` is not mounted.
     pub fn take(file: BorrowedFd<'_>, byte: u64) -> io::Result<Option<Self>> {
+        Self::take_then(file, byte, || None)
+    }
+
+    /// The same; and once it is taken, the lock on another byte too, if `also` names one. `None` if somebody holds either.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub fn take_then(file: BorrowedFd<'_>, byte: u64, also: impl FnOnce() -> Option<u64>) -> io::Result<Option<Self>> {
         let generation = fork::generation()?;
         // A child of this moment would inherit the descriptor, or the mapping before it is excluded.
         let _no_fork = fork::hold_off();
         let description = tmpfile::reopen(file, Access::ReadWrite)?;
         let holding = Mapping::holding(description.as_fd())?;
         holding.exclude_from_fork()?;
-        let mut lock = flock(libc::F_WRLCK, byte, 1);
-        match fcntl(description.as_fd(), libc::F_OFD_SETLK, &mut lock) {
-            Ok(()) => Ok(Some(Self { holding: ManuallyDrop::new(holding), generation, byte })),
-            Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(None),
+        let lock = |byte| match fcntl(description.as_fd(), libc::F_OFD_SETLK, &mut flock(libc::F_WRLCK, byte, 1)) {
+            Ok(()) => Ok(true),
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
             Err(e) => Err(e),
-        }
+        };
+        let taken = lock(byte)? && also().map_or(Ok(true), lock)?;
+        Ok(taken.then(|| Self { holding: ManuallyDrop::new(holding), generation, byte }))
     }
 
     /// The byte.

@@ -387,17 +387,16 @@ impl Receiver {
         }
         let (region, event) = (self.region(), self.engine().items());
         let peek = || self.take_fast(false).map(Ok);
-        let mut settled = 0;
+        let mut settled = false;
         let taken = self.waiter.wait(region, self.membership.me, &event, until, peek, |_| {
             // In this order: what the last sender sent before it left is seen by the try after it was found gone.
             let gone = if self.follow { None } else { self.peers.are_gone(self.engine()) };
             match (self.try_take(), gone) {
                 (Ok(held), _) => Look::Done(Ok(held)),
                 (Err(PopError::Corrupt(what)), _) => Look::Done(Err(RecvFailure::Corrupt(what))),
-                (Err(PopError::Empty), Some(_)) if settled < 2 => {
-                    // The end comes after what a dead receiver held has gone back. Twice: between a survivor's taking the dead one's
-                    // token and its marking the entry, the dead one looks alive.
-                    settled = if region.is_settled() { settled + 1 } else { 0 };
+                (Err(PopError::Empty), Some(_)) if !settled => {
+                    // The end comes after what a dead receiver held has gone back.
+                    settled = region.is_settled();
                     Look::Busy
                 }
                 (Err(PopError::Empty), Some(died)) => Look::Done(Err(RecvFailure::Closed { died })),

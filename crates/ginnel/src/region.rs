@@ -16,8 +16,8 @@ use crate::address::{Address, Name, Wanted};
 use crate::directory::{Directory, shown};
 use crate::error::{Error, ErrorKind};
 use ginnel_core::{
-    Engine, Full, Header, HeaderError, Identity, JoinError, Layout, Memory, Participant, ParticipantState, REMOVE_BYTE,
-    Role, Rule, TOKEN_BASE,
+    ALIVE_BASE, Engine, Full, Header, HeaderError, Identity, JoinError, Layout, Memory, Participant, ParticipantState,
+    REMOVE_BYTE, Role, Rule, TOKEN_BASE,
 };
 use ginnel_os::fork::{self, Generation};
 use ginnel_os::mmap::Mapping;
@@ -212,10 +212,14 @@ impl Region {
                         continue;
                     }
                 }
-                match self.token(me)? {
-                    Some(token) => return self.enter_at(me, token, role),
-                    None => passed_over = true,
+                match self.place(me)? {
+                    Some(token) if self.engine.state(me) == ParticipantState::Free => {
+                        return self.enter_at(me, token, role);
+                    }
+                    Some(_token) => _ = self.recover(me), // somebody joined, and died, since the state was read
+                    None => {}
                 }
+                passed_over = true;
             }
             if !passed_over || Instant::now() > end {
                 break;
@@ -230,7 +234,6 @@ impl Region {
 
     /// Joins in a free place whose token the caller holds. `None` if the link has ended.
     fn enter_at(self: &Arc<Self>, me: Participant, token: Token, role: Role) -> Result<Option<Membership>, Error> {
-        self.recover(me); // somebody may have joined, and died, since the state was read
         let identity = Identity { pid: process::id(), namespace: process::pid_namespace(), now_ns: process::now_ns() };
         match self.engine.join(me, role, identity) {
             Ok(()) => Ok(Some(Membership { region: self.clone(), me, _token: token })),
@@ -243,9 +246,12 @@ impl Region {
         }
     }
 
-    fn token(&self, participant: Participant) -> Result<Option<Token>, Error> {
-        let byte = TOKEN_BASE + u64::from(participant.number());
-        Token::take(self.file.as_fd(), byte).map_err(|e| Error::os("take a place in", self.link.to_string(), e))
+    /// Takes the token of a place, and if nobody is in it, what says that its holder lives.
+    fn place(&self, participant: Participant) -> Result<Option<Token>, Error> {
+        let number = u64::from(participant.number());
+        let is_free = || self.engine.state(participant) == ParticipantState::Free;
+        Token::take_then(self.file.as_fd(), TOKEN_BASE + number, || is_free().then_some(ALIVE_BASE + number))
+            .map_err(|e| Error::os("take a place in", self.link.to_string(), e))
     }
 
     /// Takes a lock of the link that its holders keep for a few system calls.
@@ -286,12 +292,18 @@ impl Region {
 
     /// Recovers the dead; whether nobody was dead, and nobody else is recovering anybody.
     pub(crate) fn is_settled(&self) -> bool {
-        let recovering = |p| matches!(self.engine.state(p), ParticipantState::Recovering(_));
-        self.reap() == 0 && !self.engine.participants().any(recovering)
+        // The token of one that does not live is held by who recovers it, or is about to.
+        let lives = |p: Participant| {
+            let byte = ALIVE_BASE + u64::from(p.number());
+            !matches!(ofd_lock::first_locked(self.file.as_fd(), byte, 1), Ok(None))
+        };
+        self.reap() == 0
+            && self.engine.participants().all(|p| self.engine.state(p) == ParticipantState::Free || lives(p))
     }
 
     fn recover_dead(&self, dead: Participant) -> bool {
-        match self.token(dead) {
+        let byte = TOKEN_BASE + u64::from(dead.number());
+        match Token::take(self.file.as_fd(), byte) {
             Ok(Some(_token)) => self.recover(dead),
             _ => false, // it closed meanwhile, or somebody else recovers it
         }

@@ -7,6 +7,9 @@ use crate::dice::Dice;
 use crate::place::{self, LIMIT, address, number_in, scale, skipped, stamped};
 use crate::script::linger;
 use ginnel::{Link, Receiver, RecvFailure, SendFailure, Sender};
+use ginnel_core::TOKEN_BASE;
+use ginnel_os::ofd_lock::Token;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -310,6 +313,28 @@ fn the_end_comes_after_what_goes_back() {
         let got: Vec<u64> = receiver.iter().map(|m| number_in(&m)).collect();
         assert_eq!(got, [0, 1, 2], "round {round}");
     }
+}
+
+/// A survivor took a dead receiver's token, and was preempted before it did anything: the end still comes after what goes back.
+#[test]
+fn the_end_comes_after_a_slow_survivor() {
+    let _limit = place::limit(2 * LIMIT);
+    let address = address("slow-survivor", "");
+    let mut dead = [scripted(), scripted()];
+    dead[0].must(&format!("sender open {address}"));
+    dead[1].must(&format!("receiver open {address}"));
+    dead[0].must("send 3 16 0");
+    assert_eq!(dead[1].must("hold 3"), "0,1,2");
+    dead.iter_mut().for_each(Child::kill_and_reap);
+    let file = std::fs::File::open(place::file_of(&address)).unwrap();
+    let token = Token::take(file.as_fd(), TOKEN_BASE + 1).unwrap().expect("its holder is dead");
+    let receiver = Receiver::open(&address).unwrap();
+    drop(Sender::open(&address).unwrap());
+    let seen = receiver.recv_timeout(Duration::from_millis(50)).map(|m| number_in(&m));
+    assert_eq!(seen.unwrap_err(), RecvFailure::TimedOut, "three messages have still to go back");
+    drop(token);
+    let got: Vec<_> = receiver.iter().map(|m| (number_in(&m), m.redelivered())).collect();
+    assert_eq!(got, [(0, true), (1, true), (2, true)]);
 }
 
 #[test]
