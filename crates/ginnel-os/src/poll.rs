@@ -5,19 +5,31 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-/// `poll(2)` until one of the descriptors is readable; false when the deadline comes first.
+/// `poll(2)` until one of the descriptors is readable, or its other end is gone; false when the deadline comes first. Without a deadline
+/// it waits for ever; with one that has passed it looks once.
 ///
 /// # Errors
 /// The errno.
 pub fn readable(files: &[BorrowedFd<'_>], deadline: Option<Instant>) -> io::Result<bool> {
+    wait(&mut files.iter().map(|file| PollFd::new(file, PollFlags::IN)).collect::<Vec<_>>(), deadline)
+}
+
+/// The same until a descriptor is writable, or its other end is gone.
+///
+/// # Errors
+/// The errno.
+pub fn writable(file: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<bool> {
+    wait(&mut [PollFd::new(&file, PollFlags::OUT)], deadline)
+}
+
+fn wait(files: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<bool> {
     loop {
         let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         let left = left.map(|left| Timespec {
             tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(left.subsec_nanos()),
         });
-        let mut polled: Vec<PollFd<'_>> = files.iter().map(|file| PollFd::new(file, PollFlags::IN)).collect();
-        match rustix::event::poll(&mut polled, left.as_ref()) {
+        match rustix::event::poll(files, left.as_ref()) {
             Ok(ready) => return Ok(ready > 0),
             Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(e.into()),
