@@ -152,6 +152,13 @@ impl Meta {
 }
 
 impl Delivery {
+    /// A message that lies in no region, but in its holder's own memory: for handles that have both. `note` stands in place of the offset.
+    /// Detached: the engine has nothing to release, and must not be asked to.
+    pub fn elsewhere(position: u64, len: u32, tag: u16, note: usize) -> Self {
+        let meta = Meta(Meta::new(len as usize, None, tag).0 | Meta::DETACHED);
+        Self { position, offset: note, meta, block_word: 0 }
+    }
+
     /// Bytes.
     #[inline(always)]
     pub fn len(&self) -> usize {

@@ -22,6 +22,33 @@ pub fn writable(file: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<b
     wait(&mut [PollFd::new(&file, PollFlags::OUT)], deadline)
 }
 
+/// What to wait for at a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// That it is readable.
+    Read,
+    /// That it is writable.
+    Write,
+}
+
+/// The same for a descriptor and for a second one that is to become readable: an eventfd that ends the wait, say. An error or a hang-up counts as ready.
+/// False when the deadline comes first.
+///
+/// # Errors
+/// The errno.
+pub fn either(
+    file: BorrowedFd<'_>,
+    interest: Interest,
+    other: Option<BorrowedFd<'_>>,
+    deadline: Option<Instant>,
+) -> io::Result<bool> {
+    let flags = if interest == Interest::Read { PollFlags::IN } else { PollFlags::OUT };
+    match other {
+        Some(other) => wait(&mut [PollFd::new(&file, flags), PollFd::new(&other, PollFlags::IN)], deadline),
+        None => wait(&mut [PollFd::new(&file, flags)], deadline),
+    }
+}
+
 fn wait(files: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<bool> {
     loop {
         let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));

@@ -3,29 +3,32 @@
 //! Sizes are written as `4096`, `64KiB`, `16MiB`, `1GiB`. An unknown option is an error that lists the known ones.
 
 use crate::error::{Error, ErrorKind};
+use crate::shm::Spec;
 use ginnel_core::{Full, Geometry};
 use std::ffi::CString;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// Longest name of a link, in bytes.
 pub const NAME_MAX: usize = 200;
 
-/// Every scheme that ginnel knows or will know, and whether this build speaks it.
-const SCHEMES: [(&str, bool); 10] = [
-    ("shm", true),
-    ("mem", false),
-    ("pipe", false),
-    ("fifo", false),
-    ("mq", false),
-    ("sysv", false),
-    ("unix", false),
-    ("tcp", false),
-    ("udp", false),
-    ("signal", false),
+/// How each scheme is written, and the options that mean something there.
+const SCHEMES: [(&str, &str, &[&str]); 10] = [
+    ("shm", "shm:NAME", ENGINE),
+    ("mem", "mem:NAME", ENGINE),
+    ("pipe", "pipe:", &["max", "full", "frame", "follow"]),
+    ("fifo", "fifo:/path", &["max", "full", "frame", "follow"]),
+    ("mq", "mq:/name", &["capacity", "max", "full", "priority", "follow"]),
+    ("sysv", "sysv:KEY", &["max", "memory", "full", "follow"]),
+    ("unix", "unix:/path", &["max", "full", "frame", "type", "follow"]),
+    ("tcp", "tcp://host:port", &["max", "full", "frame", "follow"]),
+    ("udp", "udp://host:port", &["max", "full", "follow"]),
+    ("signal", "signal:PID", &["full", "number", "follow"]),
 ];
 
-const OPTIONS: &str = "capacity, max, memory, participants, full, senders, receivers, follow, wait";
+const ENGINE: &[&str] =
+    &["capacity", "max", "memory", "participants", "full", "senders", "receivers", "follow", "wait"];
 
 /// How a handle waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -126,19 +129,113 @@ impl Wanted {
     }
 }
 
+/// What an address leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Shm(Name),
+    Mem(Name),
+    /// An unnamed pipe: a descriptor that this process has, or its standard input or output.
+    Pipe(Option<u32>),
+    Fifo(PathBuf),
+    /// With its slash.
+    Mq(String),
+    Sysv(Key),
+    Unix(Place),
+    Tcp(String),
+    Udp(String),
+    /// A process; this one, for the receiving end.
+    Signal(Option<u32>),
+}
+
+/// How a System V object is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Key {
+    Number(i32),
+    /// A file, and a number from 1 to 255: `ftok(3)`.
+    File(PathBuf, u8),
+}
+
+/// Where a Unix-domain socket is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Path(PathBuf),
+    /// In the abstract name space, without the leading NUL.
+    Abstract(String),
+}
+
+/// How messages are told apart in a stream of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Frame {
+    /// Each stands behind a header with its length (see `kernel/frame.rs`).
+    #[default]
+    Length,
+    /// Each ends with a newline, which it may not hold: what shells and most programs understand.
+    Line,
+    /// Not at all: what was read at once is a message.
+    Raw,
+}
+
+/// Which type of Unix-domain socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum SocketType {
+    /// `SOCK_STREAM`.
+    #[default]
+    Stream,
+    /// `SOCK_SEQPACKET`.
+    Seqpacket,
+    /// `SOCK_DGRAM`.
+    Dgram,
+}
+
 /// A parsed address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
-    pub(crate) name: Name,
+    pub(crate) target: Target,
     pub(crate) wanted: Wanted,
     pub(crate) follow: bool,
     pub(crate) wait: Wait,
+    pub(crate) frame: Frame,
+    pub(crate) socket: SocketType,
+    pub(crate) priority: u32,
+    /// A signal by name or number; empty is the first real-time signal.
+    pub(crate) signal: String,
 }
 
 impl Address {
     /// As the link is named in messages: without options.
     pub(crate) fn link(&self) -> String {
-        format!("shm:{}", self.name.as_str())
+        let shown = |path: &PathBuf| path.display().to_string();
+        match &self.target {
+            Target::Shm(name) => format!("shm:{}", name.as_str()),
+            Target::Mem(name) => format!("mem:{}", name.as_str()),
+            Target::Pipe(None) => "pipe:".into(),
+            Target::Pipe(Some(descriptor)) => format!("pipe:{descriptor}"),
+            Target::Fifo(path) => format!("fifo:{}", shown(path)),
+            Target::Mq(name) => format!("mq:{name}"),
+            Target::Sysv(Key::Number(key)) => format!("sysv:{key}"),
+            Target::Sysv(Key::File(path, id)) => format!("sysv:{}#{id}", shown(path)),
+            Target::Unix(Place::Path(path)) => format!("unix:{}", shown(path)),
+            Target::Unix(Place::Abstract(name)) => format!("unix:@{name}"),
+            Target::Tcp(at) => format!("tcp://{at}"),
+            Target::Udp(at) => format!("udp://{at}"),
+            Target::Signal(None) => "signal:".into(),
+            Target::Signal(Some(pid)) => format!("signal:{pid}"),
+        }
+    }
+
+    /// The link in shared memory that it leads to, if it does.
+    pub(crate) fn engine(&self) -> Option<Spec> {
+        let Target::Shm(name) = &self.target else { return None };
+        Some(Spec { name: name.clone(), wanted: self.wanted.clone(), follow: self.follow, wait: self.wait })
+    }
+
+    /// Without options.
+    pub(crate) fn of(target: Target) -> Self {
+        let (wanted, frame, socket) = (Wanted::default(), Frame::default(), SocketType::default());
+        let (wait, signal) = (Wait::default(), String::new());
+        Self { target, wanted, follow: false, wait, frame, socket, priority: 0, signal }
     }
 }
 
@@ -150,30 +247,101 @@ impl FromStr for Address {
         let Some((scheme, rest)) = text.split_once(':') else {
             return Err(invalid().problem("an address begins with a scheme").remedy("write `shm:NAME`"));
         };
-        match SCHEMES.iter().find(|(known, _)| *known == scheme) {
-            Some((_, true)) => {}
-            Some((_, false)) => {
-                let error = Error::new(ErrorKind::Unsupported, "use", quoted(text));
-                return Err(error.problem(format!("`{scheme}:` is not built yet")).remedy("use `shm:NAME`"));
-            }
-            None => {
-                return Err(invalid()
-                    .problem(format!("the scheme {} is unknown", quoted(scheme)))
-                    .remedy("use `shm:NAME`"));
-            }
-        }
+        let Some((scheme, form, options)) = SCHEMES.iter().find(|(known, ..)| *known == scheme) else {
+            let known: Vec<_> = SCHEMES.iter().map(|(_, form, _)| *form).collect();
+            return Err(invalid()
+                .problem(format!("the scheme {} is unknown", quoted(scheme)))
+                .remedy(format!("known are {}", known.join(", "))));
+        };
         let (name, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let name = Name::new(name)
-            .map_err(|problem| invalid().problem(problem).remedy("write `shm:NAME`, as in `shm:orders`"))?;
-        let mut address = Self { name, wanted: Wanted::default(), follow: false, wait: Wait::default() };
+        let target =
+            target(scheme, name).map_err(|problem| invalid().problem(problem).remedy(format!("write `{form}`")))?;
+        let mut address = Self::of(target);
         for option in query.split('&').filter(|option| !option.is_empty()) {
             let (key, value) = option.split_once('=').unwrap_or((option, ""));
-            address.set(key, value).map_err(|(problem, remedy)| {
+            let set = if options.contains(&key) {
+                address.set(key, value)
+            } else {
+                Err((format!("`{scheme}:` has no option {}", quoted(key)), format!("known are {}", options.join(", "))))
+            };
+            set.map_err(|(problem, remedy)| {
                 Error::new(ErrorKind::InvalidOption, "understand", quoted(text)).problem(problem).remedy(remedy)
             })?;
         }
         Ok(address)
     }
+}
+
+fn target(scheme: &str, name: &str) -> Result<Target, &'static str> {
+    Ok(match scheme {
+        "mem" => Target::Mem(Name::new(name)?),
+        "pipe" if name.is_empty() => Target::Pipe(None),
+        "pipe" => Target::Pipe(Some(name.parse().map_err(|_| "a pipe has no name, or is a descriptor's number")?)),
+        "fifo" => Target::Fifo(path(name)?),
+        "mq" => Target::Mq(queue_name(name)?),
+        "sysv" => Target::Sysv(key(name)?),
+        "unix" => Target::Unix(match name.strip_prefix('@') {
+            Some("") => return Err("the name is empty"),
+            Some(name) => Place::Abstract(name.to_owned()),
+            None => Place::Path(path(name)?),
+        }),
+        "tcp" => Target::Tcp(host_and_port(name)?),
+        "udp" => Target::Udp(host_and_port(name)?),
+        "signal" if name.is_empty() => Target::Signal(None),
+        "signal" => match name.parse::<i32>() {
+            Ok(pid) if pid > 0 => Target::Signal(Some(pid.unsigned_abs())),
+            _ => return Err("a process is given by its number, from 1 to 2147483647"),
+        },
+        _ => Target::Shm(Name::new(name)?),
+    })
+}
+
+fn path(name: &str) -> Result<PathBuf, &'static str> {
+    match name {
+        "" => Err("the path is empty"),
+        _ if name.contains('\0') => Err("a path may not hold NUL"),
+        _ => Ok(PathBuf::from(name)),
+    }
+}
+
+/// `mq_overview(7)`: a slash, then 1 to 255 bytes without one.
+fn queue_name(name: &str) -> Result<String, &'static str> {
+    let bare = name.strip_prefix('/').ok_or("the name of a message queue begins with `/`")?;
+    match bare {
+        "" => Err("the name is empty"),
+        "." | ".." => Err("the names `.` and `..` mean directories"),
+        _ if bare.contains('/') => Err("the name may not hold another `/`"),
+        _ if bare.contains('\0') => Err("a name may not hold NUL"),
+        _ if bare.len() > 255 => Err("the name is longer than 255 bytes"),
+        _ => Ok(name.to_owned()),
+    }
+}
+
+/// A number, in decimal or hexadecimal, or a file with a number behind `#`.
+fn key(name: &str) -> Result<Key, &'static str> {
+    if let Some((file, id)) = name.rsplit_once('#') {
+        let id = id.parse().ok().filter(|id| *id != 0).ok_or("the number behind `#` is from 1 to 255")?;
+        return Ok(Key::File(path(file)?, id));
+    }
+    let number = match name.strip_prefix("0x") {
+        Some(hexadecimal) => u32::from_str_radix(hexadecimal, 16).ok().map(u32::cast_signed),
+        None => name.parse().ok(),
+    };
+    match number {
+        Some(0) => Err("the key 0 is IPC_PRIVATE: nobody could find the queue"),
+        Some(number) => Ok(Key::Number(number)),
+        None => Err("a key is a number, as in `sysv:0x4711`, or a file and a number, as in `sysv:/etc/passwd#1`"),
+    }
+}
+
+fn host_and_port(name: &str) -> Result<String, &'static str> {
+    let at = name.strip_prefix("//").ok_or("host and port stand behind `//`")?;
+    let (host, port) = at.rsplit_once(':').ok_or("the port is missing")?;
+    if host.is_empty() {
+        return Err("the host is empty");
+    }
+    port.parse::<u16>().map_err(|_| "the port is a number from 0 to 65535")?;
+    Ok(at.to_owned())
 }
 
 impl Address {
@@ -190,21 +358,24 @@ impl Address {
                 wanted.full = Some(one_of(key, value, &[Full::Block, Full::Reject, Full::DropOldest], full_name)?);
             }
             "wait" => self.wait = one_of(key, value, &[Wait::Adaptive, Wait::Spin, Wait::Block], wait_name)?,
-            "follow" => {
-                self.follow = match value {
-                    "" | "1" | "true" => true,
-                    "0" | "false" => false,
-                    _ => {
-                        return Err((
-                            format!("follow={} is neither true nor false", quoted(value)),
-                            "write `follow`".into(),
-                        ));
-                    }
-                }
+            "frame" => self.frame = one_of(key, value, &[Frame::Length, Frame::Line, Frame::Raw], frame_name)?,
+            "type" => {
+                let all = [SocketType::Stream, SocketType::Seqpacket, SocketType::Dgram];
+                self.socket = one_of(key, value, &all, socket_name)?;
             }
-            _ => return Err((format!("the option {} is unknown", quoted(key)), format!("known are {OPTIONS}"))),
+            "priority" => self.priority = small(key, value)?,
+            "number" => value.clone_into(&mut self.signal),
+            _ => self.follow = flag(key, value)?,
         }
         Ok(())
+    }
+}
+
+fn flag(key: &str, value: &str) -> Result<bool, (String, String)> {
+    match value {
+        "" | "1" | "true" => Ok(true),
+        "0" | "false" => Ok(false),
+        _ => Err((format!("{key}={} is neither true nor false", quoted(value)), format!("write `{key}`"))),
     }
 }
 
@@ -230,6 +401,22 @@ fn wait_name(wait: Wait) -> &'static str {
         Wait::Adaptive => "adaptive",
         Wait::Spin => "spin",
         Wait::Block => "block",
+    }
+}
+
+fn frame_name(frame: Frame) -> &'static str {
+    match frame {
+        Frame::Length => "length",
+        Frame::Line => "line",
+        Frame::Raw => "raw",
+    }
+}
+
+fn socket_name(socket: SocketType) -> &'static str {
+    match socket {
+        SocketType::Stream => "stream",
+        SocketType::Seqpacket => "seqpacket",
+        SocketType::Dgram => "dgram",
     }
 }
 
@@ -276,13 +463,43 @@ mod tests {
     fn options_are_understood() {
         let address: Address =
             "shm:orders?capacity=16&max=64KiB&full=drop-oldest&senders=1&follow&wait=spin".parse().unwrap();
-        assert_eq!((address.name.as_str(), address.follow, address.wait), ("orders", true, Wait::Spin));
+        assert_eq!((address.follow, address.wait), (true, Wait::Spin));
         let geometry = address.wanted.geometry();
         assert_eq!(
             (geometry.capacity, geometry.max, geometry.full, geometry.senders),
             (16, 65536, Full::DropOldest, 1)
         );
         assert_eq!(address.link(), "shm:orders");
+        let address: Address = "unix:@a/b?type=seqpacket&follow=0".parse().unwrap();
+        assert_eq!((address.socket, address.follow), (SocketType::Seqpacket, false));
+        let address: Address = "fifo:/tmp/a?frame=line".parse().unwrap();
+        assert_eq!(address.frame, Frame::Line);
+    }
+
+    #[test]
+    fn every_scheme_is_written_as_it_was_read() {
+        for text in [
+            "shm:a",
+            "mem:a",
+            "pipe:",
+            "pipe:3",
+            "fifo:/tmp/a",
+            "fifo:relative",
+            "mq:/a",
+            "sysv:4711",
+            "sysv:-1",
+            "sysv:/etc/passwd#7",
+            "unix:/run/a",
+            "unix:@a",
+            "tcp://[::1]:80",
+            "udp://239.1.2.3:5000",
+            "signal:",
+            "signal:1234",
+        ] {
+            assert_eq!(text.parse::<Address>().unwrap().link(), text);
+        }
+        assert_eq!("sysv:0xffffffff".parse::<Address>().unwrap().link(), "sysv:-1");
+        assert_eq!("sysv:/a#b#3".parse::<Address>().unwrap().link(), "sysv:/a#b#3");
     }
 
     #[test]
@@ -294,8 +511,25 @@ mod tests {
         assert!(error(&format!("shm:{}", "x".repeat(201))).contains("200 bytes"));
         assert!(format!("shm:{}", "x".repeat(200)).parse::<Address>().is_ok());
         assert!(error("orders").contains("scheme"));
-        assert!(error("http:x").contains("unknown"));
-        assert!(error("fifo:/x").contains("not built yet"));
+        assert!(error("http:x").contains("unknown") && error("http:x").contains("fifo:/path"));
+        assert!(error("fifo:").contains("empty"));
+        assert!(error("mq:a").contains("begins with `/`"));
+        assert!(error("mq:/").contains("empty"));
+        assert!(error("mq:/a/b").contains("another `/`"));
+        assert!(error(&format!("mq:/{}", "x".repeat(256))).contains("255 bytes"));
+        assert!(error("sysv:0").contains("IPC_PRIVATE"));
+        assert!(error("sysv:some").contains("0x4711"));
+        assert!(error("sysv:/etc/passwd#0").contains("from 1 to 255"));
+        assert!(error("sysv:/etc/passwd#256").contains("from 1 to 255"));
+        assert!(error("unix:").contains("empty"));
+        assert!(error("unix:@").contains("empty"));
+        assert!(error("tcp:localhost:80").contains("`//`"));
+        assert!(error("tcp://localhost").contains("port"));
+        assert!(error("tcp://:80").contains("host"));
+        assert!(error("tcp://a:65536").contains("65535"));
+        assert!(error("signal:0").contains("from 1"));
+        assert!(error("signal:-5").contains("from 1"));
+        assert!(error("pipe:x").contains("descriptor"));
     }
 
     #[test]
@@ -305,6 +539,10 @@ mod tests {
         assert!(error("shm:a?full=perhaps").contains("block|reject|drop-oldest"));
         assert!(error("shm:a?capacity=many").contains("capacity=64KiB"));
         assert!(error("shm:a?participants=5G").contains("too large"));
+        let text = error("fifo:/a?capacity=4");
+        assert!(text.contains("`fifo:` has no option `capacity`") && text.contains("known are max"), "{text}");
+        assert!(error("unix:/a?type=raw").contains("stream|seqpacket|dgram"));
+        assert!(error("unix:/a?follow=maybe").contains("neither true nor false"));
     }
 
     #[test]

@@ -1,20 +1,19 @@
 //! Several messages in hand at once.
 
 use crate::message::Message;
-use crate::receiver::Receiver;
+use crate::shm::Receiver;
 use ginnel_core::Run;
 use std::fmt;
 
-/// Messages that were received together; see [`Receiver::recv_many`]. They are released together too, when this is dropped: if
-/// the process is killed before that, all of them go back.
+/// Messages that were received together; see [`Receiver::recv_many`](crate::Receiver::recv_many). They are released together too, when this is
+/// dropped: if the process is killed before that, all of them go back, where the mechanism can do that.
 pub struct Batch<'a> {
-    receiver: &'a Receiver,
     content: Content<'a>,
 }
 
 enum Content<'a> {
     /// Small messages, one slot after the other.
-    Run(Run),
+    Run(&'a Receiver, Run),
     /// Any messages.
     Messages(Vec<Message<'a>>),
 }
@@ -29,17 +28,17 @@ pub struct BatchMessage<'b> {
 
 impl<'a> Batch<'a> {
     pub(crate) fn of_run(receiver: &'a Receiver, run: Run) -> Self {
-        Self { receiver, content: Content::Run(run) }
+        Self { content: Content::Run(receiver, run) }
     }
 
-    pub(crate) fn of_messages(receiver: &'a Receiver, messages: Vec<Message<'a>>) -> Self {
-        Self { receiver, content: Content::Messages(messages) }
+    pub(crate) fn of_messages(messages: Vec<Message<'a>>) -> Self {
+        Self { content: Content::Messages(messages) }
     }
 
     /// How many messages there are.
     pub fn len(&self) -> usize {
         match &self.content {
-            Content::Run(run) => run.len(),
+            Content::Run(_, run) => run.len(),
             Content::Messages(messages) => messages.len(),
         }
     }
@@ -64,8 +63,8 @@ impl<'a> Batch<'a> {
     #[inline(always)]
     fn message(&self, index: usize) -> BatchMessage<'_> {
         match &self.content {
-            Content::Run(run) => {
-                let (bytes, tag) = bytes::of_run(self.receiver, run, index);
+            Content::Run(receiver, run) => {
+                let (bytes, tag) = bytes::of_run(receiver, run, index);
                 BatchMessage { bytes, tag, redelivered: false }
             }
             Content::Messages(messages) => {
@@ -77,7 +76,7 @@ impl<'a> Batch<'a> {
 }
 
 impl BatchMessage<'_> {
-    /// What its sender tagged it with; 0 if it did not.
+    /// What its sender tagged it with; 0 if it did not, or the mechanism carries no tags.
     pub fn tag(&self) -> u16 {
         self.tag
     }
@@ -120,8 +119,8 @@ mod bytes {
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
-        if let Content::Run(run) = &self.content {
-            self.receiver.release_run(run);
+        if let Content::Run(receiver, run) = &self.content {
+            receiver.release_run(run);
         }
     }
 }

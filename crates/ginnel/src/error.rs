@@ -194,6 +194,10 @@ pub enum SendFailure {
     },
     /// The kernel would not commit memory for the message.
     NoSpace(io::Error),
+    /// The mechanism cannot carry these bytes: a newline where messages end with one.
+    Unfit(&'static str),
+    /// What the kernel said.
+    Os(io::Error),
     /// A peer wrote an impossible value; this handle can no longer be used.
     Corrupt(Corrupt),
     /// The handle belongs to the parent of this process.
@@ -299,6 +303,8 @@ impl fmt::Display for SendError {
             SendFailure::NoSpace(e) => {
                 write!(f, "no memory could be committed: {e}; free some with `ginnel clean`, or receive what is there")
             }
+            SendFailure::Unfit(why) => f.write_str(why),
+            SendFailure::Os(e) => e.fmt(f),
             SendFailure::Corrupt(what) => {
                 write!(f, "{what}: a peer damaged it; remove it with `ginnel rm --force {}`", self.link)
             }
@@ -311,7 +317,7 @@ impl fmt::Display for SendError {
 impl std::error::Error for SendError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.reason {
-            SendFailure::NoSpace(e) => Some(e),
+            SendFailure::NoSpace(e) | SendFailure::Os(e) => Some(e),
             _ => None,
         }
     }
@@ -332,6 +338,13 @@ pub enum RecvFailure {
     },
     /// A peer wrote an impossible value; this handle can no longer be used.
     Corrupt(Corrupt),
+    /// What came is no message in the framing of this link; this handle can no longer be used.
+    Malformed {
+        /// The length in bytes that it would have.
+        len: u64,
+    },
+    /// What the kernel said: an error number, see `errno(3)`.
+    Os(i32),
     /// The handle belongs to the parent of this process.
     Forked,
     /// An [`Interrupter`](crate::Interrupter) ended the wait.
@@ -379,6 +392,12 @@ impl fmt::Display for RecvError {
             RecvFailure::Corrupt(what) => {
                 write!(f, "{what}: a peer damaged it; remove it with `ginnel rm --force {}`", self.link)
             }
+            RecvFailure::Malformed { len } => write!(
+                f,
+                "what came is no message, or one of {len} bytes, more than ?max= allows; its sender must use the same framing: \
+                 ?frame=line or ?frame=raw for programs that know none"
+            ),
+            RecvFailure::Os(number) => io::Error::from_raw_os_error(number).fmt(f),
             RecvFailure::Interrupted => f.write_str("the wait was interrupted"),
             RecvFailure::Forked => f.write_str("the handle belongs to the parent of this process; open one of its own"),
         }

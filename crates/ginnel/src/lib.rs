@@ -19,36 +19,31 @@
 //! | a link to be opened, with options | `link` |
 //! | its ends | `sender`, `receiver` |
 //! | a message being written, a message in hand, several | `loan`, `message`, `batch` |
-//! | waiting; who is on the other end; who died | `wait`, `peers`, `watch` |
-//! | the file of a link and the directory of links | `region`, `directory` |
-//! | looking from outside, cleaning | `list` |
+//! | until when to wait | `wait` |
+//! | shared memory | `shm/` |
+//! | what the kernel carries: pipes, queues, sockets, signals | `kernel/` |
 //! | what goes wrong | `error` |
 
 mod address;
 mod batch;
-mod directory;
 mod error;
+mod kernel;
 mod link;
-mod list;
 mod loan;
 mod message;
-mod peers;
 mod receiver;
-mod region;
 mod sender;
+mod shm;
 mod wait;
-mod watch;
 
-pub use address::{NAME_MAX, Wait, parse_size};
+pub use address::{Frame, NAME_MAX, SocketType, Wait, parse_size};
 pub use batch::{Batch, BatchMessage};
-pub use directory::DIRECTORY_VARIABLE;
 pub use error::{CommitError, Error, ErrorKind, RecvError, RecvFailure, SendAllError, SendError, SendFailure};
 pub use ginnel_core::{Corrupt, Counters, Full, Geometry, INLINE_MAX, PoolUse, Role};
 pub use link::Link;
-pub use list::{Cleaned, Info, Liveness, ParticipantInfo, clean, list};
 pub use loan::Loan;
 pub use message::Message;
 pub use receiver::Receiver;
-pub use region::Mode;
 pub use sender::Sender;
+pub use shm::{Cleaned, DIRECTORY_VARIABLE, Info, Liveness, Mode, ParticipantInfo, clean, list};
 pub use wait::Interrupter;

@@ -2,11 +2,11 @@
 
 use crate::address::{Address, Wait, Wanted};
 use crate::error::Error;
-use crate::list::{self, Info};
+use crate::kernel;
 use crate::receiver::Receiver;
-use crate::region::{Mode, Region};
 use crate::sender::Sender;
-use ginnel_core::{Full, Role};
+use crate::shm::{self, Info, Mode, Region};
+use ginnel_core::Full;
 
 /// A link by address, with the options that its handles get. The builder and the query of an address mean the same.
 ///
@@ -118,7 +118,10 @@ impl Link {
     /// # Errors
     /// If the link cannot be found or made as asked; [`Error::kind`] tells which.
     pub fn sender(&self) -> Result<Sender, Error> {
-        Region::join(&self.address, self.mode, Role::Sender).map(|membership| Sender::new(membership, &self.address))
+        match self.address.engine() {
+            Some(spec) => shm::Sender::open(&spec, self.mode).map(Sender::shm),
+            None => kernel::Sender::open(&self.address, self.mode).map(Sender::kernel),
+        }
     }
 
     /// Opens the receiving end.
@@ -126,8 +129,10 @@ impl Link {
     /// # Errors
     /// If the link cannot be found or made as asked; [`Error::kind`] tells which.
     pub fn receiver(&self) -> Result<Receiver, Error> {
-        Region::join(&self.address, self.mode, Role::Receiver)
-            .map(|membership| Receiver::new(membership, &self.address))
+        match self.address.engine() {
+            Some(spec) => shm::Receiver::open(&spec, self.mode).map(Receiver::shm),
+            None => kernel::Receiver::open(&self.address, self.mode).map(Receiver::kernel),
+        }
     }
 
     /// Removes the link's name. Without `force` only if nobody is attached and no message is in it; with it, those who are
@@ -136,14 +141,20 @@ impl Link {
     /// # Errors
     /// If there is no such link, or it is in use.
     pub fn unlink(&self, force: bool) -> Result<(), Error> {
-        Region::unlink(&self.address, force)
+        match self.address.engine() {
+            Some(spec) => Region::unlink(&spec, force),
+            None => kernel::unlink(&self.address, force),
+        }
     }
 
     /// What there is to see of the link, without disturbing it.
     ///
     /// # Errors
-    /// If there is no such link.
+    /// If there is no such link, or it is not one in shared memory.
     pub fn info(&self) -> Result<Info, Error> {
-        list::info(&self.address)
+        match self.address.engine() {
+            Some(spec) => shm::info(&spec),
+            None => Err(kernel::unsupported("look at", &self.address)),
+        }
     }
 }

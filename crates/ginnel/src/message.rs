@@ -1,17 +1,19 @@
 //! A message in hand.
 
-use crate::receiver::Receiver;
+use crate::kernel::About;
+use crate::shm::Receiver;
 use ginnel_core::Delivery;
 use std::fmt;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
-/// A received message. It derefs to its bytes, which lie in the link; dropping it releases its place.
+/// A received message. It derefs to its bytes; dropping it releases its place.
 ///
-/// On a link that drops the oldest, its place in the ring is free at once, so that a slow receiver holds nobody up: a small
-/// message is then a copy, a larger one keeps its block.
+/// On a shared-memory link the bytes lie in the link. On one that drops the oldest, its place in the ring is free at once, so that a
+/// slow receiver holds nobody up: a small message is then a copy, a larger one keeps its block. What comes from the kernel is a copy.
 pub struct Message<'a> {
-    receiver: &'a Receiver,
+    /// In whose link the bytes lie; `None` if the kernel carried the message.
+    receiver: Option<&'a Receiver>,
     held: Held,
 }
 
@@ -19,7 +21,7 @@ pub struct Message<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Held {
     delivery: Delivery,
-    /// Where its bytes are: in the link, or, if it left its slot and has no block, in a copy that its message owns.
+    /// Where its bytes are: in the link, or, if it left its slot and has no block or never was in one, in a copy that its message owns.
     bytes: NonNull<u8>,
 }
 
@@ -43,6 +45,15 @@ impl Held {
         held
     }
 
+    /// What the kernel carried.
+    pub(crate) fn copied(bytes: Vec<u8>, position: u64, about: About) -> Self {
+        // No mechanism carries more than 4 GiB at once: see the limits of each.
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let delivery = Delivery::elsewhere(position, len, about.tag, about.priority as usize);
+        let copy = bytes.into_boxed_slice();
+        Self { delivery, bytes: NonNull::from(Box::leak(copy)).cast() }
+    }
+
     #[inline(always)]
     #[allow(unsafe_code)] // Makes a slice of bytes that the protocol keeps still while its message is there.
     fn slice<'b>(&self) -> &'b [u8] {
@@ -55,37 +66,55 @@ impl Held {
 
     #[cold]
     #[inline(never)]
-    #[allow(unsafe_code)] // Frees the copy that `detached` leaked.
-    fn end(self, receiver: &Receiver) {
+    #[allow(unsafe_code)] // Frees the copy that `detached` or `copied` leaked.
+    fn end(self, receiver: Option<&Receiver>) {
         if self.delivery.is_detached() && self.delivery.is_inline() {
             let copy = NonNull::slice_from_raw_parts(self.bytes, self.delivery.len());
             // SAFETY: a detached inline message's bytes were leaked from a box of this length, and nobody frees them twice: this
             // runs once, when the message is dropped.
             drop(unsafe { Box::from_raw(copy.as_ptr()) });
         }
-        receiver.release(self.delivery);
+        if let Some(receiver) = receiver {
+            receiver.release(self.delivery);
+        }
     }
 }
 
 impl<'a> Message<'a> {
     #[inline(always)]
     pub(crate) fn new(receiver: &'a Receiver, held: Held) -> Self {
-        Self { receiver, held }
+        Self { receiver: Some(receiver), held }
     }
 
-    /// What its sender tagged it with; 0 if it did not.
+    pub(crate) fn copied(held: Held) -> Self {
+        Self { receiver: None, held }
+    }
+
+    /// What its sender tagged it with; 0 if it did not, or the mechanism carries no tags.
+    #[inline(always)]
     pub fn tag(&self) -> u16 {
         self.held.delivery.tag()
     }
 
     /// Whether a receiver that died held this message unread, or had not finished with it, before it was delivered here.
+    #[inline(always)]
     pub fn redelivered(&self) -> bool {
         self.held.delivery.redelivered()
     }
 
-    /// Its place in the link's order, from 0. Positions of claims that vanished with their sender are left out.
+    /// Its place in the link's order, from 0. Positions of claims that vanished with their sender are left out. Where the kernel carries the
+    /// messages, its place among those that this receiver got.
+    #[inline(always)]
     pub fn position(&self) -> u64 {
         self.held.delivery.position
+    }
+
+    /// The priority with which it was sent, where the mechanism has priorities; 0 otherwise.
+    pub fn priority(&self) -> u32 {
+        match self.receiver {
+            Some(_) => 0,
+            None => self.held.delivery.offset as u32,
+        }
     }
 }
 
@@ -98,29 +127,30 @@ impl Deref for Message<'_> {
     }
 }
 
+impl Drop for Message<'_> {
+    /// Short, so that it is inlined and the message can stay in registers: it is never in memory between `recv` and here.
+    #[inline(always)]
+    fn drop(&mut self) {
+        match self.receiver {
+            Some(receiver) if self.held.delivery.is_plain() => receiver.release_plain(self.held.delivery.position),
+            receiver => {
+                let held = self.held;
+                held.end(receiver);
+            }
+        }
+    }
+}
+
 impl AsRef<[u8]> for Message<'_> {
     fn as_ref(&self) -> &[u8] {
         self
     }
 }
 
-impl Drop for Message<'_> {
-    /// Short, so that it is inlined and the message can stay in registers: it is never in memory between `recv` and here.
-    #[inline(always)]
-    fn drop(&mut self) {
-        if self.held.delivery.is_plain() {
-            self.receiver.release_plain(self.held.delivery.position);
-        } else {
-            let held = self.held;
-            held.end(self.receiver);
-        }
-    }
-}
-
 impl fmt::Debug for Message<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Message")
-            .field("len", &self.held.delivery.len())
+            .field("len", &self.len())
             .field("tag", &self.tag())
             .field("position", &self.position())
             .field("redelivered", &self.redelivered())

@@ -45,7 +45,7 @@ fn bad_addresses_and_options_are_usage_errors_that_say_what_is_wrong() {
         for (address, complaint) in [
             ("orders", "scheme"),
             ("http:x", "unknown"),
-            ("fifo:/x", "not built yet"),
+            ("mq:x", "begins with"),
             ("shm:", "empty"),
             ("shm:a/b", "`/`"),
             ("shm:a?colour=red", "known are capacity"),

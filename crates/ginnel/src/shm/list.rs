@@ -1,9 +1,10 @@
 //! Looking at links from outside: read-only, without their participants' help, without disturbing them; and cleaning up.
 
-use crate::address::{Address, Name, Wait, Wanted};
-use crate::directory::{Directory, shown};
+use super::Spec;
+use super::directory::{Directory, shown};
+use super::region::{self, Region};
+use crate::address::{Name, Wait, Wanted};
 use crate::error::{Error, ErrorKind};
-use crate::region::{self, Region};
 use ginnel_core::{Counters, Engine, Geometry, ParticipantState, PoolUse, Role, TOKEN_BASE};
 use ginnel_os::mmap::Mapping;
 use ginnel_os::ofd_lock;
@@ -158,7 +159,7 @@ impl Snapshot {
     }
 }
 
-pub(crate) fn info(address: &Address) -> Result<Info, Error> {
+pub(crate) fn info(address: &Spec) -> Result<Info, Error> {
     let link = address.link();
     let directory = Directory::open_existing()?.ok_or_else(|| region::missing("look at", &link))?;
     Snapshot::open(&directory, &address.name, &link)?.info(&directory, &address.name, link.clone())
@@ -228,7 +229,7 @@ fn clean_one(info: &Info, dry_run: bool) -> Result<Option<Cleaned>, Error> {
         let removed = info.liveness == Liveness::Stale && info.messages == 0;
         return Ok(Some(Cleaned { address: info.address.clone(), dead, removed }));
     };
-    let address = Address { name, wanted: Wanted::default(), follow: false, wait: Wait::default() };
+    let address = Spec { name, wanted: Wanted::default(), follow: false, wait: Wait::default() };
     let (dead, removed) = Region::tidy(&address)?;
     Ok((dead > 0 || removed).then(|| Cleaned { address: info.address.clone(), dead, removed }))
 }

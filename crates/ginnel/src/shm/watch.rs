@@ -5,7 +5,7 @@
 //! token when its process ends in any way. The report comes a moment before the lock is gone, so the watcher looks
 //! again a little later. Where the kernel refuses another inotify instance or watch, it looks every 20 ms instead.
 
-use crate::region::Region;
+use super::region::Region;
 use ginnel_os::eventfd::EventFd;
 use ginnel_os::fork::{self, Generation};
 use ginnel_os::inotify::Inotify;

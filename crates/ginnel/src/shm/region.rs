@@ -12,8 +12,9 @@
 //! [I1] A name is removed only by the holder of its file's removal lock, while the name still stands for that file.
 //! [I2] An entry that is not free and whose token nobody holds belongs to a dead participant, and to nobody else.
 
-use crate::address::{Address, Name, Wanted};
-use crate::directory::{Directory, shown};
+use super::Spec;
+use super::directory::{Directory, shown};
+use crate::address::{Name, Wanted};
 use crate::error::{Error, ErrorKind};
 use ginnel_core::{
     ALIVE_BASE, Engine, Full, Header, HeaderError, Identity, JoinError, Layout, Memory, Participant, ParticipantState,
@@ -76,7 +77,7 @@ impl std::fmt::Debug for Region {
 
 impl Region {
     /// Opens a link as one of its ends.
-    pub(crate) fn join(address: &Address, mode: Mode, role: Role) -> Result<Membership, Error> {
+    pub(crate) fn join(address: &Spec, mode: Mode, role: Role) -> Result<Membership, Error> {
         let end = Instant::now() + PATIENCE;
         let mut created = None;
         loop {
@@ -120,7 +121,7 @@ impl Region {
     }
 
     /// Finds a link by name. The directory comes back if nothing has the name.
-    fn find(directory: Directory, address: &Address) -> Result<Result<Self, Directory>, Error> {
+    fn find(directory: Directory, address: &Spec) -> Result<Result<Self, Directory>, Error> {
         let tried = "open";
         let name = address.name.to_cstring();
         let Some(file) = open_file(tried, &directory, &address.name, &address.link(), Access::ReadWrite)? else {
@@ -165,7 +166,7 @@ impl Region {
     }
 
     /// Makes the file of a new link and names it; says which file it is. `None` if somebody else was first.
-    fn create(directory: &Directory, address: &Address) -> Result<Option<(u64, u64)>, Error> {
+    fn create(directory: &Directory, address: &Spec) -> Result<Option<(u64, u64)>, Error> {
         let tried = "create";
         let geometry = address.wanted.geometry();
         let layout = Layout::new(geometry).map_err(|e| invalid_option(address, &e))?;
@@ -389,7 +390,7 @@ impl Region {
     }
 
     /// Removes a link by name. Without `force`, only if no live process is attached and it holds no message.
-    pub(crate) fn unlink(address: &Address, force: bool) -> Result<(), Error> {
+    pub(crate) fn unlink(address: &Spec, force: bool) -> Result<(), Error> {
         let tried = "remove";
         let Some(directory) = Directory::open_existing()? else { return Err(missing(tried, &address.link())) };
         let Ok(region) = Self::find(directory, address)? else { return Err(missing(tried, &address.link())) };
@@ -411,7 +412,7 @@ impl Region {
     }
 
     /// Recovers the dead of a link and removes it if nothing is left in it. True if it was removed.
-    pub(crate) fn tidy(address: &Address) -> Result<(usize, bool), Error> {
+    pub(crate) fn tidy(address: &Spec) -> Result<(usize, bool), Error> {
         let Some(directory) = Directory::open_existing()? else { return Ok((0, false)) };
         let Ok(region) = Self::find(directory, address)? else { return Ok((0, false)) };
         let dead = region.reap();
@@ -528,7 +529,7 @@ fn not_a_link(tried: &'static str, directory: &Directory, name: &Name, problem: 
         .remedy("choose another name, or remove that file yourself")
 }
 
-fn invalid_option(address: &Address, e: &ginnel_core::GeometryError) -> Error {
+fn invalid_option(address: &Spec, e: &ginnel_core::GeometryError) -> Error {
     let Wanted { max, .. } = address.wanted;
     let remedy = match (e.option, e.rule) {
         ("memory", Rule::Between(least, _)) => {
@@ -541,7 +542,7 @@ fn invalid_option(address: &Address, e: &ginnel_core::GeometryError) -> Error {
     Error::new(ErrorKind::InvalidOption, "create", address.link()).problem(e.to_string()).remedy(remedy)
 }
 
-fn no_space(directory: &Directory, address: &Address, bytes: u64, e: std::io::Error) -> Error {
+fn no_space(directory: &Directory, address: &Spec, bytes: u64, e: std::io::Error) -> Error {
     let free = tmpfile::free_space(directory.as_fd()).map_or(0, |(free, _)| free);
     let path = shown(directory.path());
     Error::os("create", address.link(), e).problem(format!("it needs {bytes} bytes and {path} has {free} free")).remedy(

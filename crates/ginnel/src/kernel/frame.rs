@@ -1,0 +1,324 @@
+//! Messages in a stream of bytes: a pipe, a FIFO, a stream socket.
+//!
+//! ```text
+//! piece  0  length of the bytes that follow the header   32 bits, little-endian
+//!        4  tag                                          16
+//!        6  flags: 1 more pieces follow, 2 not the first 16
+//!        8  if a flag is set: who writes, a number of its own for each sender   64
+//!        8 or 16  the bytes
+//! ```
+//!
+//! A message is one piece, with no flag, if that fits into what the mechanism writes at once; otherwise several. On a pipe each piece is one write of up to
+//! `PIPE_BUF` bytes, which the kernel keeps whole (`pipe(7)`): pieces of several senders mix, their bytes do not, and a sender that
+//! is killed leaves pieces of a message whose last never comes, which nobody sees.
+//!
+//! [I1] A message is committed by its last piece. A first piece of a sender gives up what that sender had begun.
+//! [I2] Lengths are a peer's: nothing is kept of a piece longer than the message may be, nor of more than [`BEGUN_MAX`] messages at once.
+
+use crate::address::Frame;
+use std::collections::BTreeMap;
+
+const HEADER: usize = 8;
+const PIECE_HEADER: usize = 16;
+const MORE: u16 = 1;
+const REST: u16 = 2;
+
+/// Messages that may be begun and not ended at once: one for each sender.
+const BEGUN_MAX: usize = 1024;
+/// Bytes that are read at once.
+const READ: usize = 64 * 1024;
+
+/// Turns a message into pieces of at most `most` bytes each, behind what `out` holds. False if this framing cannot carry it.
+pub(super) fn encode(frame: Frame, out: &mut Vec<u8>, tag: u16, message: &[u8], most: usize, writer: u64) -> bool {
+    match frame {
+        Frame::Raw => out.extend_from_slice(message),
+        Frame::Line => {
+            if message.contains(&b'\n') {
+                return false;
+            }
+            out.extend_from_slice(message);
+            out.push(b'\n');
+        }
+        Frame::Length if message.len() <= most - HEADER => {
+            header(out, message.len(), tag, 0);
+            out.extend_from_slice(message);
+        }
+        Frame::Length => {
+            let pieces = message.chunks(most - PIECE_HEADER);
+            let last = pieces.len() - 1;
+            for (index, piece) in pieces.enumerate() {
+                let flags = if index < last { MORE } else { 0 } | if index > 0 { REST } else { 0 };
+                header(out, piece.len(), tag, flags);
+                out.extend_from_slice(&writer.to_le_bytes());
+                out.extend_from_slice(piece);
+            }
+        }
+    }
+    true
+}
+
+fn header(out: &mut Vec<u8>, len: usize, tag: u16, flags: u16) {
+    out.extend_from_slice(&(len as u32).to_le_bytes());
+    out.extend_from_slice(&tag.to_le_bytes());
+    out.extend_from_slice(&flags.to_le_bytes());
+}
+
+/// What a stream holds that is no message of this framing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Malformed {
+    /// The length that it says, in bytes.
+    pub(super) len: u64,
+}
+
+/// Messages out of a stream.
+#[derive(Debug)]
+pub(super) struct Decoder {
+    frame: Frame,
+    /// Largest message, in bytes.
+    max: usize,
+    bytes: Vec<u8>,
+    start: usize,
+    /// Of `bytes`, what was looked at for the end of a line.
+    searched: usize,
+    begun: BTreeMap<u64, Vec<u8>>,
+}
+
+impl Decoder {
+    pub(super) fn new(frame: Frame, max: usize) -> Self {
+        Self { frame, max, bytes: Vec::new(), start: 0, searched: 0, begun: BTreeMap::new() }
+    }
+
+    /// Reads on: `read` fills in some bytes and says how many. As its result.
+    pub(super) fn read<E>(&mut self, read: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<usize, E> {
+        if self.start == self.bytes.len() {
+            self.bytes.clear();
+            self.start = 0;
+        } else if self.start >= READ {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+        let len = self.bytes.len();
+        self.bytes.resize(len + READ, 0);
+        let result = read(&mut self.bytes[len..]);
+        let got = result.as_ref().map_or(0, |got| (*got).min(READ));
+        self.bytes.truncate(len + got);
+        result
+    }
+
+    /// The next message that was read, into `message`; its tag.
+    pub(super) fn next(&mut self, message: &mut Vec<u8>) -> Result<Option<u16>, Malformed> {
+        match self.frame {
+            Frame::Length => self.next_piece(message),
+            Frame::Line => self.next_line(message),
+            Frame::Raw => {
+                message.clear();
+                message.extend_from_slice(&self.bytes[self.start..]);
+                self.start = self.bytes.len();
+                Ok((!message.is_empty()).then_some(0))
+            }
+        }
+    }
+
+    /// At the end of the stream: the last line, if it has no newline.
+    pub(super) fn rest(&mut self, message: &mut Vec<u8>) -> Option<u16> {
+        let left = &self.bytes[self.start..];
+        if self.frame != Frame::Line || left.is_empty() {
+            return None;
+        }
+        message.clear();
+        message.extend_from_slice(left);
+        self.start = self.bytes.len();
+        Some(0)
+    }
+
+    fn next_line(&mut self, message: &mut Vec<u8>) -> Result<Option<u16>, Malformed> {
+        let left = &self.bytes[self.start..];
+        match left[self.searched.min(left.len())..].iter().position(|byte| *byte == b'\n') {
+            Some(at) => {
+                let end = self.searched + at;
+                message.clear();
+                message.extend_from_slice(&left[..end]);
+                self.start += end + 1;
+                self.searched = 0;
+                Ok(Some(0))
+            }
+            None if left.len() > self.max => Err(Malformed { len: left.len() as u64 }),
+            None => {
+                self.searched = left.len();
+                Ok(None)
+            }
+        }
+    }
+
+    fn next_piece(&mut self, message: &mut Vec<u8>) -> Result<Option<u16>, Malformed> {
+        loop {
+            let left = &self.bytes[self.start..];
+            let Some((head, _)) = left.split_first_chunk::<HEADER>() else { return Ok(None) };
+            let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+            let tag = u16::from_le_bytes([head[4], head[5]]);
+            let flags = u16::from_le_bytes([head[6], head[7]]);
+            if len > self.max || flags > MORE | REST {
+                return Err(Malformed { len: len as u64 });
+            }
+            let at = if flags == 0 { HEADER } else { PIECE_HEADER };
+            if left.len() < at + len {
+                return Ok(None);
+            }
+            let (head, bytes) = left[..at + len].split_at(at);
+            self.start += at + len;
+            let Some(writer) = head.get(HEADER..).and_then(|writer| writer.first_chunk::<8>()) else {
+                message.clear();
+                message.extend_from_slice(bytes);
+                return Ok(Some(tag));
+            };
+            let writer = u64::from_le_bytes(*writer);
+            if flags & REST == 0 {
+                self.begun.remove(&writer);
+                if self.begun.len() >= BEGUN_MAX {
+                    self.begun.pop_first(); // of one that is long dead, most likely
+                }
+            }
+            let (first, whole) = (flags & REST == 0, flags & MORE == 0);
+            let begun = if first { Some(self.begun.entry(writer).or_default()) } else { self.begun.get_mut(&writer) };
+            let Some(begun) = begun else { continue }; // its first piece came before this end was there
+            if begun.len() + bytes.len() > self.max {
+                return Err(Malformed { len: (begun.len() + bytes.len()) as u64 });
+            }
+            begun.extend_from_slice(bytes);
+            if whole {
+                *message = self.begun.remove(&writer).unwrap_or_default();
+                return Ok(Some(tag));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feed(decoder: &mut Decoder, bytes: &[u8]) {
+        for chunk in bytes.chunks(READ) {
+            let read = decoder.read(|room| {
+                room[..chunk.len()].copy_from_slice(chunk);
+                Ok::<_, ()>(chunk.len())
+            });
+            assert_eq!(read, Ok(chunk.len()));
+        }
+    }
+
+    fn all(decoder: &mut Decoder) -> Vec<(u16, Vec<u8>)> {
+        let mut message = Vec::new();
+        let mut all = Vec::new();
+        while let Some(tag) = decoder.next(&mut message).unwrap() {
+            all.push((tag, message.clone()));
+        }
+        all
+    }
+
+    #[test]
+    fn messages_come_out_as_they_went_in_however_they_are_cut() {
+        let messages: Vec<Vec<u8>> =
+            [0, 1, 4087, 4088, 4089, 4096, 8160, 8161, 100_000].iter().map(|len| vec![*len as u8; *len]).collect();
+        for cut in [1, 7, 4096, 65536] {
+            let mut out = Vec::new();
+            for (tag, message) in messages.iter().enumerate() {
+                assert!(encode(Frame::Length, &mut out, tag as u16, message, 4096, 9));
+            }
+            let (mut decoder, mut got) = (Decoder::new(Frame::Length, 100_000), Vec::new());
+            for chunk in out.chunks(cut) {
+                feed(&mut decoder, chunk);
+                got.extend(all(&mut decoder));
+            }
+            assert!(got.iter().map(|(_, m)| m).eq(&messages));
+            assert!(got.iter().map(|(tag, _)| usize::from(*tag)).eq(0..messages.len()));
+        }
+    }
+
+    #[test]
+    fn pieces_are_whole_writes() {
+        let mut out = Vec::new();
+        assert!(encode(Frame::Length, &mut out, 0, &[1; 10_000], 4096, 9));
+        let lens: Vec<u32> = out.chunks(4096).map(|p| u32::from_le_bytes([p[0], p[1], p[2], p[3]])).collect();
+        assert_eq!(lens, [4080, 4080, 1840]);
+    }
+
+    #[test]
+    fn pieces_of_two_senders_mix() {
+        let (mut a, mut b, mut mixed) = (Vec::new(), Vec::new(), Vec::new());
+        encode(Frame::Length, &mut a, 1, &[1; 9000], 4096, 1);
+        encode(Frame::Length, &mut b, 2, &[2; 9000], 4096, 2);
+        for (a, b) in a.chunks(4096).zip(b.chunks(4096)) {
+            mixed.extend_from_slice(a);
+            mixed.extend_from_slice(b);
+        }
+        let mut decoder = Decoder::new(Frame::Length, 9000);
+        feed(&mut decoder, &mixed);
+        assert_eq!(all(&mut decoder), [(1, vec![1; 9000]), (2, vec![2; 9000])]);
+    }
+
+    #[test]
+    fn what_a_killed_sender_began_vanishes() {
+        let (mut begun, mut next) = (Vec::new(), Vec::new());
+        encode(Frame::Length, &mut begun, 1, &[1; 9000], 4096, 1);
+        encode(Frame::Length, &mut next, 2, &[2; 5000], 4096, 1);
+        begun.truncate(4096);
+        let mut decoder = Decoder::new(Frame::Length, 9000);
+        feed(&mut decoder, &begun);
+        feed(&mut decoder, &next);
+        assert_eq!(all(&mut decoder), [(2, vec![2; 5000])]);
+        // The rest of a message whose beginning somebody else read.
+        let mut decoder = Decoder::new(Frame::Length, 9000);
+        let mut whole = Vec::new();
+        encode(Frame::Length, &mut whole, 1, &[1; 9000], 4096, 1);
+        feed(&mut decoder, &whole[4096..]);
+        assert_eq!(all(&mut decoder), []);
+    }
+
+    #[test]
+    fn lies_are_refused() {
+        let mut message = Vec::new();
+        for (bytes, len) in [(&b"\xff\xff\xff\xff\0\0\0\0"[..], u64::from(u32::MAX)), (b"\x01\0\0\0\0\0\x04\0", 1)] {
+            let mut decoder = Decoder::new(Frame::Length, 100);
+            feed(&mut decoder, bytes);
+            assert_eq!(decoder.next(&mut message), Err(Malformed { len }));
+        }
+        // A message of pieces that together are too long.
+        let mut out = Vec::new();
+        encode(Frame::Length, &mut out, 0, &[0; 200], 100, 1);
+        let mut decoder = Decoder::new(Frame::Length, 100);
+        feed(&mut decoder, &out);
+        assert!(matches!(decoder.next(&mut message), Err(Malformed { .. })));
+        // Many that begin and never end: no more is kept than one for each of so many senders.
+        let mut decoder = Decoder::new(Frame::Length, 100);
+        for writer in 0..2 * BEGUN_MAX as u64 {
+            let mut out = Vec::new();
+            encode(Frame::Length, &mut out, 0, &[0; 90], 66, writer);
+            feed(&mut decoder, &out[..66]);
+            assert_eq!(decoder.next(&mut message), Ok(None));
+        }
+        assert_eq!(decoder.begun.len(), BEGUN_MAX);
+    }
+
+    #[test]
+    fn lines() {
+        let mut decoder = Decoder::new(Frame::Line, 10);
+        let mut message = Vec::new();
+        feed(&mut decoder, b"one\n\ntw");
+        assert_eq!(all(&mut decoder), [(0, b"one".to_vec()), (0, Vec::new())]);
+        feed(&mut decoder, b"o\nthree");
+        assert_eq!(all(&mut decoder), [(0, b"two".to_vec())]);
+        assert_eq!((decoder.rest(&mut message), &message[..]), (Some(0), &b"three"[..]));
+        assert_eq!(decoder.rest(&mut message), None);
+        feed(&mut decoder, b"more than ten bytes");
+        assert!(decoder.next(&mut message).is_err());
+        assert!(!encode(Frame::Line, &mut Vec::new(), 0, b"a\nb", 4096, 0));
+    }
+
+    #[test]
+    fn raw() {
+        let mut decoder = Decoder::new(Frame::Raw, 10);
+        feed(&mut decoder, b"anything");
+        assert_eq!(all(&mut decoder), [(0, b"anything".to_vec())]);
+    }
+}

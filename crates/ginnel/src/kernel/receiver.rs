@@ -1,0 +1,141 @@
+//! The receiving end of a link that the kernel carries: a try on its inlet, and a wait when that finds nothing.
+
+use super::wait::{Ended, Waiter};
+use super::{Inlet, Nothing, check};
+use crate::address::Address;
+use crate::error::{Error, RecvError, RecvFailure};
+use crate::message::{Held, Message};
+use crate::shm::Mode;
+use crate::wait::{Interrupter, Until};
+use ginnel_core::Role;
+use ginnel_os::fork::{self, Generation};
+use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest nap of a receiver that waits for what cannot be polled: a System V queue.
+const NAP: Duration = Duration::from_millis(2);
+
+/// What its operations mean is said at [`crate::Receiver`].
+pub(crate) struct Receiver {
+    inlet: Inlet,
+    waiter: Waiter,
+    follow: bool,
+    link: Arc<str>,
+    generation: Generation,
+    received: Cell<u64>,
+    /// A buffer that is not in use.
+    spare: Cell<Vec<u8>>,
+    failed: Cell<Option<RecvFailure>>,
+}
+
+impl Receiver {
+    pub(crate) fn open(address: &Address, mode: Mode) -> Result<Self, Error> {
+        check(address, Role::Receiver)?;
+        let inlet = Inlet::open(address, mode)?;
+        let generation = fork::generation().map_err(|e| Error::os("open", address.link(), e))?;
+        Ok(Self::with(inlet, address.follow, address.link().into(), generation))
+    }
+
+    pub(crate) fn try_clone(&self) -> Result<Self, Error> {
+        let inlet = self.inlet.try_clone(&self.link)?;
+        Ok(Self::with(inlet, self.follow, self.link.clone(), self.generation))
+    }
+
+    fn with(inlet: Inlet, follow: bool, link: Arc<str>, generation: Generation) -> Self {
+        let (received, spare, failed) = (Cell::new(0), Cell::default(), Cell::new(None));
+        Self { inlet, waiter: Waiter::new(), follow, link, generation, received, spare, failed }
+    }
+
+    pub(crate) fn recv_until(&self, until: Until) -> Result<Message<'_>, RecvError> {
+        self.take(until).map_err(|reason| RecvError { reason, link: self.link.clone() })
+    }
+
+    pub(crate) fn recv_many_until(&self, most: usize, until: Until) -> Result<Vec<Message<'_>>, RecvError> {
+        let mut messages = Vec::new();
+        if most == 0 {
+            return Ok(messages);
+        }
+        messages.push(self.recv_until(until)?);
+        while messages.len() < most {
+            match self.try_take() {
+                Ok(message) => messages.push(message),
+                Err(_) => break, // the next call says why
+            }
+        }
+        Ok(messages)
+    }
+
+    fn take(&self, until: Until) -> Result<Message<'_>, RecvFailure> {
+        if !self.generation.is_current() {
+            return Err(RecvFailure::Forked);
+        }
+        if let Some(reason) = self.failed.get() {
+            return Err(reason);
+        }
+        let mut naps = 0;
+        loop {
+            match self.try_take() {
+                Ok(message) => return Ok(message),
+                Err(Nothing::Ended) if !self.follow => return Err(RecvFailure::Closed { died: 0 }),
+                Err(Nothing::Failed(reason)) => {
+                    self.failed.set(Some(reason));
+                    return Err(reason);
+                }
+                Err(_) if matches!(until, Until::Now) => return Err(RecvFailure::Empty),
+                Err(_) => {}
+            }
+            match self.waiter.wait(self.inlet.ready(), until, &mut naps, NAP) {
+                Ended::Look => {}
+                Ended::TimedOut => return Err(RecvFailure::TimedOut),
+                Ended::Interrupted => return Err(RecvFailure::Interrupted),
+            }
+        }
+    }
+
+    fn try_take(&self) -> Result<Message<'_>, Nothing> {
+        let mut bytes = self.spare.take();
+        match self.inlet.try_recv(&mut bytes) {
+            Ok(about) => {
+                let position = self.received.get();
+                self.received.set(position + 1);
+                Ok(Message::copied(Held::copied(bytes, position, about)))
+            }
+            Err(nothing) => {
+                self.spare.set(bytes);
+                Err(nothing)
+            }
+        }
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.inlet.len()
+    }
+
+    pub(crate) fn capacity(&self) -> u64 {
+        self.inlet.capacity()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.inlet.is_closed()
+    }
+
+    pub(crate) fn dropped(&self) -> u64 {
+        0
+    }
+
+    pub(crate) fn interrupter(&self) -> Interrupter {
+        self.waiter.interrupter()
+    }
+
+    pub(crate) fn address(&self) -> &Arc<str> {
+        &self.link
+    }
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("link", &self.link).finish_non_exhaustive()
+    }
+}

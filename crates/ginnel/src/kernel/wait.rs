@@ -1,0 +1,101 @@
+//! Waiting for a mechanism: for its descriptor, or for a little while where it has none, until an absolute time or an interrupter.
+
+use crate::wait::{Interrupter, Until};
+use ginnel_os::eventfd::EventFd;
+use ginnel_os::poll::{self, Interest};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+/// What a mechanism waits for.
+#[derive(Clone, Copy)]
+pub(crate) enum Ready<'a> {
+    /// That this descriptor is readable, or its other end gone.
+    Read(BorrowedFd<'a>),
+    /// That this descriptor is writable, or its other end gone.
+    Write(BorrowedFd<'a>),
+    /// Nothing that `poll(2)` knows: look again after a while.
+    Later,
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Look,
+    TimedOut,
+    Interrupted,
+}
+
+/// First nap where there is nothing to poll for.
+const NAP_LEAST: Duration = Duration::from_micros(50);
+
+/// A handle's waiting.
+pub(crate) struct Waiter {
+    flag: Arc<AtomicBool>,
+    /// Made when somebody asks for an interrupter.
+    event: OnceLock<Arc<EventFd>>,
+}
+
+impl Waiter {
+    pub(crate) fn new() -> Self {
+        Self { flag: Arc::default(), event: OnceLock::new() }
+    }
+
+    /// # Panics
+    /// If no descriptor is left.
+    pub(crate) fn interrupter(&self) -> Interrupter {
+        let event = self.event.get_or_init(|| {
+            let event = EventFd::new().unwrap_or_else(|e| panic!("no descriptor for an interrupter: {e}"));
+            Arc::new(event)
+        });
+        Interrupter::of_event(self.flag.clone(), event.clone())
+    }
+
+    /// Waits once; `naps` counts those of one operation that had nothing to poll for, of which none is longer than `longest`.
+    pub(crate) fn wait(&self, ready: Ready<'_>, until: Until, naps: &mut u32, longest: Duration) -> Ended {
+        if self.take_interrupted() {
+            return Ended::Interrupted;
+        }
+        if until.has_come() {
+            return Ended::TimedOut;
+        }
+        let deadline = match until {
+            Until::Instant(at) => Some(at),
+            _ => None,
+        };
+        let (file, interest) = match ready {
+            Ready::Read(file) => (file, Interest::Read),
+            Ready::Write(file) => (file, Interest::Write),
+            Ready::Later => {
+                self.nap(deadline, naps, longest);
+                return Ended::Look;
+            }
+        };
+        let event = self.event.get().map(|event| event.as_fd());
+        // An error of poll(2) is one of the descriptor, which the next try meets too.
+        let _ = poll::either(file, interest, event, deadline);
+        if self.take_interrupted() { Ended::Interrupted } else { Ended::Look }
+    }
+
+    fn nap(&self, deadline: Option<Instant>, naps: &mut u32, longest: Duration) {
+        let nap = NAP_LEAST.saturating_mul(1 << (*naps).min(16)).min(longest);
+        *naps += 1;
+        let end = Instant::now() + nap;
+        let end = deadline.map_or(end, |deadline| deadline.min(end));
+        match self.event.get() {
+            Some(event) => _ = poll::readable(&[event.as_fd()], Some(end)),
+            None => std::thread::sleep(end.saturating_duration_since(Instant::now())),
+        }
+    }
+
+    fn take_interrupted(&self) -> bool {
+        if !self.flag.load(Ordering::Relaxed) || !self.flag.swap(false, Ordering::SeqCst) {
+            return false;
+        }
+        if let Some(event) = self.event.get() {
+            event.clear();
+        }
+        true
+    }
+}

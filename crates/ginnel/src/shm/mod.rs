@@ -1,0 +1,46 @@
+//! Shared-memory links, `shm:NAME`: the engine of ginnel-core over a file on tmpfs.
+//!
+//! | concept | file |
+//! |---|---|
+//! | its ends | `sender`, `receiver`: each call is a try on the engine, and a wait when that finds nothing |
+//! | a message being written | `loan` |
+//! | waiting; who is on the other end; who died | `wait`, `peers`, `watch` |
+//! | the file of a link and the directory of links | `region`, `directory` |
+//! | looking from outside, cleaning | `list` |
+
+mod directory;
+mod list;
+mod loan;
+mod peers;
+mod receiver;
+mod region;
+mod sender;
+mod wait;
+mod watch;
+
+pub use directory::DIRECTORY_VARIABLE;
+pub(crate) use list::info;
+pub use list::{Cleaned, Info, Liveness, ParticipantInfo, clean, list};
+pub(crate) use loan::Loan;
+pub(crate) use receiver::Receiver;
+pub use region::Mode;
+pub(crate) use region::Region;
+pub(crate) use sender::Sender;
+
+use crate::address::{Name, Wait, Wanted};
+
+/// Which link, and with which numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Spec {
+    pub(crate) name: Name,
+    pub(crate) wanted: Wanted,
+    pub(crate) follow: bool,
+    pub(crate) wait: Wait,
+}
+
+impl Spec {
+    /// As the link is named in messages: without options.
+    pub(crate) fn link(&self) -> String {
+        format!("shm:{}", self.name.as_str())
+    }
+}
