@@ -17,6 +17,7 @@
 //! | [`fork`] | knowing that one is a forked child |
 //! | [`poll`] | waiting for descriptors |
 //! | [`signal`] | which signals a thread takes |
+//! | [`mqueue`] | message queues of POSIX |
 //! | [`shm`] | POSIX shared memory, by name |
 //! | [`sysv_shm`] | shared memory of System V |
 //! | [`memfd`] | memory as a file without a name, and seals |
@@ -34,6 +35,7 @@ pub mod inotify;
 pub mod membarrier;
 pub mod memfd;
 pub mod mmap;
+pub mod mqueue;
 pub mod ofd_lock;
 pub mod pidfd;
 pub mod poll;
@@ -42,6 +44,8 @@ pub mod process;
 pub mod shared;
 pub mod shm;
 pub mod signal;
+#[cfg(test)]
+mod storm;
 pub mod sysv_ipc;
 pub mod sysv_shm;
 pub mod tmpfile;
