@@ -17,20 +17,37 @@
 //! | [`fork`] | knowing that one is a forked child |
 //! | [`poll`] | waiting for descriptors |
 //! | [`signal`] | which signals a thread takes |
+//! | [`mqueue`] | message queues of POSIX |
+//! | [`shm`] | POSIX shared memory, by name |
+//! | [`sysv_shm`] | shared memory of System V |
+//! | [`memfd`] | memory as a file without a name, and seals |
+//! | [`shared`] | loads, stores and copies of bytes that a peer may be writing |
+//! | [`sysv_ipc`] | keys, owners and tables of System V |
+//! | [`explain`] | an errno with the limit it met and what raises it |
 //! | [`process`] | who am I, on which cores |
 
 pub mod eventfd;
+pub mod explain;
 pub mod fallocate;
 pub mod fork;
 pub mod futex;
 pub mod inotify;
 pub mod membarrier;
+pub mod memfd;
 pub mod mmap;
+pub mod mqueue;
 pub mod ofd_lock;
 pub mod pidfd;
 pub mod poll;
+mod posix_name;
 pub mod process;
+pub mod shared;
+pub mod shm;
 pub mod signal;
+#[cfg(test)]
+mod storm;
+pub mod sysv_ipc;
+pub mod sysv_shm;
 pub mod tmpfile;
 
 /// Error numbers that callers tell apart, from `errno(3)`.
