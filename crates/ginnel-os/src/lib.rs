@@ -16,6 +16,8 @@
 //! | [`pidfd`] | a process as a descriptor |
 //! | [`fork`] | knowing that one is a forked child |
 //! | [`poll`] | waiting for descriptors |
+//! | [`socket`] | what sockets of every family share: send, receive, accept, options |
+//! | [`unix`] | sockets with names, credentials and descriptors in messages |
 //! | [`signal`] | which signals a thread takes |
 //! | [`process`] | who am I, on which cores |
 
@@ -31,7 +33,9 @@ pub mod pidfd;
 pub mod poll;
 pub mod process;
 pub mod signal;
+pub mod socket;
 pub mod tmpfile;
+pub mod unix;
 
 /// Error numbers that callers tell apart, from `errno(3)`.
 pub mod errno {
