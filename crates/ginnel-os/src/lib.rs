@@ -16,6 +16,8 @@
 //! | [`pidfd`] | a process as a descriptor |
 //! | [`fork`] | knowing that one is a forked child |
 //! | [`poll`] | waiting for descriptors |
+//! | [`socket`] | what sockets of every family share: send, receive, accept, options |
+//! | [`unix`] | sockets with names, credentials and descriptors in messages |
 //! | [`signal`] | which signals a thread takes |
 //! | [`mqueue`] | message queues of POSIX |
 //! | [`shm`] | POSIX shared memory, by name |
@@ -44,11 +46,13 @@ pub mod process;
 pub mod shared;
 pub mod shm;
 pub mod signal;
+pub mod socket;
 #[cfg(test)]
 mod storm;
 pub mod sysv_ipc;
 pub mod sysv_shm;
 pub mod tmpfile;
+pub mod unix;
 
 /// Error numbers that callers tell apart, from `errno(3)`.
 pub mod errno {
