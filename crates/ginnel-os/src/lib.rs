@@ -15,7 +15,8 @@
 //! | [`inotify`] | notice that somebody let go of a file |
 //! | [`pidfd`] | a process as a descriptor |
 //! | [`fork`] | knowing that one is a forked child |
-//! | [`poll`] | waiting for descriptors |
+//! | [`poll`] | waiting for a few descriptors |
+//! | [`epoll`] | waiting for many |
 //! | [`socket`] | what sockets of every family share: send, receive, accept, options |
 //! | [`unix`] | sockets with names, credentials and descriptors in messages |
 //! | [`signal`] | which signals a thread takes |
@@ -28,6 +29,7 @@
 //! | [`explain`] | an errno with the limit it met and what raises it |
 //! | [`process`] | who am I, on which cores |
 
+pub mod epoll;
 pub mod eventfd;
 pub mod explain;
 pub mod fallocate;

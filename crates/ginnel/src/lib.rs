@@ -26,6 +26,7 @@
 
 mod address;
 mod batch;
+mod directory;
 mod error;
 mod kernel;
 mod link;
@@ -38,6 +39,7 @@ mod wait;
 
 pub use address::{Frame, NAME_MAX, SocketType, Wait, parse_size};
 pub use batch::{Batch, BatchMessage};
+pub use directory::DIRECTORY_VARIABLE;
 pub use error::{CommitError, Error, ErrorKind, RecvError, RecvFailure, SendAllError, SendError, SendFailure};
 pub use ginnel_core::{Corrupt, Counters, Full, Geometry, INLINE_MAX, PoolUse, Role};
 pub use link::Link;
@@ -45,5 +47,5 @@ pub use loan::Loan;
 pub use message::Message;
 pub use receiver::Receiver;
 pub use sender::Sender;
-pub use shm::{Cleaned, DIRECTORY_VARIABLE, Info, Liveness, Mode, ParticipantInfo, clean, list};
+pub use shm::{Cleaned, Info, Liveness, Mode, ParticipantInfo, clean, list};
 pub use wait::Interrupter;

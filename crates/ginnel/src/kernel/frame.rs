@@ -15,8 +15,15 @@
 //! [I1] A message is committed by its last piece. A first piece of a sender gives up what that sender had begun.
 //! [I2] Lengths are a peer's: nothing is kept of a piece longer than the message may be, nor of more than [`BEGUN_MAX`] messages at once.
 
+use super::Blocked;
 use crate::address::Frame;
+use crate::error::SendFailure;
+use ginnel_os::process;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const HEADER: usize = 8;
 const PIECE_HEADER: usize = 16;
@@ -61,6 +68,85 @@ fn header(out: &mut Vec<u8>, len: usize, tag: u16, flags: u16) {
     out.extend_from_slice(&(len as u32).to_le_bytes());
     out.extend_from_slice(&tag.to_le_bytes());
     out.extend_from_slice(&flags.to_le_bytes());
+}
+
+/// Messages on their way into a stream, written by `write` calls that never wait.
+#[derive(Debug)]
+pub(super) struct Encoder {
+    frame: Frame,
+    /// Largest message, in bytes.
+    max: u64,
+    /// Bytes that the mechanism writes whole; others may be cut anywhere.
+    whole: usize,
+    writer: u64,
+    /// Of a message that was begun: what is to be written still. [I1] has it that the message is not sent before that.
+    left: RefCell<Vec<u8>>,
+    written: Cell<usize>,
+}
+
+impl Encoder {
+    pub(super) fn new(frame: Frame, max: u64, whole: usize) -> Self {
+        Self { frame, max, whole, writer: writer(), left: RefCell::default(), written: Cell::new(0) }
+    }
+
+    pub(super) fn max(&self) -> u64 {
+        self.max
+    }
+
+    /// Sends a message: all of it, or none, or, with success, as much as there is room for: the rest goes with the next call, or [`Self::flush`].
+    pub(super) fn send(
+        &self,
+        tag: u16,
+        message: &[u8],
+        write: impl Fn(&[u8]) -> io::Result<usize>,
+    ) -> Result<(), Blocked> {
+        if message.len() as u64 > self.max {
+            return Err(Blocked::Failed(SendFailure::TooLarge { len: message.len(), max: self.max }));
+        }
+        self.flush(&write)?;
+        let mut left = self.left.borrow_mut();
+        if !encode(self.frame, &mut left, tag, message, self.whole, self.writer) {
+            return Err(Blocked::Failed(SendFailure::Unfit("it holds a newline, which ends a message here; use ?frame=length")));
+        }
+        drop(left);
+        match self.flush(&write) {
+            Err(Blocked::Full) if self.written.get() > 0 => Ok(()),
+            Err(blocked) => {
+                self.forget();
+                Err(blocked)
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Writes what is left of a message that was begun.
+    pub(super) fn flush(&self, write: impl Fn(&[u8]) -> io::Result<usize>) -> Result<(), Blocked> {
+        let left = self.left.borrow();
+        while self.written.get() < left.len() {
+            let next = &left[self.written.get()..];
+            let written = write(&next[..next.len().min(self.whole)])?;
+            self.written.set(self.written.get() + written);
+        }
+        drop(left);
+        self.forget();
+        Ok(())
+    }
+
+    /// Nobody is left to get the rest.
+    pub(super) fn forget(&self) {
+        self.left.borrow_mut().clear();
+        self.written.set(0);
+    }
+}
+
+/// A number that no other sender on any machine has, as good as surely: the hasher's keys are random.
+fn writer() -> u64 {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let mut hasher = RandomState::new().build_hasher();
+    hasher.write_u64(COUNT.fetch_add(1, Ordering::Relaxed));
+    hasher.write_u32(process::id());
+    hasher.write_u64(process::now_ns());
+    hasher.finish()
 }
 
 /// What a stream holds that is no message of this framing.

@@ -55,6 +55,8 @@ pub(crate) enum Nothing {
     Ended,
     /// Not worth waiting for.
     Failed(RecvFailure),
+    /// One of several senders sent what is no message, and was cut off. The others go on.
+    CutOff(RecvFailure),
 }
 
 impl From<io::Error> for Nothing {
@@ -105,9 +107,10 @@ impl Outlet {
         }
     }
 
-    fn ready(&self) -> Ready<'_> {
+    /// Waits once, for what it waits for.
+    fn wait<R>(&self, run: impl FnOnce(Ready<'_>) -> R) -> R {
         match self {
-            Self::Pipe(outlet) => outlet.ready(),
+            Self::Pipe(outlet) => outlet.wait(run),
         }
     }
 
@@ -200,6 +203,13 @@ impl Inlet {
             Self::Pipe(inlet) => inlet.try_clone(link).map(Self::Pipe),
         }
     }
+}
+
+/// Where a second receiver would get pieces of the first one's messages.
+pub(super) fn no_second_receiver(link: &str) -> Error {
+    Error::new(ErrorKind::Unsupported, "clone a receiver of", link)
+        .problem("it has one receiver")
+        .remedy("receive in one place, or use `shm:NAME`, which has any number of receivers")
 }
 
 /// Options that mean something for other links only.

@@ -61,7 +61,11 @@ impl Receiver {
         while messages.len() < most {
             match self.try_take() {
                 Ok(message) => messages.push(message),
-                Err(_) => break, // the next call says why
+                Err(Nothing::Failed(reason) | Nothing::CutOff(reason)) => {
+                    self.failed.set(Some(reason)); // the next call says so
+                    break;
+                }
+                Err(_) => break,
             }
         }
         Ok(messages)
@@ -83,6 +87,7 @@ impl Receiver {
                     self.failed.set(Some(reason));
                     return Err(reason);
                 }
+                Err(Nothing::CutOff(reason)) => return Err(reason),
                 Err(_) if matches!(until, Until::Now) => return Err(RecvFailure::Empty),
                 Err(_) => {}
             }

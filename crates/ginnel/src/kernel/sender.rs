@@ -89,7 +89,7 @@ impl Sender {
                 Err(Blocked::Full) if matches!(until, Until::Now) => return Err(self.error(self.out_of_time(until))),
                 Err(Blocked::Full) => {}
             }
-            match self.waiter.wait(self.outlet.ready(), until, &mut naps, NAP) {
+            match self.outlet.wait(|ready| self.waiter.wait(ready, until, &mut naps, NAP)) {
                 Ended::Look => {}
                 Ended::TimedOut => return Err(self.error(self.out_of_time(until))),
                 Ended::Interrupted => return Err(self.error(SendFailure::Interrupted)),

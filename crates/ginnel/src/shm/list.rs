@@ -1,9 +1,9 @@
 //! Looking at links from outside: read-only, without their participants' help, without disturbing them; and cleaning up.
 
 use super::Spec;
-use super::directory::{Directory, shown};
 use super::region::{self, Region};
 use crate::address::{Name, Wait, Wanted};
+use crate::directory::{Directory, shown};
 use crate::error::{Error, ErrorKind};
 use ginnel_core::{Counters, Engine, Geometry, ParticipantState, PoolUse, Role, TOKEN_BASE};
 use ginnel_os::mmap::Mapping;

@@ -5,10 +5,9 @@
 //! | its ends | `sender`, `receiver`: each call is a try on the engine, and a wait when that finds nothing |
 //! | a message being written | `loan` |
 //! | waiting; who is on the other end; who died | `wait`, `peers`, `watch` |
-//! | the file of a link and the directory of links | `region`, `directory` |
+//! | the file of a link | `region` |
 //! | looking from outside, cleaning | `list` |
 
-mod directory;
 mod list;
 mod loan;
 mod peers;
@@ -18,7 +17,6 @@ mod sender;
 mod wait;
 mod watch;
 
-pub use directory::DIRECTORY_VARIABLE;
 pub(crate) use list::info;
 pub use list::{Cleaned, Info, Liveness, ParticipantInfo, clean, list};
 pub(crate) use loan::Loan;

@@ -13,8 +13,8 @@
 //! [I2] An entry that is not free and whose token nobody holds belongs to a dead participant, and to nobody else.
 
 use super::Spec;
-use super::directory::{Directory, shown};
 use crate::address::{Name, Wanted};
+use crate::directory::{Directory, shown};
 use crate::error::{Error, ErrorKind};
 use ginnel_core::{
     ALIVE_BASE, Engine, Full, Header, HeaderError, Identity, JoinError, Layout, Memory, Participant, ParticipantState,
