@@ -16,9 +16,13 @@
 //! | [`pidfd`] | a process as a descriptor |
 //! | [`fork`] | knowing that one is a forked child |
 //! | [`poll`] | waiting for descriptors |
+//! | [`pipe`] | bytes in order, from one process to another |
+//! | [`splice`] | bytes between a pipe and a file, a socket or a pipe, uncopied |
+//! | [`dup`] | a descriptor for a child, at a number |
 //! | [`signal`] | which signals a thread takes |
 //! | [`process`] | who am I, on which cores |
 
+pub mod dup;
 pub mod eventfd;
 pub mod fallocate;
 pub mod fork;
@@ -28,9 +32,14 @@ pub mod membarrier;
 pub mod mmap;
 pub mod ofd_lock;
 pub mod pidfd;
+pub mod pipe;
 pub mod poll;
 pub mod process;
 pub mod signal;
+mod sigpipe;
+pub mod splice;
+#[cfg(test)]
+mod storm;
 pub mod tmpfile;
 
 /// Error numbers that callers tell apart, from `errno(3)`.

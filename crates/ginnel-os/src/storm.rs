@@ -1,0 +1,48 @@
+//! For tests: a signal every millisecond to the calling thread, with a handler that does nothing and restarts nothing, so that every
+//! call that waits is interrupted.
+#![allow(unsafe_code)] // Installs a handler, and sends to a thread of this process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+extern "C" fn nothing(_: libc::c_int) {}
+
+/// Blows until it is dropped.
+pub(crate) struct Storm {
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Storm {
+    pub(crate) fn here() -> Self {
+        let signal = libc::SIGRTMIN() + 7;
+        // SAFETY: all zeroes is a valid `sigaction`: no flags, an empty mask.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
+        // SAFETY: the handler does nothing, which is safe at any time.
+        unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+        // SAFETY: asks who this thread is.
+        let target = unsafe { libc::gettid() };
+        let over = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&over);
+        let blow = move || {
+            // ORDERING: relaxed; nothing else is published.
+            while !told.load(Ordering::Relaxed) {
+                // SAFETY: sends to a thread of this process, which has a handler.
+                unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), target, signal) };
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        Self { over, thread: Some(std::thread::spawn(blow)) }
+    }
+}
+
+impl Drop for Storm {
+    fn drop(&mut self) {
+        // ORDERING: relaxed; nothing else is published.
+        self.over.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
