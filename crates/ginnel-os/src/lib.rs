@@ -12,11 +12,12 @@
 //! | [`futex`] | sleeping on a shared word until an absolute time |
 //! | [`membarrier`] | a full barrier on every core from one side only |
 //! | [`eventfd`] | making a descriptor readable for another thread |
-//! | [`inotify`] | notice that somebody let go of a file |
+//! | [`inotify`] | notice that somebody opened a file, or let go of it |
 //! | [`pidfd`] | a process as a descriptor |
 //! | [`fork`] | knowing that one is a forked child |
 //! | [`poll`] | waiting for descriptors |
 //! | [`pipe`] | bytes in order, from one process to another |
+//! | [`fifo`] | a pipe with a name |
 //! | [`splice`] | bytes between a pipe and a file, a socket or a pipe, uncopied |
 //! | [`dup`] | a descriptor for a child, at a number |
 //! | [`signal`] | which signals a thread takes |
@@ -25,6 +26,7 @@
 pub mod dup;
 pub mod eventfd;
 pub mod fallocate;
+pub mod fifo;
 pub mod fork;
 pub mod futex;
 pub mod inotify;

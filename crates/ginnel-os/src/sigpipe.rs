@@ -113,7 +113,7 @@ mod tests {
             });
             assert_eq!(raised, Err(Errno::PIPE));
             assert!(!is_pending());
-            // SAFETY: as above.
+            // SAFETY: raises a blocked signal in this thread.
             unsafe { libc::raise(libc::SIGPIPE) };
             assert!(without(|| Err::<(), _>(Errno::PIPE)).is_err());
             assert!(is_pending());

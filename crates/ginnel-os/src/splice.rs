@@ -249,7 +249,7 @@ impl Writer {
 mod tests {
     use super::*;
     use crate::pipe::{self, pair};
-    use crate::storm::Storm;
+    use crate::storm::{Storm, eventually};
     use std::io::{ErrorKind, Read, Write};
     use std::os::unix::net::UnixStream;
 
@@ -298,7 +298,7 @@ mod tests {
         here.read_exact(&mut back).unwrap();
         assert_eq!(&back, b"abc");
         writer.write(b"x", None).unwrap();
-        drop(here);
+        here.shutdown(std::net::Shutdown::Both).unwrap();
         assert_eq!(reader.splice(&there, None, 9, None).unwrap_err().raw_os_error(), Some(libc::EPIPE));
         assert_eq!(writer.splice(&there, None, 9, None).unwrap(), 0);
     }
@@ -326,6 +326,7 @@ mod tests {
         assert_eq!(writer.try_vmsplice(b"more").unwrap_err().kind(), ErrorKind::WouldBlock);
         assert_eq!(writer.vmsplice(b"", None).unwrap(), 0);
         drop(reader);
+        eventually(|| !writer.has_reader().unwrap());
         assert_eq!(writer.vmsplice(b"more", None).unwrap_err().raw_os_error(), Some(libc::EPIPE));
         assert_eq!(pipe::ATOMIC, 4096);
     }

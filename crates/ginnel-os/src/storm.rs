@@ -31,7 +31,7 @@ impl Storm {
             // ORDERING: relaxed; nothing else is published.
             while !told.load(Ordering::Relaxed) {
                 // SAFETY: sends to a thread of this process, which has a handler.
-                unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), target, signal) };
+                unsafe { libc::syscall(libc::SYS_tgkill, std::process::id(), target, signal) };
                 std::thread::sleep(Duration::from_millis(1));
             }
         };
@@ -44,5 +44,14 @@ impl Drop for Storm {
         // ORDERING: relaxed; nothing else is published.
         self.over.store(true, Ordering::Relaxed);
         let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// Until it is so: a child that another test is starting has a copy of every descriptor for a moment.
+pub(crate) fn eventually(mut is_so: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(std::time::Instant::now() < end, "it never came to be so");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
