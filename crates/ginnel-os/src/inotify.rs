@@ -1,4 +1,4 @@
-//! `inotify(7)`: notice that a description of a file was let go, by `close(2)`, `munmap(2)` or the end of its process.
+//! `inotify(7)`: notice that a file was opened, or that a description of it was let go, by `close(2)`, `munmap(2)` or the end of its process.
 
 use rustix::fs::inotify;
 use std::io;
@@ -23,8 +23,31 @@ impl Inotify {
     /// # Errors
     /// The errno: `ENOSPC` when the user has `fs.inotify.max_user_watches`.
     pub fn watch_close(&self, file: BorrowedFd<'_>) -> io::Result<i32> {
+        self.watch(file, inotify::WatchFlags::CLOSE_WRITE)
+    }
+
+    /// `inotify_add_watch(2)` for openings of this file, once they have succeeded. An `open(2)` of a FIFO that waits is not one yet.
+    ///
+    /// # Errors
+    /// The errno: `ENOSPC` when the user has `fs.inotify.max_user_watches`.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::os::fd::AsFd;
+    ///
+    /// let file = std::fs::File::open("/dev/null")?;
+    /// let inotify = ginnel_os::inotify::Inotify::new()?;
+    /// let watch = inotify.watch_open(file.as_fd())?;
+    /// std::fs::File::open("/dev/null")?;
+    /// assert_eq!(inotify.read()?, Some(vec![watch]));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn watch_open(&self, file: BorrowedFd<'_>) -> io::Result<i32> {
+        self.watch(file, inotify::WatchFlags::OPEN)
+    }
+
+    fn watch(&self, file: BorrowedFd<'_>, flags: inotify::WatchFlags) -> io::Result<i32> {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let flags = inotify::WatchFlags::CLOSE_WRITE;
         Ok(inotify::add_watch(&self.0, path.as_str(), flags)?)
     }
 

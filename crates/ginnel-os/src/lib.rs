@@ -12,13 +12,18 @@
 //! | [`futex`] | sleeping on a shared word until an absolute time |
 //! | [`membarrier`] | a full barrier on every core from one side only |
 //! | [`eventfd`] | making a descriptor readable for another thread |
-//! | [`inotify`] | notice that somebody let go of a file |
+//! | [`inotify`] | notice that somebody opened a file, or let go of it |
 //! | [`pidfd`] | a process as a descriptor |
 //! | [`fork`] | knowing that one is a forked child |
 //! | [`poll`] | waiting for a few descriptors |
 //! | [`epoll`] | waiting for many |
 //! | [`socket`] | what sockets of every family share: send, receive, accept, options |
 //! | [`unix`] | sockets with names, credentials and descriptors in messages |
+//! | [`poll`] | waiting for descriptors |
+//! | [`pipe`] | bytes in order, from one process to another |
+//! | [`fifo`] | a pipe with a name |
+//! | [`splice`] | bytes between a pipe and a file, a socket or a pipe, uncopied |
+//! | [`dup`] | a descriptor for a child, at a number |
 //! | [`signal`] | which signals a thread takes |
 //! | [`mqueue`] | message queues of POSIX |
 //! | [`shm`] | POSIX shared memory, by name |
@@ -29,10 +34,12 @@
 //! | [`explain`] | an errno with the limit it met and what raises it |
 //! | [`process`] | who am I, on which cores |
 
+pub mod dup;
 pub mod epoll;
 pub mod eventfd;
 pub mod explain;
 pub mod fallocate;
+pub mod fifo;
 pub mod fork;
 pub mod futex;
 pub mod inotify;
@@ -42,13 +49,16 @@ pub mod mmap;
 pub mod mqueue;
 pub mod ofd_lock;
 pub mod pidfd;
+pub mod pipe;
 pub mod poll;
 mod posix_name;
 pub mod process;
 pub mod shared;
 pub mod shm;
 pub mod signal;
+mod sigpipe;
 pub mod socket;
+pub mod splice;
 #[cfg(test)]
 mod storm;
 pub mod sysv_ipc;

@@ -15,7 +15,7 @@ extern "C" fn nothing(_: libc::c_int) {
 pub(crate) fn during<R>(run: impl FnOnce() -> R) -> (R, usize) {
     let signal = libc::SIGRTMIN() + 1;
     install(signal, nothing as *const () as libc::sighandler_t, 0);
-    // SAFETY: takes nothing.
+    // SAFETY: the call takes no argument and only names the calling thread.
     let thread = unsafe { libc::pthread_self() };
     let (over, before) = (AtomicBool::new(false), HANDLED.load(SeqCst));
     let result = std::thread::scope(|scope| {
@@ -47,5 +47,46 @@ struct End<'a>(&'a AtomicBool);
 impl Drop for End<'_> {
     fn drop(&mut self) {
         self.0.store(true, SeqCst);
+    }
+}
+
+/// A storm on this thread until it is dropped.
+pub(crate) struct Storm {
+    over: std::sync::Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Storm {
+    pub(crate) fn here() -> Self {
+        let signal = libc::SIGRTMIN() + 1;
+        install(signal, nothing as *const () as libc::sighandler_t, 0);
+        // SAFETY: the call takes no argument and only names the calling thread.
+        let target = unsafe { libc::gettid() };
+        let over = std::sync::Arc::new(AtomicBool::new(false));
+        let told = over.clone();
+        let blow = move || {
+            while !told.load(SeqCst) {
+                // SAFETY: sends to a thread of this process, which has a handler; if it is gone, that is an error and no more.
+                unsafe { libc::syscall(libc::SYS_tgkill, std::process::id(), target, signal) };
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        Self { over, thread: Some(std::thread::spawn(blow)) }
+    }
+}
+
+impl Drop for Storm {
+    fn drop(&mut self) {
+        self.over.store(true, SeqCst);
+        let _ = self.thread.take().map(std::thread::JoinHandle::join);
+    }
+}
+
+/// Until it is so: a child that another test is starting has a copy of every descriptor for a moment.
+pub(crate) fn eventually(mut is_so: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(std::time::Instant::now() < end, "it never came to be so");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -106,7 +106,9 @@ impl Encoder {
         self.flush(&write)?;
         let mut left = self.left.borrow_mut();
         if !encode(self.frame, &mut left, tag, message, self.whole, self.writer) {
-            return Err(Blocked::Failed(SendFailure::Unfit("it holds a newline, which ends a message here; use ?frame=length")));
+            return Err(Blocked::Failed(SendFailure::Unfit(
+                "it holds a newline, which ends a message here; use ?frame=length",
+            )));
         }
         drop(left);
         match self.flush(&write) {
