@@ -78,6 +78,29 @@ fn place(file: &OwnedFd, number: i32) -> io::Result<()> {
     Ok(rustix::io::dup2(file, &mut target)?)
 }
 
+/// `fcntl(2)` with `F_DUPFD_CLOEXEC`: a copy of a descriptor that this process was started with, or has from elsewhere, by its number. The copy has the
+/// same description: the same flags and position.
+///
+/// # Errors
+/// The errno: `EBADF` if nothing has the number, `EMFILE`.
+///
+/// # Examples
+/// ```
+/// let output = ginnel_os::dup::of_number(1)?;
+/// assert_eq!(ginnel_os::dup::of_number(999_999).unwrap_err().raw_os_error(), Some(9));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn of_number(number: u32) -> io::Result<OwnedFd> {
+    let number = i32::try_from(number).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+    // SAFETY: takes integers; a number that stands for nothing is an error.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call made it just now, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

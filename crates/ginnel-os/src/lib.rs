@@ -9,6 +9,7 @@
 //! | [`mmap`] | shared mappings, and advice on them |
 //! | [`fallocate`] | committing and giving back memory of a file |
 //! | [`ofd_lock`] | open-file-description locks, and [`ofd_lock::Token`]: a lock that lives as long as a process |
+//! | [`flock`] | locks on whole files |
 //! | [`futex`] | sleeping on a shared word until an absolute time |
 //! | [`membarrier`] | a full barrier on every core from one side only |
 //! | [`eventfd`] | making a descriptor readable for another thread |
@@ -40,6 +41,7 @@ pub mod eventfd;
 pub mod explain;
 pub mod fallocate;
 pub mod fifo;
+pub mod flock;
 pub mod fork;
 pub mod futex;
 pub mod inotify;
