@@ -15,7 +15,7 @@ extern "C" fn nothing(_: libc::c_int) {
 pub(crate) fn during<R>(run: impl FnOnce() -> R) -> (R, usize) {
     let signal = libc::SIGRTMIN() + 1;
     install(signal, nothing as *const () as libc::sighandler_t, 0);
-    // SAFETY: takes nothing.
+    // SAFETY: the call takes no argument and only names the calling thread.
     let thread = unsafe { libc::pthread_self() };
     let (over, before) = (AtomicBool::new(false), HANDLED.load(SeqCst));
     let result = std::thread::scope(|scope| {
