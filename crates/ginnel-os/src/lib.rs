@@ -27,6 +27,9 @@
 //! | [`dup`] | a descriptor for a child, at a number |
 //! | [`signal`] | which signals a thread takes |
 //! | [`mqueue`] | message queues of POSIX |
+//! | [`sysv_mq`] | message queues of System V |
+//! | [`semaphore`] | semaphores of POSIX, by name or in shared memory |
+//! | [`sysv_sem`] | sets of semaphores of System V |
 //! | [`shm`] | POSIX shared memory, by name |
 //! | [`sysv_shm`] | shared memory of System V |
 //! | [`memfd`] | memory as a file without a name, and seals |
@@ -55,6 +58,7 @@ pub mod pipe;
 pub mod poll;
 mod posix_name;
 pub mod process;
+pub mod semaphore;
 pub mod shared;
 pub mod shm;
 pub mod signal;
@@ -64,6 +68,8 @@ pub mod splice;
 #[cfg(test)]
 mod storm;
 pub mod sysv_ipc;
+pub mod sysv_mq;
+pub mod sysv_sem;
 pub mod sysv_shm;
 pub mod tmpfile;
 pub mod unix;

@@ -102,6 +102,8 @@ pub trait Word: sealed::Access {}
 macro_rules! words {
     ($($word:ty, $bits:ty, $atomic:ty;)*) => { $(
         impl sealed::Access for $word {
+            /// # Safety
+            /// As the trait says: readable and aligned.
             #[inline]
             unsafe fn load(at: NonNull<u8>) -> Self {
                 // SAFETY: the caller says that it is readable and aligned, for the length of this call.
@@ -109,6 +111,8 @@ macro_rules! words {
                 // ORDERING: relaxed, [I3] of this module.
                 Self::from_ne_bytes(word.load(Relaxed).to_ne_bytes())
             }
+            /// # Safety
+            /// As the trait says: writable and aligned.
             #[inline]
             unsafe fn store(at: NonNull<u8>, value: Self) {
                 // SAFETY: the caller says that it is writable and aligned, for the length of this call.

@@ -125,7 +125,7 @@ impl Segment {
     /// `shmat(2)` at an address that the kernel chooses.
     ///
     /// # Errors
-    /// `EINVAL` or `EIDRM` if there is no such segment (any more), `EACCES`, `ENOMEM`.
+    /// `EIDRM` if there is no such segment (any more), `EACCES`, `ENOMEM`.
     pub fn attach(self, access: Access) -> io::Result<Attachment> {
         let flags = if access == Access::Read { libc::SHM_RDONLY } else { 0 };
         // SAFETY: the kernel chooses an unused range, so no memory of this program is replaced.
@@ -142,7 +142,7 @@ impl Segment {
     /// `shmctl(2)` with `IPC_STAT`.
     ///
     /// # Errors
-    /// `EINVAL` or `EIDRM` if there is no such segment (any more), `EACCES`.
+    /// `EIDRM` if there is no such segment (any more), `EACCES`.
     pub fn stat(self) -> io::Result<Stat> {
         Ok(self.stat_of(&self.raw_stat()?))
     }
@@ -175,7 +175,7 @@ impl Segment {
     /// `shmctl(2)` with `IPC_SET`: another owner, group and mode.
     ///
     /// # Errors
-    /// `EPERM` for who is neither owner nor creator nor privileged; `EINVAL` or `EIDRM` if it is gone.
+    /// `EPERM` for who is neither owner nor creator nor privileged; `EIDRM` if it is gone.
     pub fn set_owner(self, uid: u32, gid: u32, mode: u32) -> io::Result<()> {
         let mut data = self.raw_stat()?;
         (data.shm_perm.uid, data.shm_perm.gid) = (uid, gid);
@@ -202,7 +202,7 @@ impl Segment {
     /// `shmctl(2)` with `IPC_RMID`: nobody finds it by its key any more; it goes when the last detaches.
     ///
     /// # Errors
-    /// `EPERM` for who is neither owner nor creator nor privileged; `EINVAL` or `EIDRM` if it is gone.
+    /// `EPERM` for who is neither owner nor creator nor privileged; `EIDRM` if it is gone.
     pub fn remove(self) -> io::Result<()> {
         self.control(libc::IPC_RMID, std::ptr::null_mut())
     }
@@ -218,11 +218,20 @@ impl Segment {
     #[cold]
     fn gone(self, error: io::Error) -> io::Error {
         match error.raw_os_error() {
-            Some(e @ (libc::EINVAL | libc::EIDRM)) => {
-                explain(e, format!("there is no shared memory with id {}; it was removed", self.0))
+            // The kernel says EINVAL where nothing has taken the place of what was removed.
+            Some(libc::EINVAL) if self.exists() => error,
+            Some(libc::EINVAL | libc::EIDRM) => {
+                explain(libc::EIDRM, format!("there is no shared memory with id {}; it was removed", self.0))
             }
             _ => error,
         }
+    }
+
+    fn exists(self) -> bool {
+        let mut data = MaybeUninit::<libc::shmid_ds>::zeroed();
+        // SAFETY: the struct has room for what IPC_STAT writes.
+        let done = unsafe { libc::shmctl(self.0, libc::IPC_STAT, data.as_mut_ptr()) };
+        done != -1 || io::Error::last_os_error().raw_os_error() == Some(libc::EACCES)
     }
 }
 
@@ -235,7 +244,7 @@ fn shmget(key: Key, bytes: usize, flags: i32) -> io::Result<Segment> {
 }
 
 fn shmget_errno(key: Key, bytes: usize, flags: i32) -> io::Result<Segment> {
-    // SAFETY: takes integers.
+    // SAFETY: the call takes three integers or fewer and touches no memory of this program.
     match unsafe { libc::shmget(key.number(), bytes, flags) } {
         -1 => Err(io::Error::last_os_error()),
         id => Ok(Segment(id)),
@@ -418,7 +427,7 @@ mod tests {
         attachment.shared().store(0, 7u8).unwrap();
         drop(attachment);
         let error = segment.attach(Access::Read).unwrap_err();
-        assert!(matches!(errno(&error), Some(libc::EINVAL | libc::EIDRM)), "{error}");
+        assert!(matches!(errno(&error), Some(libc::EIDRM)), "{error}");
         assert!(error.to_string().contains("removed") && segment.remove().is_err() && segment.stat().is_err());
     }
 
