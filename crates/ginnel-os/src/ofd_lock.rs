@@ -87,6 +87,11 @@ impl Token {
         Ok(taken.then(|| Self { holding: ManuallyDrop::new(holding), generation, byte }))
     }
 
+    /// Whether this process took it: false in a forked child, for which it is nothing.
+    pub fn is_ours(&self) -> bool {
+        self.generation.is_current()
+    }
+
     /// The byte.
     pub fn byte(&self) -> u64 {
         self.byte

@@ -7,19 +7,28 @@
 //! | file | mechanism | how messages are told apart |
 //! |---|---|---|
 //! | `pipe` | unnamed pipes, FIFOs | `frame` |
-//! | `frame` | messages in a stream of bytes | |
-//! | `wait` | waiting for a descriptor, or a little while | |
+//! | `stream` | stream sockets | `frame` |
+//! | `mqueue` | POSIX message queues | by the kernel |
+//! | `sysv` | System V message queues | by the kernel |
+//!
+//! What they share: `frame` (messages in a stream of bytes), `presence` (who is there, where the kernel does not know), `wait`.
 
 mod frame;
+mod mqueue;
 mod pipe;
+mod presence;
 mod receiver;
 mod sender;
+mod stream;
+mod sysv;
 mod wait;
+
+pub(crate) use presence::FOLDER;
 
 pub(crate) use receiver::Receiver;
 pub(crate) use sender::Sender;
 
-use crate::address::{Address, Target};
+use crate::address::{Address, Place, SocketType, Target};
 use crate::error::{Error, ErrorKind, RecvFailure, SendFailure};
 use crate::shm::Mode;
 use ginnel_core::{Full, Role};
@@ -84,12 +93,20 @@ pub(crate) struct About {
 /// Where a sender's messages go.
 pub(crate) enum Outlet {
     Pipe(pipe::Outlet),
+    Stream(stream::Outlet),
+    Mq(mqueue::Outlet),
+    Sysv(sysv::Outlet),
 }
 
 impl Outlet {
     fn open(address: &Address, mode: Mode) -> Result<Self, Error> {
         match &address.target {
             Target::Pipe(_) | Target::Fifo(_) => pipe::Outlet::open(address, mode).map(Self::Pipe),
+            Target::Unix(place) if address.socket == SocketType::Stream => {
+                stream::Outlet::open(address, place, mode).map(Self::Stream)
+            }
+            Target::Mq(name) => mqueue::Outlet::open(address, name, mode).map(Self::Mq),
+            Target::Sysv(key) => sysv::Outlet::open(address, key, mode).map(Self::Sysv),
             _ => Err(unsupported("use", address)),
         }
     }
@@ -97,6 +114,9 @@ impl Outlet {
     fn try_send(&self, tag: u16, message: &[u8]) -> Result<(), Blocked> {
         match self {
             Self::Pipe(outlet) => outlet.try_send(tag, message),
+            Self::Stream(outlet) => outlet.try_send(tag, message),
+            Self::Mq(outlet) => outlet.try_send(message),
+            Self::Sysv(outlet) => outlet.try_send(tag, message),
         }
     }
 
@@ -104,6 +124,8 @@ impl Outlet {
     fn flush(&self) -> Result<(), Blocked> {
         match self {
             Self::Pipe(outlet) => outlet.flush(),
+            Self::Stream(outlet) => outlet.flush(),
+            Self::Mq(_) | Self::Sysv(_) => Ok(()),
         }
     }
 
@@ -111,6 +133,9 @@ impl Outlet {
     fn wait<R>(&self, run: impl FnOnce(Ready<'_>) -> R) -> R {
         match self {
             Self::Pipe(outlet) => outlet.wait(run),
+            Self::Stream(outlet) => outlet.wait(run),
+            Self::Mq(outlet) => run(outlet.ready()),
+            Self::Sysv(outlet) => run(outlet.ready()),
         }
     }
 
@@ -118,6 +143,9 @@ impl Outlet {
     fn max(&self) -> u64 {
         match self {
             Self::Pipe(outlet) => outlet.max(),
+            Self::Stream(outlet) => outlet.max(),
+            Self::Mq(outlet) => outlet.max(),
+            Self::Sysv(outlet) => outlet.max(),
         }
     }
 
@@ -125,44 +153,57 @@ impl Outlet {
     fn limit(&self) -> (&'static str, u64) {
         match self {
             Self::Pipe(outlet) => outlet.limit(),
+            Self::Stream(outlet) => outlet.limit(),
+            Self::Mq(outlet) => outlet.limit(),
+            Self::Sysv(outlet) => outlet.limit(),
         }
     }
 
     fn is_closed(&self) -> bool {
         match self {
             Self::Pipe(outlet) => outlet.is_closed(),
+            Self::Stream(outlet) => outlet.is_closed(),
+            Self::Mq(outlet) => outlet.is_closed(),
+            Self::Sysv(outlet) => outlet.is_closed(),
+        }
+    }
+
+    /// Messages in it now, if the mechanism counts them; 0 otherwise.
+    fn len(&self) -> u64 {
+        match self {
+            Self::Pipe(_) | Self::Stream(_) => 0,
+            Self::Mq(outlet) => outlet.len(),
+            Self::Sysv(outlet) => outlet.len(),
         }
     }
 
     fn try_clone(&self, link: &str) -> Result<Self, Error> {
-        match self {
-            Self::Pipe(outlet) => outlet.try_clone(link).map(Self::Pipe),
-        }
-    }
-
-    /// Messages, or bytes, in it now, if that can be known; 0 otherwise.
-    fn len(&self) -> u64 {
-        match self {
-            Self::Pipe(outlet) => outlet.len(),
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        match self {
-            Self::Pipe(outlet) => outlet.is_full(),
-        }
+        Ok(match self {
+            Self::Pipe(outlet) => Self::Pipe(outlet.try_clone(link)?),
+            Self::Stream(outlet) => Self::Stream(outlet.try_clone()),
+            Self::Mq(outlet) => Self::Mq(outlet.try_clone()?),
+            Self::Sysv(outlet) => Self::Sysv(outlet.try_clone()?),
+        })
     }
 }
 
 /// Where a receiver's messages come from.
 pub(crate) enum Inlet {
     Pipe(pipe::Inlet),
+    Stream(stream::Inlet),
+    Mq(mqueue::Inlet),
+    Sysv(sysv::Inlet),
 }
 
 impl Inlet {
     fn open(address: &Address, mode: Mode) -> Result<Self, Error> {
         match &address.target {
             Target::Pipe(_) | Target::Fifo(_) => pipe::Inlet::open(address, mode).map(Self::Pipe),
+            Target::Unix(place) if address.socket == SocketType::Stream => {
+                stream::Inlet::open(address, place, mode).map(Self::Stream)
+            }
+            Target::Mq(name) => mqueue::Inlet::open(address, name, mode).map(Self::Mq),
+            Target::Sysv(key) => sysv::Inlet::open(address, key, mode).map(Self::Sysv),
             _ => Err(unsupported("use", address)),
         }
     }
@@ -170,37 +211,53 @@ impl Inlet {
     fn try_recv(&self, message: &mut Vec<u8>) -> Result<About, Nothing> {
         match self {
             Self::Pipe(inlet) => inlet.try_recv(message),
+            Self::Stream(inlet) => inlet.try_recv(message),
+            Self::Mq(inlet) => inlet.try_recv(message),
+            Self::Sysv(inlet) => inlet.try_recv(message),
         }
     }
 
     fn ready(&self) -> Ready<'_> {
         match self {
             Self::Pipe(inlet) => inlet.ready(),
+            Self::Stream(inlet) => inlet.ready(),
+            Self::Mq(inlet) => inlet.ready(),
+            Self::Sysv(inlet) => inlet.ready(),
         }
     }
 
     fn is_closed(&self) -> bool {
         match self {
             Self::Pipe(inlet) => inlet.is_closed(),
+            Self::Stream(inlet) => inlet.is_closed(),
+            Self::Mq(inlet) => inlet.is_closed(),
+            Self::Sysv(inlet) => inlet.is_closed(),
         }
     }
 
     /// As an outlet's.
     fn len(&self) -> u64 {
         match self {
-            Self::Pipe(inlet) => inlet.len(),
+            Self::Pipe(_) | Self::Stream(_) => 0,
+            Self::Mq(inlet) => inlet.len(),
+            Self::Sysv(inlet) => inlet.len(),
         }
     }
 
     fn capacity(&self) -> u64 {
         match self {
             Self::Pipe(inlet) => inlet.capacity(),
+            Self::Stream(_) => 0,
+            Self::Mq(inlet) => inlet.capacity(),
+            Self::Sysv(inlet) => inlet.capacity(),
         }
     }
 
     fn try_clone(&self, link: &str) -> Result<Self, Error> {
         match self {
-            Self::Pipe(inlet) => inlet.try_clone(link).map(Self::Pipe),
+            Self::Pipe(_) | Self::Stream(_) => Err(no_second_receiver(link)),
+            Self::Mq(inlet) => inlet.try_clone().map(Self::Mq),
+            Self::Sysv(inlet) => inlet.try_clone().map(Self::Sysv),
         }
     }
 }
@@ -230,6 +287,12 @@ pub(crate) fn unsupported(tried: &'static str, address: &Address) -> Error {
 }
 
 /// Removes what has a name.
-pub(crate) fn unlink(address: &Address, _force: bool) -> Result<(), Error> {
-    Err(unsupported("remove", address))
+pub(crate) fn unlink(address: &Address, force: bool) -> Result<(), Error> {
+    match &address.target {
+        Target::Mq(name) => mqueue::unlink(address, name, force),
+        Target::Sysv(key) => sysv::unlink(address, key, force),
+        Target::Fifo(path) => pipe::unlink(address, path, force),
+        Target::Unix(Place::Path(path)) => stream::unlink(address, path, force),
+        _ => Err(unsupported("remove", address)),
+    }
 }

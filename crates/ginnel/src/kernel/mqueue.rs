@@ -84,10 +84,10 @@ fn queue(address: &Address, name: &str, mode: Mode) -> Result<(Queue, bool), Err
         (None, None) => None,
         (capacity, max) => {
             let limits = mqueue::limits();
-            let number = |wanted: Option<u64>, default| wanted.map_or(default, |n| usize::try_from(n).unwrap_or(usize::MAX));
+            let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
             Some(Shape {
-                capacity: number(capacity, limits.msg_default),
-                message_size: number(max, limits.msgsize_default),
+                capacity: number(capacity.or(limits.msg_default).unwrap_or(10)),
+                message_size: number(max.or(limits.msgsize_default).unwrap_or(8192)),
             })
         }
     };
@@ -103,7 +103,8 @@ fn queue(address: &Address, name: &str, mode: Mode) -> Result<(Queue, bool), Err
 
 /// That a queue which is there is as it was asked for.
 fn agree(address: &Address, queue: &Queue) -> Result<(), Error> {
-    let is = [("capacity", address.wanted.capacity, queue.capacity()), ("max", address.wanted.max, queue.message_size())];
+    let is =
+        [("capacity", address.wanted.capacity, queue.capacity()), ("max", address.wanted.max, queue.message_size())];
     for (option, wanted, is) in is {
         if let Some(wanted) = wanted.filter(|wanted| *wanted != is as u64) {
             let error = Error::new(ErrorKind::Mismatch, "open", address.link());

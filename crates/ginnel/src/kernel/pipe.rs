@@ -6,7 +6,7 @@
 
 use super::frame::{Decoder, Encoder};
 use super::wait::Ready;
-use super::{About, Blocked, MAX, Nothing, no_second_receiver};
+use super::{About, Blocked, MAX, Nothing};
 use crate::address::{Address, Frame, Target};
 use crate::error::{Error, ErrorKind, SendFailure};
 use crate::shm::Mode;
@@ -112,7 +112,8 @@ impl Outlet {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.closed.get() || self.writer.borrow().as_ref().is_some_and(|writer| writer.has_reader().is_ok_and(|has| !has))
+        self.closed.get()
+            || self.writer.borrow().as_ref().is_some_and(|writer| writer.has_reader().is_ok_and(|has| !has))
     }
 }
 
@@ -135,7 +136,9 @@ impl Inlet {
             if !flock::try_exclusive(&reader).map_err(os)? {
                 return Err(Error::new(ErrorKind::TooManyHandles, "open", address.link())
                     .problem("another receiver has it, and two would get pieces of each other's messages")
-                    .remedy("end that one (`ginnel ls` shows it), or use `shm:NAME`, which has any number of receivers"));
+                    .remedy(
+                        "end that one (`ginnel ls` shows it), or use `shm:NAME`, which has any number of receivers",
+                    ));
             }
             let keeper = if address.follow { Some(fifo::try_writer(path).map_err(os)?) } else { None };
             return Ok(Self { reader, decoder, _keeper: keeper });
@@ -156,7 +159,9 @@ impl Inlet {
                 return Ok(About { tag, priority: 0 });
             }
             match decoder.read(|room| self.reader.try_read(room)) {
-                Ok(0) if self.reader.state().is_ok_and(|state| state == State::NoWriterYet) => return Err(Nothing::Empty),
+                Ok(0) if self.reader.state().is_ok_and(|state| state == State::NoWriterYet) => {
+                    return Err(Nothing::Empty);
+                }
                 Ok(0) => {
                     let rest = decoder.rest(message).map(|tag| About { tag, priority: 0 });
                     return rest.ok_or(Nothing::Ended);
@@ -178,10 +183,6 @@ impl Inlet {
     pub(super) fn capacity(&self) -> u64 {
         self.reader.size().unwrap_or(0) as u64
     }
-
-    pub(super) fn try_clone(&self, link: &str) -> Result<Self, Error> {
-        Err(no_second_receiver(link))
-    }
 }
 
 /// The descriptor that an address names, or the process's own standard one: a copy, so that the handle may close it.
@@ -191,7 +192,8 @@ fn inherited(address: &Address, standard: u32) -> Result<std::os::fd::OwnedFd, E
         _ => standard,
     };
     dup::of_number(number).map_err(|e| {
-        Error::os("open", address.link(), e).remedy("write `pipe:` for standard input or output, or `pipe:N` for an open descriptor")
+        Error::os("open", address.link(), e)
+            .remedy("write `pipe:` for standard input or output, or `pipe:N` for an open descriptor")
     })
 }
 
@@ -217,4 +219,20 @@ fn fifo_error(address: &Address, e: io::Error) -> Error {
             .remedy("choose another name, or remove that file yourself"),
         _ => Error::os("open", address.link(), e),
     }
+}
+
+/// Removes a FIFO that nobody has open, or any.
+pub(super) fn unlink(address: &Address, path: &Path, force: bool) -> Result<(), Error> {
+    let os = |e: io::Error| match e.kind() {
+        io::ErrorKind::NotFound => {
+            Error::new(ErrorKind::NotFound, "remove", address.link()).problem("there is no such FIFO")
+        }
+        _ => fifo_error(address, e),
+    };
+    if !force && !fifo::is_stale(path).map_err(os)? {
+        return Err(Error::new(ErrorKind::InUse, "remove", address.link())
+            .problem("somebody has it open")
+            .remedy("close it there, or add `--force`: who has it open keeps it"));
+    }
+    fifo::unlink(path).map_err(os)
 }

@@ -75,9 +75,9 @@ fn flags(file: BorrowedFd<'_>) -> u8 {
 fn name_of(link: &str) -> CString {
     let readable: String = link.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(80).collect();
     // FNV-1a, of 64 bits (draft-eastlake-fnv).
-    let hash = link.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = link
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     CString::new(format!("{readable}-{hash:016x}")).expect("it holds no NUL")
 }
 
@@ -194,7 +194,9 @@ fn enter(directory: BorrowedFd<'_>, name: &CString, link: &str) -> Result<Gate, 
         }
         if Instant::now() > end {
             return Err(Error::new(ErrorKind::Stuck, "open", link)
-                .problem("another process is in the middle of joining or leaving and does not go on: it is stopped, perhaps")
+                .problem(
+                    "another process is in the middle of joining or leaving and does not go on: it is stopped, perhaps",
+                )
                 .remedy("continue or kill that process"));
         }
         std::thread::sleep(Duration::from_micros(50));

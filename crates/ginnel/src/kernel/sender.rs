@@ -114,7 +114,8 @@ impl Sender {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.outlet.is_full()
+        let (limit, value) = self.outlet.limit();
+        limit == "capacity" && self.outlet.len() >= value
     }
 
     pub(crate) fn capacity(&self) -> u64 {

@@ -5,13 +5,13 @@
 
 use super::frame::{Decoder, Encoder};
 use super::wait::Ready;
-use super::{About, Blocked, MAX, Nothing, no_second_receiver};
+use super::{About, Blocked, MAX, Nothing};
 use crate::address::{Address, Frame, Place};
 use crate::error::{Error, ErrorKind, RecvFailure};
 use crate::shm::Mode;
 use ginnel_os::epoll::{Epoll, Interest};
 use ginnel_os::socket::{self, Kind};
-use ginnel_os::unix;
+use ginnel_os::unix::{self, Occupant};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
@@ -276,7 +276,9 @@ impl Inlet {
 
     fn accept(&self) -> io::Result<()> {
         let socket = match unix::try_accept(&self.bound.socket) {
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock || e.kind() == io::ErrorKind::ConnectionAborted => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock || e.kind() == io::ErrorKind::ConnectionAborted => {
+                return Ok(());
+            }
             other => other?,
         };
         let key = self.keys.get() + 1;
@@ -312,8 +314,28 @@ impl Inlet {
     pub(super) fn is_closed(&self) -> bool {
         self.seen.get() && self.connections.borrow().is_empty()
     }
+}
 
-    pub(super) fn try_clone(&self, link: &str) -> Result<Self, Error> {
-        Err(no_second_receiver(link))
+/// Removes the file of a socket that nobody has bound, or any.
+pub(super) fn unlink(address: &Address, path: &std::path::Path, force: bool) -> Result<(), Error> {
+    let refuse = |kind, problem: &str, remedy: &str| {
+        Err(Error::new(kind, "remove", address.link()).problem(problem).remedy(remedy))
+    };
+    match unix::occupant(path).map_err(|e| Error::os("remove", address.link(), e))? {
+        Occupant::Nobody => {
+            refuse(ErrorKind::NotFound, "there is no such socket", "`ginnel ls` lists those that are there")
+        }
+        Occupant::Live if !force => refuse(
+            ErrorKind::InUse,
+            "somebody has it bound",
+            "end that process, or add `--force`: nobody can connect then",
+        ),
+        Occupant::Live | Occupant::Stale => {
+            std::fs::remove_file(path).map_err(|e| Error::os("remove", address.link(), e))
+        }
+        Occupant::Other(what) => {
+            refuse(ErrorKind::NotALink, &format!("it is {what}, not a socket"), "remove it yourself")
+        }
+        _ => refuse(ErrorKind::NotALink, "it is not a socket", "remove it yourself"),
     }
 }

@@ -37,8 +37,8 @@ impl End {
 
     fn with(queue: Queue, link: &str, presence: Presence) -> Result<Self, Error> {
         let os = |e| Error::os("open", link, e);
-        let bytes_max = queue.stat().map_err(os)?.bytes_max;
-        let longest = sysv_mq::limits().message_max.min(bytes_max);
+        let bytes_max = queue.stat().map_err(os)?.bytes_max.unwrap_or(u64::MAX);
+        let longest = sysv_mq::limits().message_bytes_max.unwrap_or(bytes_max).min(bytes_max);
         let buffer = Buffer::new(usize::try_from(longest).unwrap_or(usize::MAX)).map_err(os)?;
         Ok(Self { queue, link: link.to_owned(), presence, buffer: RefCell::new(buffer), bytes_max })
     }
@@ -67,8 +67,8 @@ impl Drop for End {
 
 fn kernel_key(key: &Key) -> io::Result<sysv_ipc::Key> {
     match key {
-        Key::Number(number) => Ok(sysv_ipc::Key::Number(*number)),
-        Key::File(path, id) => sysv_ipc::Key::of_file(path, *id),
+        Key::Number(number) => Ok(sysv_ipc::Key::new(*number)),
+        Key::File(path, id) => sysv_ipc::Key::from_path(path, *id),
     }
 }
 

@@ -182,7 +182,7 @@ pub(crate) fn info(address: &Spec) -> Result<Info, Error> {
 pub fn list() -> Result<Vec<Result<Info, Error>>, Error> {
     let Some(directory) = Directory::open_existing()? else { return Ok(Vec::new()) };
     let mut links = Vec::new();
-    for name in directory.names()? {
+    for name in directory.names()?.into_iter().filter(|name| name.to_bytes() != crate::kernel::FOLDER.as_bytes()) {
         let found = link_name(&directory, &name).and_then(|name| {
             let address = format!("shm:{}", name.as_str());
             Snapshot::open(&directory, &name, &address)?.info(&directory, &name, address)
