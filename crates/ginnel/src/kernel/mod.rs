@@ -8,13 +8,17 @@
 //! |---|---|---|
 //! | `pipe` | unnamed pipes, FIFOs | `frame` |
 //! | `stream` | stream sockets | `frame` |
+//! | `packet` | seqpacket and datagram sockets | by the kernel |
 //! | `mqueue` | POSIX message queues | by the kernel |
 //! | `sysv` | System V message queues | by the kernel |
 //!
-//! What they share: `frame` (messages in a stream of bytes), `presence` (who is there, where the kernel does not know), `wait`.
+//! What they share: `frame` (messages in a stream of bytes), `endpoint` (names of sockets), `presence` (who is there, where the kernel does not know), `wait`.
 
+mod endpoint;
 mod frame;
+
 mod mqueue;
+mod packet;
 mod pipe;
 mod presence;
 mod receiver;
@@ -94,6 +98,7 @@ pub(crate) struct About {
 pub(crate) enum Outlet {
     Pipe(pipe::Outlet),
     Stream(stream::Outlet),
+    Packet(packet::Outlet),
     Mq(mqueue::Outlet),
     Sysv(sysv::Outlet),
 }
@@ -105,6 +110,7 @@ impl Outlet {
             Target::Unix(place) if address.socket == SocketType::Stream => {
                 stream::Outlet::open(address, place, mode).map(Self::Stream)
             }
+            Target::Unix(place) => packet::Outlet::open(address, place, mode).map(Self::Packet),
             Target::Mq(name) => mqueue::Outlet::open(address, name, mode).map(Self::Mq),
             Target::Sysv(key) => sysv::Outlet::open(address, key, mode).map(Self::Sysv),
             _ => Err(unsupported("use", address)),
@@ -115,6 +121,7 @@ impl Outlet {
         match self {
             Self::Pipe(outlet) => outlet.try_send(tag, message),
             Self::Stream(outlet) => outlet.try_send(tag, message),
+            Self::Packet(outlet) => outlet.try_send(message),
             Self::Mq(outlet) => outlet.try_send(message),
             Self::Sysv(outlet) => outlet.try_send(tag, message),
         }
@@ -125,7 +132,7 @@ impl Outlet {
         match self {
             Self::Pipe(outlet) => outlet.flush(),
             Self::Stream(outlet) => outlet.flush(),
-            Self::Mq(_) | Self::Sysv(_) => Ok(()),
+            Self::Packet(_) | Self::Mq(_) | Self::Sysv(_) => Ok(()),
         }
     }
 
@@ -134,6 +141,7 @@ impl Outlet {
         match self {
             Self::Pipe(outlet) => outlet.wait(run),
             Self::Stream(outlet) => outlet.wait(run),
+            Self::Packet(outlet) => outlet.wait(run),
             Self::Mq(outlet) => run(outlet.ready()),
             Self::Sysv(outlet) => run(outlet.ready()),
         }
@@ -144,6 +152,7 @@ impl Outlet {
         match self {
             Self::Pipe(outlet) => outlet.max(),
             Self::Stream(outlet) => outlet.max(),
+            Self::Packet(outlet) => outlet.max(),
             Self::Mq(outlet) => outlet.max(),
             Self::Sysv(outlet) => outlet.max(),
         }
@@ -154,6 +163,7 @@ impl Outlet {
         match self {
             Self::Pipe(outlet) => outlet.limit(),
             Self::Stream(outlet) => outlet.limit(),
+            Self::Packet(outlet) => outlet.limit(),
             Self::Mq(outlet) => outlet.limit(),
             Self::Sysv(outlet) => outlet.limit(),
         }
@@ -163,6 +173,7 @@ impl Outlet {
         match self {
             Self::Pipe(outlet) => outlet.is_closed(),
             Self::Stream(outlet) => outlet.is_closed(),
+            Self::Packet(outlet) => outlet.is_closed(),
             Self::Mq(outlet) => outlet.is_closed(),
             Self::Sysv(outlet) => outlet.is_closed(),
         }
@@ -171,7 +182,7 @@ impl Outlet {
     /// Messages in it now, if the mechanism counts them; 0 otherwise.
     fn len(&self) -> u64 {
         match self {
-            Self::Pipe(_) | Self::Stream(_) => 0,
+            Self::Pipe(_) | Self::Stream(_) | Self::Packet(_) => 0,
             Self::Mq(outlet) => outlet.len(),
             Self::Sysv(outlet) => outlet.len(),
         }
@@ -181,6 +192,7 @@ impl Outlet {
         Ok(match self {
             Self::Pipe(outlet) => Self::Pipe(outlet.try_clone(link)?),
             Self::Stream(outlet) => Self::Stream(outlet.try_clone()),
+            Self::Packet(outlet) => Self::Packet(outlet.try_clone(link)?),
             Self::Mq(outlet) => Self::Mq(outlet.try_clone()?),
             Self::Sysv(outlet) => Self::Sysv(outlet.try_clone()?),
         })
@@ -191,6 +203,7 @@ impl Outlet {
 pub(crate) enum Inlet {
     Pipe(pipe::Inlet),
     Stream(stream::Inlet),
+    Packet(packet::Inlet),
     Mq(mqueue::Inlet),
     Sysv(sysv::Inlet),
 }
@@ -202,6 +215,7 @@ impl Inlet {
             Target::Unix(place) if address.socket == SocketType::Stream => {
                 stream::Inlet::open(address, place, mode).map(Self::Stream)
             }
+            Target::Unix(place) => packet::Inlet::open(address, place, mode).map(Self::Packet),
             Target::Mq(name) => mqueue::Inlet::open(address, name, mode).map(Self::Mq),
             Target::Sysv(key) => sysv::Inlet::open(address, key, mode).map(Self::Sysv),
             _ => Err(unsupported("use", address)),
@@ -212,6 +226,7 @@ impl Inlet {
         match self {
             Self::Pipe(inlet) => inlet.try_recv(message),
             Self::Stream(inlet) => inlet.try_recv(message),
+            Self::Packet(inlet) => inlet.try_recv(message),
             Self::Mq(inlet) => inlet.try_recv(message),
             Self::Sysv(inlet) => inlet.try_recv(message),
         }
@@ -221,6 +236,7 @@ impl Inlet {
         match self {
             Self::Pipe(inlet) => inlet.ready(),
             Self::Stream(inlet) => inlet.ready(),
+            Self::Packet(inlet) => inlet.ready(),
             Self::Mq(inlet) => inlet.ready(),
             Self::Sysv(inlet) => inlet.ready(),
         }
@@ -230,6 +246,7 @@ impl Inlet {
         match self {
             Self::Pipe(inlet) => inlet.is_closed(),
             Self::Stream(inlet) => inlet.is_closed(),
+            Self::Packet(inlet) => inlet.is_closed(),
             Self::Mq(inlet) => inlet.is_closed(),
             Self::Sysv(inlet) => inlet.is_closed(),
         }
@@ -238,7 +255,7 @@ impl Inlet {
     /// As an outlet's.
     fn len(&self) -> u64 {
         match self {
-            Self::Pipe(_) | Self::Stream(_) => 0,
+            Self::Pipe(_) | Self::Stream(_) | Self::Packet(_) => 0,
             Self::Mq(inlet) => inlet.len(),
             Self::Sysv(inlet) => inlet.len(),
         }
@@ -247,7 +264,7 @@ impl Inlet {
     fn capacity(&self) -> u64 {
         match self {
             Self::Pipe(inlet) => inlet.capacity(),
-            Self::Stream(_) => 0,
+            Self::Stream(_) | Self::Packet(_) => 0,
             Self::Mq(inlet) => inlet.capacity(),
             Self::Sysv(inlet) => inlet.capacity(),
         }
@@ -255,7 +272,7 @@ impl Inlet {
 
     fn try_clone(&self, link: &str) -> Result<Self, Error> {
         match self {
-            Self::Pipe(_) | Self::Stream(_) => Err(no_second_receiver(link)),
+            Self::Pipe(_) | Self::Stream(_) | Self::Packet(_) => Err(no_second_receiver(link)),
             Self::Mq(inlet) => inlet.try_clone().map(Self::Mq),
             Self::Sysv(inlet) => inlet.try_clone().map(Self::Sysv),
         }
@@ -292,7 +309,7 @@ pub(crate) fn unlink(address: &Address, force: bool) -> Result<(), Error> {
         Target::Mq(name) => mqueue::unlink(address, name, force),
         Target::Sysv(key) => sysv::unlink(address, key, force),
         Target::Fifo(path) => pipe::unlink(address, path, force),
-        Target::Unix(Place::Path(path)) => stream::unlink(address, path, force),
+        Target::Unix(Place::Path(path)) => endpoint::unlink(address, path, force),
         _ => Err(unsupported("remove", address)),
     }
 }

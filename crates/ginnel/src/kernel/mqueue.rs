@@ -41,7 +41,7 @@ impl End {
 
     fn another(&self, role: Role) -> Result<Self, Error> {
         let queue = Queue::open(&self.name, access(role)).map_err(|e| Error::os("open", self.link.as_str(), e))?;
-        Self::with(queue, &self.name, &self.link, self.presence.another(&self.link)?, role)
+        Self::with(queue, &self.name, &self.link, self.presence.another()?, role)
     }
 
     fn ready(&self) -> Ready<'_> {
@@ -56,7 +56,7 @@ impl End {
 impl Drop for End {
     fn drop(&mut self) {
         let (queue, name) = (&self.queue, &self.name);
-        self.presence.leave(&self.link, |made| {
+        self.presence.leave(|made| {
             let empty = queue.attributes().is_ok_and(|attributes| attributes.depth == 0);
             if empty && made {
                 let _ = mqueue::unlink(name);

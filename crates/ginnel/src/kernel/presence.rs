@@ -45,6 +45,7 @@ pub(crate) struct Presence {
     file: OwnedFd,
     directory: OwnedFd,
     name: CString,
+    link: String,
     news: Inotify,
     role: Role,
     look_again: Cell<Option<Instant>>,
@@ -110,12 +111,15 @@ impl Presence {
         }
         let news = Inotify::new().map_err(os)?;
         news.watch_close(file.as_fd()).map_err(os)?;
-        Ok((queue, Self { file, directory, name, news, role, look_again: Cell::new(None), token }))
+        Ok((
+            queue,
+            Self { file, directory, name, link: link.to_owned(), news, role, look_again: Cell::new(None), token },
+        ))
     }
 
     /// Another handle of the same role.
-    pub(crate) fn another(&self, link: &str) -> Result<Self, Error> {
-        Self::join(link, self.role, |_| Ok(((), false))).map(|(_, presence)| presence)
+    pub(crate) fn another(&self) -> Result<Self, Error> {
+        Self::join(&self.link, self.role, |_| Ok(((), false))).map(|(_, presence)| presence)
     }
 
     /// Whether there was a peer, and none is there now.
@@ -149,11 +153,11 @@ impl Presence {
 
     /// Leaves. If this was the last one, `end` is asked, under the gate, to remove the queue if it is empty and ginnel made it (which it is told), and says
     /// whether nothing is left; then the file goes too.
-    pub(crate) fn leave(&mut self, link: &str, end: impl FnOnce(bool) -> bool) {
+    pub(crate) fn leave(&mut self, end: impl FnOnce(bool) -> bool) {
         if !self.token.as_ref().is_some_and(Token::is_ours) {
             return; // the parent's
         }
-        let Ok(gate) = enter(self.directory.as_fd(), &self.name, link) else {
+        let Ok(gate) = enter(self.directory.as_fd(), &self.name, &self.link) else {
             self.token = None;
             return;
         };

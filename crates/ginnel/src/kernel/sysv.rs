@@ -44,7 +44,7 @@ impl End {
     }
 
     fn another(&self) -> Result<Self, Error> {
-        Self::with(self.queue, &self.link, self.presence.another(&self.link)?)
+        Self::with(self.queue, &self.link, self.presence.another()?)
     }
 
     fn depth(&self) -> u64 {
@@ -55,7 +55,7 @@ impl End {
 impl Drop for End {
     fn drop(&mut self) {
         let queue = self.queue;
-        self.presence.leave(&self.link, |made| {
+        self.presence.leave(|made| {
             let empty = queue.stat().is_ok_and(|stat| stat.depth == 0);
             if empty && made {
                 let _ = queue.remove();
