@@ -20,7 +20,9 @@
 //! | [`fifo`] | a pipe with a name |
 //! | [`splice`] | bytes between a pipe and a file, a socket or a pipe, uncopied |
 //! | [`dup`] | a descriptor for a child, at a number |
-//! | [`signal`] | which signals a thread takes |
+//! | [`signal`] | signals by name, and sending them |
+//! | [`sigset`] | which signals a thread takes, and taking them one by one |
+//! | [`signalfd`] | signals as something to read |
 //! | [`process`] | who am I, on which cores |
 
 pub mod dup;
@@ -38,7 +40,9 @@ pub mod pipe;
 pub mod poll;
 pub mod process;
 pub mod signal;
+pub mod signalfd;
 mod sigpipe;
+pub mod sigset;
 pub mod splice;
 #[cfg(test)]
 mod storm;
