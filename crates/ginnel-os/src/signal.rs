@@ -335,7 +335,7 @@ pub fn send_to_group(group: u32, signal: Signal) -> io::Result<()> {
 /// As [`send`].
 pub fn send_to_thread(pid: u32, thread: u32, signal: Signal) -> io::Result<()> {
     let (pid, thread) = (one(pid)?, one(thread)?);
-    // SAFETY: takes integers.
+    // SAFETY: a system call that takes integers.
     done(unsafe { libc::syscall(libc::SYS_tgkill, pid, thread, signal.0) } == 0)
 }
 
@@ -417,7 +417,7 @@ fn one(pid: u32) -> io::Result<i32> {
 }
 
 fn kill(target: i32, signal: i32) -> io::Result<()> {
-    // SAFETY: takes integers.
+    // SAFETY: a system call that takes integers.
     done(unsafe { libc::kill(target, signal) } == 0)
 }
 

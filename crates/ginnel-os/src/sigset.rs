@@ -82,7 +82,8 @@ impl Set {
     pub fn remove(&mut self, signal: Signal) {
         // SAFETY: as in `insert`, changes the set or nothing.
         unsafe { libc::sigdelset(&raw mut self.raw, signal.number()) };
-        self.any = self.iter().next().is_some();
+        let any = !self.is_empty();
+        self.any = any;
     }
 
     /// `sigismember(3)`.
