@@ -210,6 +210,7 @@ fn read(info: &libc::siginfo_t) -> Info {
 fn timespec(left: std::time::Duration) -> libc::timespec {
     libc::timespec {
         tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
+        #[allow(clippy::cast_lossless, reason = "its width differs between architectures")]
         tv_nsec: left.subsec_nanos() as libc::c_long,
     }
 }
