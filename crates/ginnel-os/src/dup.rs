@@ -118,7 +118,7 @@ mod tests {
         let (b, to_b) = pipe::pair().unwrap();
         let number = OwnedFd::from(to_b.try_clone().unwrap()).as_raw_fd();
         // One is asked to lie where the other one is.
-        let mut command = shell(&format!("echo a >&{number}; echo b >&9"));
+        let mut command = shell(&format!("echo a >/proc/self/fd/{number}; echo b >&9"));
         let on_its_own_number = to_b.as_fd().as_raw_fd();
         pass(&mut command, to_a, number).unwrap();
         pass(&mut command, to_b, 9).unwrap();

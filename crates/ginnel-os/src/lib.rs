@@ -36,6 +36,9 @@
 //! | [`shared`] | loads, stores and copies of bytes that a peer may be writing |
 //! | [`sysv_ipc`] | keys, owners and tables of System V |
 //! | [`explain`] | an errno with the limit it met and what raises it |
+//! | [`signal`] | signals by name, and sending them |
+//! | [`sigset`] | which signals a thread takes, and taking them one by one |
+//! | [`signalfd`] | signals as something to read |
 //! | [`process`] | who am I, on which cores |
 
 pub mod dup;
@@ -62,7 +65,9 @@ pub mod semaphore;
 pub mod shared;
 pub mod shm;
 pub mod signal;
+pub mod signalfd;
 mod sigpipe;
+pub mod sigset;
 pub mod socket;
 pub mod splice;
 #[cfg(test)]

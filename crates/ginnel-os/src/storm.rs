@@ -90,3 +90,30 @@ pub(crate) fn eventually(mut is_so: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(1));
     }
 }
+
+/// Runs a test in a forked child, which has this thread only, so that a signal to the process is one to this thread.
+pub(crate) fn in_child(run: impl FnOnce()) {
+    // SAFETY: the child runs the closure and leaves; the C library makes its memory allocator usable after a fork.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // No message: another thread may have held the lock of the output.
+        std::panic::set_hook(Box::new(|_| {}));
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+        // SAFETY: leaves without destructors.
+        unsafe { libc::_exit(i32::from(result.is_err())) };
+    }
+    assert!(child > 0);
+    let end = std::time::Instant::now() + Duration::from_secs(30);
+    let mut status = 0;
+    loop {
+        // SAFETY: asks about the child that was started above; `status` has room for the answer.
+        if unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) } == child {
+            return assert_eq!(status, 0, "the child failed");
+        }
+        if std::time::Instant::now() > end {
+            // SAFETY: kills the child that was started above.
+            unsafe { libc::kill(child, libc::SIGKILL) };
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
