@@ -17,6 +17,7 @@
 //! | [`fork`] | knowing that one is a forked child |
 //! | [`poll`] | waiting for descriptors |
 //! | [`socket`] | what sockets of every family share: send, receive, accept, options |
+//! | [`sock_diag`] | all `unix` sockets of the machine, and their peers |
 //! | [`unix`] | sockets with names, credentials and descriptors in messages |
 //! | [`signal`] | which signals a thread takes |
 //! | [`process`] | who am I, on which cores |
@@ -33,6 +34,7 @@ pub mod pidfd;
 pub mod poll;
 pub mod process;
 pub mod signal;
+pub mod sock_diag;
 pub mod socket;
 pub mod tmpfile;
 pub mod unix;
