@@ -17,11 +17,13 @@
 //! | [`fork`] | knowing that one is a forked child |
 //! | [`poll`] | waiting for descriptors |
 //! | [`socket`] | what sockets of every family share: send, receive, accept, options |
+//! | [`census`] | who on this machine has which object |
 //! | [`sock_diag`] | all `unix` sockets of the machine, and their peers |
 //! | [`unix`] | sockets with names, credentials and descriptors in messages |
 //! | [`signal`] | which signals a thread takes |
 //! | [`process`] | who am I, on which cores |
 
+pub mod census;
 pub mod eventfd;
 pub mod fallocate;
 pub mod fork;

@@ -117,7 +117,7 @@ fn read_answers(mut bytes: &[u8], sockets: &mut Vec<UnixSocket>) -> io::Result<b
         match half(bytes, 4).ok_or_else(broken)? {
             NLMSG_DONE => return Ok(true),
             NLMSG_ERROR => {
-                let error = word(message, 0).ok_or_else(broken)?.cast_signed();
+                let error = word(message, 0).ok_or_else(broken)? as i32;
                 return Err(io::Error::from_raw_os_error(error.saturating_neg()));
             }
             SOCK_DIAG_BY_FAMILY => sockets.extend(read_socket(message)),

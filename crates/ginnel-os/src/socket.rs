@@ -628,6 +628,7 @@ pub(crate) fn total(slices: &[IoSlice<'_>]) -> usize {
     slices.iter().fold(0, |sum: usize, slice| sum.saturating_add(slice.len()))
 }
 
+#[inline]
 pub(crate) fn check_slices(count: usize) -> io::Result<()> {
     if count <= MAX_SLICES {
         return Ok(());

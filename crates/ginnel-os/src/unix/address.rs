@@ -147,11 +147,13 @@ impl Address {
     }
 
     /// `struct sockaddr_un` as the kernel wrote it; too few bytes are no name.
+    #[inline]
     pub(super) fn decode(bytes: &[u8]) -> Self {
         Self::from_name(bytes.get(FAMILY_BYTES..).unwrap_or_default())
     }
 
     /// `sun_path` as the kernel wrote it.
+    #[inline]
     pub(crate) fn from_name(name: &[u8]) -> Self {
         let decoded = match name {
             [] => return Self::unnamed(),
