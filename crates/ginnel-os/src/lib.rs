@@ -19,6 +19,8 @@
 //! | [`poll`] | waiting for a few descriptors |
 //! | [`epoll`] | waiting for many |
 //! | [`socket`] | what sockets of every family share: send, receive, accept, options |
+//! | [`census`] | who on this machine has which object |
+//! | [`sock_diag`] | all `unix` sockets of the machine, and their peers |
 //! | [`unix`] | sockets with names, credentials and descriptors in messages |
 //! | [`poll`] | waiting for descriptors |
 //! | [`pipe`] | bytes in order, from one process to another |
@@ -41,6 +43,7 @@
 //! | [`signalfd`] | signals as something to read |
 //! | [`process`] | who am I, on which cores |
 
+pub mod census;
 pub mod dup;
 pub mod epoll;
 pub mod eventfd;
@@ -68,6 +71,7 @@ pub mod signal;
 pub mod signalfd;
 mod sigpipe;
 pub mod sigset;
+pub mod sock_diag;
 pub mod socket;
 pub mod splice;
 #[cfg(test)]

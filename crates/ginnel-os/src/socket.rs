@@ -628,6 +628,7 @@ pub(crate) fn total(slices: &[IoSlice<'_>]) -> usize {
     slices.iter().fold(0, |sum: usize, slice| sum.saturating_add(slice.len()))
 }
 
+#[inline]
 pub(crate) fn check_slices(count: usize) -> io::Result<()> {
     if count <= MAX_SLICES {
         return Ok(());
@@ -859,11 +860,11 @@ pub(crate) mod tests {
 
         pub(crate) fn during(run: impl FnOnce()) {
             // SAFETY: all-zero is a valid sigaction: no flags, so no SA_RESTART, and an empty mask.
-            let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+            let mut action = unsafe { std::mem::zeroed::<libc::sigaction>() };
             action.sa_sigaction = ignore as *const () as usize;
             // SAFETY: installs a handler that does nothing.
             unsafe { libc::sigaction(libc::SIGUSR2, &raw const action, std::ptr::null_mut()) };
-            // SAFETY: takes nothing.
+            // SAFETY: it takes nothing and cannot fail.
             let target = unsafe { libc::pthread_self() };
             let over = AtomicBool::new(false);
             std::thread::scope(|scope| {

@@ -147,11 +147,18 @@ impl Address {
     }
 
     /// `struct sockaddr_un` as the kernel wrote it; too few bytes are no name.
+    #[inline]
     pub(super) fn decode(bytes: &[u8]) -> Self {
-        let decoded = match bytes.get(FAMILY_BYTES..) {
-            None | Some([]) => return Self::unnamed(),
-            Some([0, name @ ..]) => SocketAddrUnix::new_abstract_name(name),
-            Some(path) => SocketAddrUnix::new(path.split(|byte| *byte == 0).next().unwrap_or_default()),
+        Self::from_name(bytes.get(FAMILY_BYTES..).unwrap_or_default())
+    }
+
+    /// `sun_path` as the kernel wrote it.
+    #[inline]
+    pub(crate) fn from_name(name: &[u8]) -> Self {
+        let decoded = match name {
+            [] => return Self::unnamed(),
+            [0, name @ ..] => SocketAddrUnix::new_abstract_name(name),
+            path => SocketAddrUnix::new(path.split(|byte| *byte == 0).next().unwrap_or_default()),
         };
         decoded.map_or_else(|_| Self::unnamed(), Self)
     }

@@ -205,8 +205,9 @@ pub fn recv(
 ) -> io::Result<Received> {
     let fd = fd.as_fd();
     socket::check_slices(slices.len())?;
-    let raw = socket::until(fd, Ready::Read, deadline, |may_block| recv_once(fd, slices, may_block))?;
-    finish(raw, slices, most)
+    let mut arrival = Arrival::new();
+    socket::until(fd, Ready::Read, deadline, |may_block| arrival.receive(fd, slices, may_block))?;
+    arrival.finish(slices, most)
 }
 
 /// `recvmsg(2)` with `MSG_DONTWAIT`: as [`recv`], but never blocks.
@@ -225,8 +226,9 @@ pub fn recv(
 pub fn try_recv(fd: impl AsFd, slices: &mut [IoSliceMut<'_>], most: usize) -> io::Result<Received> {
     let fd = fd.as_fd();
     socket::check_slices(slices.len())?;
-    let raw = socket::once(|| recv_once(fd, slices, false))?;
-    finish(raw, slices, most)
+    let mut arrival = Arrival::new();
+    socket::once(|| arrival.receive(fd, slices, false))?;
+    arrival.finish(slices, most)
 }
 
 /// `recvmsg(2)`: receives a message and the address that it came from, waiting until the deadline.
@@ -336,6 +338,7 @@ pub fn set_pass_pidfd(fd: impl AsFd, on: bool) -> io::Result<()> {
 }
 
 /// What can be known to be wrong before the call, and the credentials as rustix takes them.
+#[inline]
 fn check(fd: BorrowedFd<'_>, message: &Outgoing<'_>) -> io::Result<Option<UCred>> {
     let count = message.descriptors.len();
     if count > MAX_DESCRIPTORS {
@@ -354,6 +357,7 @@ fn check(fd: BorrowedFd<'_>, message: &Outgoing<'_>) -> io::Result<Option<UCred>
     Ok(Some(UCred { pid, uid, gid }))
 }
 
+#[inline]
 fn send_once(
     fd: BorrowedFd<'_>,
     message: &Outgoing<'_>,
@@ -361,7 +365,8 @@ fn send_once(
     may_block: bool,
 ) -> Result<usize, Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS), ScmCredentials(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
+    let has_control = !message.descriptors.is_empty() || credentials.is_some();
+    let mut control = if has_control { SendAncillaryBuffer::new(&mut space) } else { SendAncillaryBuffer::default() };
     // Both always fit: the space is for the most that `check` lets pass.
     if !message.descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(message.descriptors)) {
         return Err(Errno::INVAL);
@@ -426,12 +431,13 @@ fn explain(fd: BorrowedFd<'_>, error: io::Error, message: &Outgoing<'_>) -> io::
 #[repr(C, align(8))]
 struct Control([MaybeUninit<u8>; 2048]);
 
-/// What one `recvmsg` gave, its descriptors owned.
-struct Raw {
+/// What `recvmsg` says besides the bytes, with room for what it writes.
+struct Arrival {
     len: usize,
     flags: i32,
     parts: Parts,
-    from: Address,
+    name: [u8; size_of::<libc::sockaddr_un>()],
+    named: usize,
 }
 
 #[derive(Default)]
@@ -441,31 +447,64 @@ struct Parts {
     pidfd: Option<OwnedFd>,
 }
 
-fn recv_once(fd: BorrowedFd<'_>, slices: &mut [IoSliceMut<'_>], may_block: bool) -> Result<Raw, Errno> {
-    let mut control = Control([MaybeUninit::uninit(); 2048]);
-    let mut name = [0u8; size_of::<libc::sockaddr_un>()];
-    // SAFETY: all-zero is a valid msghdr: null pointers with lengths of 0.
-    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
-    header.msg_name = name.as_mut_ptr().cast();
-    header.msg_namelen = name.len() as libc::socklen_t;
-    header.msg_iov = slices.as_mut_ptr().cast();
-    header.msg_iovlen = slices.len() as _;
-    header.msg_control = control.0.as_mut_ptr().cast();
-    header.msg_controllen = control.0.len() as _;
-    let wait = if may_block { 0 } else { libc::MSG_DONTWAIT };
-    let flags = libc::MSG_CMSG_CLOEXEC | libc::MSG_TRUNC | wait;
-    // SAFETY: `header` points to buffers that live until the call returns, with their lengths; an IoSliceMut is an iovec.
-    let len = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut header, flags) };
-    let Ok(len) = usize::try_from(len) else {
-        return Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO));
+impl Arrival {
+    fn new() -> Self {
+        Self { len: 0, flags: 0, parts: Parts::default(), name: [0; size_of::<libc::sockaddr_un>()], named: 0 }
+    }
+
+    #[inline]
+    fn receive(&mut self, fd: BorrowedFd<'_>, slices: &mut [IoSliceMut<'_>], may_block: bool) -> Result<(), Errno> {
+        let mut control = Control([MaybeUninit::uninit(); 2048]);
+        // SAFETY: all-zero is a valid msghdr: null pointers with lengths of 0.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        header.msg_name = self.name.as_mut_ptr().cast();
+        header.msg_namelen = self.name.len() as libc::socklen_t;
+        header.msg_iov = slices.as_mut_ptr().cast();
+        header.msg_iovlen = slices.len() as _;
+        header.msg_control = control.0.as_mut_ptr().cast();
+        header.msg_controllen = control.0.len() as _;
+        let wait = if may_block { 0 } else { libc::MSG_DONTWAIT };
+        let flags = libc::MSG_CMSG_CLOEXEC | libc::MSG_TRUNC | wait;
+        // SAFETY: `header` points to buffers that live until the call returns, with their lengths; an IoSliceMut is an iovec.
+        let len = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut header, flags) };
+        self.len =
+            usize::try_from(len).map_err(|_| Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO))?;
+        self.flags = header.msg_flags;
+        self.named = self.name.len().min(header.msg_namelen as usize);
+        let used = control.0.len().min(header.msg_controllen as usize);
+        if used > 0 {
+            // SAFETY: the kernel wrote the first `msg_controllen` bytes of the buffer.
+            let control = unsafe { std::slice::from_raw_parts(control.0.as_ptr().cast(), used) };
+            // SAFETY: these are the control messages of this very call.
+            self.parts = unsafe { collect(control) };
+        }
+        Ok(())
+    }
+
+    /// The message, if all of it is here.
+    #[inline]
+    fn finish(&mut self, slices: &[IoSliceMut<'_>], most: usize) -> io::Result<Received> {
+        let room = slices.iter().fold(0, |sum: usize, slice| sum.saturating_add(slice.len()));
+        if self.parts.descriptors.len() > most || self.flags & libc::MSG_CTRUNC != 0 {
+            return Err(lost(self.parts.descriptors.len(), most));
+        }
+        let bytes = socket::whole(self.len, room)?;
+        let Parts { descriptors, credentials, pidfd } = std::mem::take(&mut self.parts);
+        Ok(Received { bytes, descriptors, credentials, pidfd, from: Address::decode(&self.name[..self.named]) })
+    }
+}
+
+/// Why the descriptors that came were closed.
+#[cold]
+fn lost(came: usize, most: usize) -> io::Error {
+    let text = if came > most {
+        format!("{came} descriptors came, at most {most} are wanted; all were closed, and the message is lost")
+    } else {
+        format!(
+            "more descriptors came than this process may open; the {came} that came were closed, and the message is lost; raise RLIMIT_NOFILE"
+        )
     };
-    let used = control.0.len().min(header.msg_controllen as usize);
-    // SAFETY: the kernel wrote the first `msg_controllen` bytes of the buffer.
-    let control = unsafe { std::slice::from_raw_parts(control.0.as_ptr().cast(), used) };
-    // SAFETY: these are the control messages of this very call.
-    let parts = unsafe { collect(control) };
-    let named = name.len().min(header.msg_namelen as usize);
-    Ok(Raw { len, flags: header.msg_flags, parts, from: Address::decode(&name[..named]) })
+    io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
 /// Takes what is wanted from all control messages.
@@ -510,25 +549,6 @@ unsafe fn own(number: &[u8]) -> Option<OwnedFd> {
     let number = RawFd::from_ne_bytes(number.try_into().ok()?);
     // SAFETY: nothing else owns it, as the caller promises.
     (number >= 0).then(|| unsafe { OwnedFd::from_raw_fd(number) })
-}
-
-fn finish(raw: Raw, slices: &[IoSliceMut<'_>], most: usize) -> io::Result<Received> {
-    let came = raw.parts.descriptors.len();
-    if came > most {
-        let text =
-            format!("{came} descriptors came, at most {most} are wanted; all were closed, and the message is lost");
-        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-    }
-    if raw.flags & libc::MSG_CTRUNC != 0 {
-        let text = format!(
-            "more descriptors came than this process may open; the {came} that came were closed, and the message is lost; raise RLIMIT_NOFILE"
-        );
-        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-    }
-    let room = slices.iter().fold(0, |sum: usize, slice| sum.saturating_add(slice.len()));
-    let bytes = socket::whole(raw.len, room)?;
-    let Parts { descriptors, credentials, pidfd } = raw.parts;
-    Ok(Received { bytes, descriptors, credentials, pidfd, from: raw.from })
 }
 
 fn invalid(text: String) -> io::Error {
