@@ -88,9 +88,10 @@ impl FormArgs {
 }
 
 pub(crate) fn run(args: &Args, quiet: bool) -> Result<(), Failure> {
+    // Before any thread is started: a receiver of signals has to block them in all.
+    let receiver = args.address.clone().follow(args.follow).receiver()?;
     let install = interrupt::install();
     install.map_err(|e| Failure::failed(format!("cannot watch for signals: {e}")))?;
-    let receiver = args.address.clone().follow(args.follow).receiver()?;
     interrupt::end_waits_of(receiver.interrupter());
     let (form, piece) = args.form.form();
     // So many that writing is worth it, so few that the senders have room meanwhile.

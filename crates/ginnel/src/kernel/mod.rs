@@ -11,6 +11,7 @@
 //! | `packet` | seqpacket and datagram sockets | by the kernel |
 //! | `mqueue` | POSIX message queues | by the kernel |
 //! | `sysv` | System V message queues | by the kernel |
+//! | `signal` | real-time signals with a value | by the kernel |
 //!
 //! What they share: `frame` (messages in a stream of bytes), `endpoint` (names of sockets), `presence` (who is there, where the kernel does not know), `wait`.
 
@@ -23,6 +24,7 @@ mod pipe;
 mod presence;
 mod receiver;
 mod sender;
+mod signal;
 mod stream;
 mod sysv;
 mod wait;
@@ -101,6 +103,7 @@ pub(crate) enum Outlet {
     Packet(packet::Outlet),
     Mq(mqueue::Outlet),
     Sysv(sysv::Outlet),
+    Signal(signal::Outlet),
 }
 
 impl Outlet {
@@ -113,6 +116,7 @@ impl Outlet {
             Target::Unix(place) => packet::Outlet::open(address, place, mode).map(Self::Packet),
             Target::Mq(name) => mqueue::Outlet::open(address, name, mode).map(Self::Mq),
             Target::Sysv(key) => sysv::Outlet::open(address, key, mode).map(Self::Sysv),
+            Target::Signal(pid) => signal::Outlet::open(address, *pid, mode).map(Self::Signal),
             _ => Err(unsupported("use", address)),
         }
     }
@@ -124,6 +128,7 @@ impl Outlet {
             Self::Packet(outlet) => outlet.try_send(message),
             Self::Mq(outlet) => outlet.try_send(message),
             Self::Sysv(outlet) => outlet.try_send(tag, message),
+            Self::Signal(outlet) => outlet.try_send(message),
         }
     }
 
@@ -132,7 +137,7 @@ impl Outlet {
         match self {
             Self::Pipe(outlet) => outlet.flush(),
             Self::Stream(outlet) => outlet.flush(),
-            Self::Packet(_) | Self::Mq(_) | Self::Sysv(_) => Ok(()),
+            Self::Packet(_) | Self::Mq(_) | Self::Sysv(_) | Self::Signal(_) => Ok(()),
         }
     }
 
@@ -144,6 +149,7 @@ impl Outlet {
             Self::Packet(outlet) => outlet.wait(run),
             Self::Mq(outlet) => run(outlet.ready()),
             Self::Sysv(outlet) => run(outlet.ready()),
+            Self::Signal(outlet) => run(outlet.ready()),
         }
     }
 
@@ -155,6 +161,7 @@ impl Outlet {
             Self::Packet(outlet) => outlet.max(),
             Self::Mq(outlet) => outlet.max(),
             Self::Sysv(outlet) => outlet.max(),
+            Self::Signal(outlet) => outlet.max(),
         }
     }
 
@@ -166,6 +173,7 @@ impl Outlet {
             Self::Packet(outlet) => outlet.limit(),
             Self::Mq(outlet) => outlet.limit(),
             Self::Sysv(outlet) => outlet.limit(),
+            Self::Signal(outlet) => outlet.limit(),
         }
     }
 
@@ -176,13 +184,14 @@ impl Outlet {
             Self::Packet(outlet) => outlet.is_closed(),
             Self::Mq(outlet) => outlet.is_closed(),
             Self::Sysv(outlet) => outlet.is_closed(),
+            Self::Signal(outlet) => outlet.is_closed(),
         }
     }
 
     /// Messages in it now, if the mechanism counts them; 0 otherwise.
     fn len(&self) -> u64 {
         match self {
-            Self::Pipe(_) | Self::Stream(_) | Self::Packet(_) => 0,
+            Self::Pipe(_) | Self::Stream(_) | Self::Packet(_) | Self::Signal(_) => 0,
             Self::Mq(outlet) => outlet.len(),
             Self::Sysv(outlet) => outlet.len(),
         }
@@ -192,9 +201,10 @@ impl Outlet {
         Ok(match self {
             Self::Pipe(outlet) => Self::Pipe(outlet.try_clone(link)?),
             Self::Stream(outlet) => Self::Stream(outlet.try_clone()),
-            Self::Packet(outlet) => Self::Packet(outlet.try_clone(link)?),
+            Self::Packet(outlet) => Self::Packet(outlet.try_clone()?),
             Self::Mq(outlet) => Self::Mq(outlet.try_clone()?),
             Self::Sysv(outlet) => Self::Sysv(outlet.try_clone()?),
+            Self::Signal(outlet) => Self::Signal(outlet.try_clone()?),
         })
     }
 }
@@ -206,6 +216,7 @@ pub(crate) enum Inlet {
     Packet(packet::Inlet),
     Mq(mqueue::Inlet),
     Sysv(sysv::Inlet),
+    Signal(signal::Inlet),
 }
 
 impl Inlet {
@@ -218,6 +229,7 @@ impl Inlet {
             Target::Unix(place) => packet::Inlet::open(address, place, mode).map(Self::Packet),
             Target::Mq(name) => mqueue::Inlet::open(address, name, mode).map(Self::Mq),
             Target::Sysv(key) => sysv::Inlet::open(address, key, mode).map(Self::Sysv),
+            Target::Signal(pid) => signal::Inlet::open(address, *pid).map(Self::Signal),
             _ => Err(unsupported("use", address)),
         }
     }
@@ -229,6 +241,7 @@ impl Inlet {
             Self::Packet(inlet) => inlet.try_recv(message),
             Self::Mq(inlet) => inlet.try_recv(message),
             Self::Sysv(inlet) => inlet.try_recv(message),
+            Self::Signal(inlet) => inlet.try_recv(message),
         }
     }
 
@@ -239,6 +252,7 @@ impl Inlet {
             Self::Packet(inlet) => inlet.ready(),
             Self::Mq(inlet) => inlet.ready(),
             Self::Sysv(inlet) => inlet.ready(),
+            Self::Signal(inlet) => inlet.ready(),
         }
     }
 
@@ -249,13 +263,14 @@ impl Inlet {
             Self::Packet(inlet) => inlet.is_closed(),
             Self::Mq(inlet) => inlet.is_closed(),
             Self::Sysv(inlet) => inlet.is_closed(),
+            Self::Signal(inlet) => inlet.is_closed(),
         }
     }
 
     /// As an outlet's.
     fn len(&self) -> u64 {
         match self {
-            Self::Pipe(_) | Self::Stream(_) | Self::Packet(_) => 0,
+            Self::Pipe(_) | Self::Stream(_) | Self::Packet(_) | Self::Signal(_) => 0,
             Self::Mq(inlet) => inlet.len(),
             Self::Sysv(inlet) => inlet.len(),
         }
@@ -267,12 +282,13 @@ impl Inlet {
             Self::Stream(_) | Self::Packet(_) => 0,
             Self::Mq(inlet) => inlet.capacity(),
             Self::Sysv(inlet) => inlet.capacity(),
+            Self::Signal(inlet) => inlet.capacity(),
         }
     }
 
     fn try_clone(&self, link: &str) -> Result<Self, Error> {
         match self {
-            Self::Pipe(_) | Self::Stream(_) | Self::Packet(_) => Err(no_second_receiver(link)),
+            Self::Pipe(_) | Self::Stream(_) | Self::Packet(_) | Self::Signal(_) => Err(no_second_receiver(link)),
             Self::Mq(inlet) => inlet.try_clone().map(Self::Mq),
             Self::Sysv(inlet) => inlet.try_clone().map(Self::Sysv),
         }

@@ -86,7 +86,7 @@ impl Outlet {
         }
     }
 
-    pub(super) fn try_clone(&self, link: &str) -> Result<Self, Error> {
+    pub(super) fn try_clone(&self) -> Result<Self, Error> {
         let presence = self.presence.as_ref().map(|presence| presence.another()).transpose()?;
         Ok(Self {
             name: self.name.clone(),
@@ -196,7 +196,6 @@ struct Connection {
 /// The receiving end.
 pub(crate) struct Inlet {
     bound: Bound,
-    link: String,
     set: Epoll,
     connections: RefCell<Vec<Connection>>,
     keys: Cell<u64>,
@@ -224,7 +223,6 @@ impl Inlet {
         let room = address.wanted.max.map_or(ROOM, |max| usize::try_from(max).unwrap_or(usize::MAX));
         Ok(Self {
             bound,
-            link: address.link(),
             set,
             connections: RefCell::default(),
             keys: Cell::new(NEWS),

@@ -64,6 +64,11 @@ impl Gate {
     pub(crate) fn made(&self) -> bool {
         flags(self.file.as_fd()) & MADE != 0
     }
+
+    /// Forgets who was here before.
+    pub(crate) fn forget(&self) {
+        let _ = tmpfile::write_at(self.file.as_fd(), &[0], 0);
+    }
 }
 
 fn flags(file: BorrowedFd<'_>) -> u8 {
