@@ -83,10 +83,11 @@ pub mod sysv_shm;
 pub mod tmpfile;
 pub mod unix;
 
-/// Error numbers that callers tell apart, from `errno(3)`.
+/// Error numbers that callers tell apart, from `errno(3)`; [`explain::errno`] finds them in an error.
 pub mod errno {
     pub use libc::{
-        EACCES, EAGAIN, EDQUOT, EEXIST, EFBIG, ELOOP, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOSYS, ENOTDIR, ENXIO,
-        EOPNOTSUPP, EPERM, EROFS, ESRCH,
+        E2BIG, EACCES, EAGAIN, EBADF, EBUSY, EDQUOT, EEXIST, EFBIG, EIDRM, EINVAL, ELOOP, EMFILE, EMSGSIZE,
+        ENAMETOOLONG, ENFILE, ENODEV, ENOENT, ENOMEM, ENOSPC, ENOSYS, ENOTDIR, ENXIO, EOPNOTSUPP, EOVERFLOW, EPERM,
+        ERANGE, EROFS, ESRCH, ETIMEDOUT,
     };
 }

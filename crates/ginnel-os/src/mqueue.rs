@@ -1,7 +1,7 @@
 //! `mq_overview(7)`: POSIX message queues: named, bounded, with whole messages that come out by priority, the oldest first among equals.
 //!
 //! A queue lives until it is unlinked and nobody has it open; messages survive their senders. On Linux a queue is a descriptor, so it
-//! can be polled beside others ([`poll`](crate::poll), `epoll(7)`). Names count within an IPC namespace (`ipc_namespaces(7)`), and
+//! can be polled beside others ([`poll`], `epoll(7)`). Names count within an IPC namespace (`ipc_namespaces(7)`), and
 //! the memory of all queues of a user within `RLIMIT_MSGQUEUE`.
 //!
 //! - `[I1]` Deadlines are monotonic. `mq_timedsend(3)` wants the real-time clock, which may be set; so it is only ever given the year 1970,
@@ -128,6 +128,17 @@ pub struct Queue {
 impl Queue {
     /// `mq_open(3)`: a queue that is there.
     ///
+    /// ```
+    /// # use ginnel_os::mqueue::{self, Access, Options, Queue, Shape};
+    /// # let name = format!("/example-open-{}", std::process::id());
+    /// # let shape = Some(Shape { capacity: 1, message_size: 8 });
+    /// # let queue = Queue::create(&name, Options { shape, ..Options::default() })?;
+    /// let sender = Queue::open(&name, Access::Send);
+    /// mqueue::unlink(&name)?;
+    /// assert_eq!(sender?.message_size(), 8);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// `ENOENT` if there is none, `EACCES`, `EINVAL` or `ENAMETOOLONG` for a name that cannot be, `EMFILE`.
     pub fn open(name: impl AsRef<OsStr>, access: Access) -> io::Result<Self> {
@@ -212,6 +223,17 @@ impl Queue {
 
     /// `mq_timedsend(3)` that does not wait.
     ///
+    /// ```
+    /// # use ginnel_os::mqueue::{self, Access, Options, Queue, Shape};
+    /// # let name = format!("/example-try-send-{}", std::process::id());
+    /// # let shape = Some(Shape { capacity: 1, message_size: 8 });
+    /// # let queue = Queue::create(&name, Options { shape, ..Options::default() })?;
+    /// # mqueue::unlink(&name)?;
+    /// queue.try_send(b"first", 0)?;
+    /// assert_eq!(queue.try_send(b"full", 0).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Of kind `WouldBlock` if the queue is full; else as [`Self::send`].
     #[inline]
@@ -225,6 +247,19 @@ impl Queue {
 
     /// `mq_receive(3)`: takes the oldest message of the highest priority out; waits for one until the deadline. Returns its bytes in the
     /// buffer, and its priority.
+    ///
+    /// ```
+    /// # use ginnel_os::mqueue::{self, Access, Options, Queue, Shape};
+    /// # let name = format!("/example-receive-{}", std::process::id());
+    /// # let shape = Some(Shape { capacity: 1, message_size: 8 });
+    /// # let queue = Queue::create(&name, Options { shape, ..Options::default() })?;
+    /// # mqueue::unlink(&name)?;
+    /// use std::time::{Duration, Instant};
+    /// let soon = Instant::now() + Duration::from_millis(5);
+    /// let error = queue.receive(&mut [0; 8], Some(soon)).unwrap_err();
+    /// assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Of kind `TimedOut` when the deadline passes. `EMSGSIZE` for a buffer shorter than [`Self::message_size`] (the kernel has no
