@@ -302,6 +302,13 @@ pub(super) fn no_second_receiver(link: &str) -> Error {
         .remedy("receive in one place, or use `shm:NAME`, which has any number of receivers")
 }
 
+/// It has no descriptor that a child could use in its place.
+pub(crate) fn no_stdio(link: &str) -> Error {
+    Error::new(ErrorKind::Unsupported, "hand over", link)
+        .problem("only a pipe can be a child's standard input or output")
+        .remedy("give the child the address instead")
+}
+
 /// Options that mean something for other links only.
 fn check(address: &Address, role: Role) -> Result<(), Error> {
     if address.wanted.full == Some(Full::DropOldest) && role == Role::Sender {

@@ -1,7 +1,7 @@
 //! The receiving end of a link that the kernel carries: a try on its inlet, and a wait when that finds nothing.
 
 use super::wait::{Ended, Waiter};
-use super::{Inlet, Nothing, check};
+use super::{Inlet, Nothing, check, no_stdio};
 use crate::address::Address;
 use crate::error::{Error, RecvError, RecvFailure};
 use crate::message::{Held, Message};
@@ -11,6 +11,7 @@ use ginnel_core::Role;
 use ginnel_os::fork::{self, Generation};
 use std::cell::Cell;
 use std::fmt;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,9 +34,20 @@ pub(crate) struct Receiver {
 impl Receiver {
     pub(crate) fn open(address: &Address, mode: Mode) -> Result<Self, Error> {
         check(address, Role::Receiver)?;
-        let inlet = Inlet::open(address, mode)?;
+        Self::of(Inlet::open(address, mode)?, address)
+    }
+
+    pub(super) fn of(inlet: Inlet, address: &Address) -> Result<Self, Error> {
         let generation = fork::generation().map_err(|e| Error::os("open", address.link(), e))?;
         Ok(Self::with(inlet, address.follow, address.link().into(), generation))
+    }
+
+    /// The descriptor, for a child's standard input. What was read already goes with this handle.
+    pub(crate) fn into_stdio(self) -> Result<Stdio, Error> {
+        match &self.inlet {
+            Inlet::Pipe(inlet) => inlet.stdio().map_err(|e| Error::os("hand over", self.link.to_string(), e)),
+            _ => Err(no_stdio(&self.link)),
+        }
     }
 
     pub(crate) fn try_clone(&self) -> Result<Self, Error> {
