@@ -18,6 +18,7 @@
 //! | [`poll`] | waiting for descriptors |
 //! | [`socket`] | what sockets of every family share: send, receive, accept, options |
 //! | [`census`] | who on this machine has which object |
+//! | [`limits`] | every limit that communication meets, and what a process is surrounded by |
 //! | [`sock_diag`] | all `unix` sockets of the machine, and their peers |
 //! | [`unix`] | sockets with names, credentials and descriptors in messages |
 //! | [`signal`] | which signals a thread takes |
@@ -29,6 +30,7 @@ pub mod fallocate;
 pub mod fork;
 pub mod futex;
 pub mod inotify;
+pub mod limits;
 pub mod membarrier;
 pub mod mmap;
 pub mod ofd_lock;
