@@ -17,6 +17,7 @@
 //! | [`fork`] | knowing that one is a forked child |
 //! | [`poll`] | waiting for descriptors |
 //! | [`socket`] | what sockets of every family share: send, receive, accept, options |
+//! | [`inet`] | TCP and UDP with deadlines, options and multicast |
 //! | [`census`] | who on this machine has which object |
 //! | [`limits`] | every limit that communication meets, and what a process is surrounded by |
 //! | [`sock_diag`] | all `unix` sockets of the machine, and their peers |
@@ -29,6 +30,7 @@ pub mod eventfd;
 pub mod fallocate;
 pub mod fork;
 pub mod futex;
+pub mod inet;
 pub mod inotify;
 pub mod limits;
 pub mod membarrier;
