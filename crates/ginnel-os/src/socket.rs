@@ -417,6 +417,10 @@ pub(crate) fn listen(fd: BorrowedFd<'_>, backlog: u32) -> io::Result<()> {
 /// The connection and who made it. A listener of [`listen`] never blocks in `accept4` itself; one from elsewhere may, if another process
 /// takes the connection between `poll` and `accept4`.
 pub(crate) fn accept(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
+    // `poll` would wait for what never comes.
+    if deadline.is_some() && !sockopt::socket_acceptconn(fd)? {
+        return Err(Errno::INVAL.into());
+    }
     loop {
         if deadline.is_some() {
             wait(fd, Ready::Read, deadline)?;
