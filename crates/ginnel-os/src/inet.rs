@@ -53,24 +53,67 @@ pub struct Keepalive {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn connect(address: SocketAddr, deadline: Option<Instant>) -> io::Result<TcpStream> {
+    begin_connect(address)?.finish(deadline)
+}
+
+/// A TCP connection that is being made. It becomes writable when that has ended, well or not.
+#[derive(Debug)]
+pub struct Connecting(OwnedFd);
+
+/// `connect(2)` without waiting: begins to make a TCP connection.
+///
+/// # Errors
+/// As [`connect`], as far as they are known at once.
+///
+/// ```
+/// use ginnel_os::{inet, poll};
+/// use std::os::fd::AsFd;
+///
+/// let listener = inet::listen("127.0.0.1:0".parse().unwrap(), 16, inet::Sharing::default())?;
+/// let connecting = inet::begin_connect(listener.local_addr()?)?;
+/// poll::writable(connecting.as_fd(), None)?;
+/// let client = connecting.finish(None)?;
+/// assert_eq!(client.peer_addr()?, listener.local_addr()?);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn begin_connect(address: SocketAddr) -> io::Result<Connecting> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let fd = net::socket_with(family(address), SocketType::STREAM, flags, None)?;
     match net::connect(&fd, &address) {
-        Ok(()) => {}
         // A signal ends the call, not the connecting.
-        Err(Errno::INPROGRESS | Errno::INTR) => finish_connect(fd.as_fd(), deadline)?,
-        Err(e) => return Err(e.into()),
+        Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(Connecting(fd)),
+        Err(e) => Err(e.into()),
     }
-    // The description is new: nobody else has it.
-    rustix::io::ioctl_fionbio(&fd, false)?;
-    Ok(TcpStream::from(fd))
 }
 
-fn finish_connect(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<()> {
-    if !poll::writable(fd, deadline)? {
-        return Err(io::ErrorKind::TimedOut.into());
+impl Connecting {
+    /// `poll(2)`, `SO_ERROR`: the connection, once it is made.
+    ///
+    /// # Errors
+    /// As [`connect`]; either way the attempt is over.
+    pub fn finish(self, deadline: Option<Instant>) -> io::Result<TcpStream> {
+        if !poll::writable(self.0.as_fd(), deadline)? {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        socket::take_error(&self.0)?.map_or(Ok(()), Err)?;
+        // The description is new: nobody else has it.
+        rustix::io::ioctl_fionbio(&self.0, false)?;
+        Ok(TcpStream::from(self.0))
     }
-    socket::take_error(fd)?.map_or(Ok(()), Err)
+
+    /// `poll(2)`: whether it has ended, well or not.
+    ///
+    /// # Errors
+    /// The errno.
+    pub fn has_ended(&self) -> io::Result<bool> {
+        poll::writable(self.0.as_fd(), Some(Instant::now()))
+    }
+}
+
+impl AsFd for Connecting {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }
 
 /// `listen(2)`: a TCP listener; `backlog` connections wait to be accepted, at most `net.core.somaxconn`: the kernel lowers a larger number silently.

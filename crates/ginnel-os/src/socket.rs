@@ -606,6 +606,24 @@ pub fn unsent(fd: impl AsFd) -> io::Result<u64> {
     if result == 0 { Ok(u64::try_from(bytes).unwrap_or(0)) } else { Err(io::Error::last_os_error()) }
 }
 
+/// `SO_MEMINFO`: packets that the kernel threw away because the socket's receive buffer was full. Since Linux 4.12.
+///
+/// # Errors
+/// The errno: `ENOPROTOOPT` on older kernels.
+///
+/// ```
+/// let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
+/// assert_eq!(ginnel_os::socket::drops(&socket)?, 0);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn drops(fd: impl AsFd) -> io::Result<u64> {
+    /// `SK_MEMINFO_DROPS`: the ninth number of `linux/sock_diag.h`.
+    const DROPS: usize = 8;
+    let (numbers, len) = option::<64>(fd.as_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO)?;
+    let number = numbers[..len].chunks_exact(4).nth(DROPS).and_then(|bytes| bytes.first_chunk::<4>());
+    Ok(number.map_or(0, |bytes| u64::from(u32::from_ne_bytes(*bytes))))
+}
+
 /// `getsockopt(2)` of at most N bytes: the bytes, and how many the kernel wrote.
 pub(crate) fn option<const N: usize>(fd: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<([u8; N], usize)> {
     let mut value = [0u8; N];

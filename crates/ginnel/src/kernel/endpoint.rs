@@ -1,4 +1,4 @@
-//! The name of a Unix-domain socket: what the receiver takes, and the senders connect to.
+//! Names of sockets: what the receiver takes, and the senders connect to.
 
 use crate::address::{Address, Place};
 use crate::error::{Error, ErrorKind};
@@ -6,6 +6,7 @@ use crate::shm::Mode;
 use ginnel_os::socket::Kind;
 use ginnel_os::unix::{self, Occupant};
 use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -20,6 +21,17 @@ pub(super) fn name_of(place: &Place, link: &str, tried: &'static str) -> Result<
         Place::Abstract(name) => unix::Address::abstract_name(name.as_bytes()),
     };
     name.map_err(|e| Error::os(tried, link, e))
+}
+
+/// What a host and a port stand for.
+pub(super) fn resolve(address: &Address, host: &str) -> Result<Vec<SocketAddr>, Error> {
+    let found: Vec<_> = host.to_socket_addrs().map_err(|e| Error::os("look up", address.link(), e))?.collect();
+    if found.is_empty() {
+        return Err(Error::new(ErrorKind::NotFound, "look up", address.link())
+            .problem("the host has no address")
+            .remedy("check its name with `getent hosts`"));
+    }
+    Ok(found)
 }
 
 /// Nobody listens there now, or too many wait to be let in.

@@ -7,14 +7,16 @@
 //! | file | mechanism | how messages are told apart |
 //! |---|---|---|
 //! | `pipe` | unnamed pipes, FIFOs | `frame` |
-//! | `stream` | stream sockets | `frame` |
-//! | `packet` | seqpacket and datagram sockets | by the kernel |
+//! | `stream` | stream sockets: Unix, TCP | `frame` |
+//! | `packet` | Unix seqpacket and datagram sockets | by the kernel |
+//! | `datagram` | UDP | by the kernel |
 //! | `mqueue` | POSIX message queues | by the kernel |
 //! | `sysv` | System V message queues | by the kernel |
 //! | `signal` | real-time signals with a value | by the kernel |
 //!
 //! What they share: `frame` (messages in a stream of bytes), `endpoint` (names of sockets), `presence` (who is there, where the kernel does not know), `wait`.
 
+mod datagram;
 mod endpoint;
 mod frame;
 
@@ -39,6 +41,7 @@ use crate::error::{Error, ErrorKind, RecvFailure, SendFailure};
 use crate::shm::Mode;
 use ginnel_core::{Full, Role};
 use std::io;
+use stream::To;
 use wait::Ready;
 
 /// Largest message where the mechanism sets no limit, in bytes, if the address does not say otherwise.
@@ -104,6 +107,7 @@ pub(crate) enum Outlet {
     Mq(mqueue::Outlet),
     Sysv(sysv::Outlet),
     Signal(signal::Outlet),
+    Datagram(datagram::Outlet),
 }
 
 impl Outlet {
@@ -111,8 +115,10 @@ impl Outlet {
         match &address.target {
             Target::Pipe(_) | Target::Fifo(_) => pipe::Outlet::open(address, mode).map(Self::Pipe),
             Target::Unix(place) if address.socket == SocketType::Stream => {
-                stream::Outlet::open(address, place, mode).map(Self::Stream)
+                stream::Outlet::open(address, &To::Unix(place), mode).map(Self::Stream)
             }
+            Target::Tcp(host) => stream::Outlet::open(address, &To::Tcp(host), mode).map(Self::Stream),
+            Target::Udp(host) => datagram::Outlet::open(address, host, mode).map(Self::Datagram),
             Target::Unix(place) => packet::Outlet::open(address, place, mode).map(Self::Packet),
             Target::Mq(name) => mqueue::Outlet::open(address, name, mode).map(Self::Mq),
             Target::Sysv(key) => sysv::Outlet::open(address, key, mode).map(Self::Sysv),
@@ -129,6 +135,7 @@ impl Outlet {
             Self::Mq(outlet) => outlet.try_send(message),
             Self::Sysv(outlet) => outlet.try_send(tag, message),
             Self::Signal(outlet) => outlet.try_send(message),
+            Self::Datagram(outlet) => outlet.try_send(message),
         }
     }
 
@@ -137,7 +144,7 @@ impl Outlet {
         match self {
             Self::Pipe(outlet) => outlet.flush(),
             Self::Stream(outlet) => outlet.flush(),
-            Self::Packet(_) | Self::Mq(_) | Self::Sysv(_) | Self::Signal(_) => Ok(()),
+            Self::Packet(_) | Self::Mq(_) | Self::Sysv(_) | Self::Signal(_) | Self::Datagram(_) => Ok(()),
         }
     }
 
@@ -150,6 +157,7 @@ impl Outlet {
             Self::Mq(outlet) => run(outlet.ready()),
             Self::Sysv(outlet) => run(outlet.ready()),
             Self::Signal(outlet) => run(outlet.ready()),
+            Self::Datagram(outlet) => run(outlet.ready()),
         }
     }
 
@@ -162,6 +170,7 @@ impl Outlet {
             Self::Mq(outlet) => outlet.max(),
             Self::Sysv(outlet) => outlet.max(),
             Self::Signal(outlet) => outlet.max(),
+            Self::Datagram(outlet) => outlet.max(),
         }
     }
 
@@ -174,6 +183,7 @@ impl Outlet {
             Self::Mq(outlet) => outlet.limit(),
             Self::Sysv(outlet) => outlet.limit(),
             Self::Signal(outlet) => outlet.limit(),
+            Self::Datagram(outlet) => outlet.limit(),
         }
     }
 
@@ -185,13 +195,14 @@ impl Outlet {
             Self::Mq(outlet) => outlet.is_closed(),
             Self::Sysv(outlet) => outlet.is_closed(),
             Self::Signal(outlet) => outlet.is_closed(),
+            Self::Datagram(_) => false,
         }
     }
 
     /// Messages in it now, if the mechanism counts them; 0 otherwise.
     fn len(&self) -> u64 {
         match self {
-            Self::Pipe(_) | Self::Stream(_) | Self::Packet(_) | Self::Signal(_) => 0,
+            Self::Pipe(_) | Self::Stream(_) | Self::Packet(_) | Self::Signal(_) | Self::Datagram(_) => 0,
             Self::Mq(outlet) => outlet.len(),
             Self::Sysv(outlet) => outlet.len(),
         }
@@ -205,6 +216,7 @@ impl Outlet {
             Self::Mq(outlet) => Self::Mq(outlet.try_clone()?),
             Self::Sysv(outlet) => Self::Sysv(outlet.try_clone()?),
             Self::Signal(outlet) => Self::Signal(outlet.try_clone()?),
+            Self::Datagram(outlet) => Self::Datagram(outlet.try_clone(link)?),
         })
     }
 }
@@ -217,6 +229,7 @@ pub(crate) enum Inlet {
     Mq(mqueue::Inlet),
     Sysv(sysv::Inlet),
     Signal(signal::Inlet),
+    Datagram(datagram::Inlet),
 }
 
 impl Inlet {
@@ -224,8 +237,10 @@ impl Inlet {
         match &address.target {
             Target::Pipe(_) | Target::Fifo(_) => pipe::Inlet::open(address, mode).map(Self::Pipe),
             Target::Unix(place) if address.socket == SocketType::Stream => {
-                stream::Inlet::open(address, place, mode).map(Self::Stream)
+                stream::Inlet::open(address, &To::Unix(place), mode).map(Self::Stream)
             }
+            Target::Tcp(host) => stream::Inlet::open(address, &To::Tcp(host), mode).map(Self::Stream),
+            Target::Udp(host) => datagram::Inlet::open(address, host, mode).map(Self::Datagram),
             Target::Unix(place) => packet::Inlet::open(address, place, mode).map(Self::Packet),
             Target::Mq(name) => mqueue::Inlet::open(address, name, mode).map(Self::Mq),
             Target::Sysv(key) => sysv::Inlet::open(address, key, mode).map(Self::Sysv),
@@ -242,6 +257,7 @@ impl Inlet {
             Self::Mq(inlet) => inlet.try_recv(message),
             Self::Sysv(inlet) => inlet.try_recv(message),
             Self::Signal(inlet) => inlet.try_recv(message),
+            Self::Datagram(inlet) => inlet.try_recv(message),
         }
     }
 
@@ -253,6 +269,7 @@ impl Inlet {
             Self::Mq(inlet) => inlet.ready(),
             Self::Sysv(inlet) => inlet.ready(),
             Self::Signal(inlet) => inlet.ready(),
+            Self::Datagram(inlet) => inlet.ready(),
         }
     }
 
@@ -264,13 +281,22 @@ impl Inlet {
             Self::Mq(inlet) => inlet.is_closed(),
             Self::Sysv(inlet) => inlet.is_closed(),
             Self::Signal(inlet) => inlet.is_closed(),
+            Self::Datagram(_) => false,
+        }
+    }
+
+    /// Messages that the kernel threw away because this end was too slow.
+    fn dropped(&self) -> u64 {
+        match self {
+            Self::Datagram(inlet) => inlet.dropped(),
+            _ => 0,
         }
     }
 
     /// As an outlet's.
     fn len(&self) -> u64 {
         match self {
-            Self::Pipe(_) | Self::Stream(_) | Self::Packet(_) | Self::Signal(_) => 0,
+            Self::Pipe(_) | Self::Stream(_) | Self::Packet(_) | Self::Signal(_) | Self::Datagram(_) => 0,
             Self::Mq(inlet) => inlet.len(),
             Self::Sysv(inlet) => inlet.len(),
         }
@@ -279,7 +305,7 @@ impl Inlet {
     fn capacity(&self) -> u64 {
         match self {
             Self::Pipe(inlet) => inlet.capacity(),
-            Self::Stream(_) | Self::Packet(_) => 0,
+            Self::Stream(_) | Self::Packet(_) | Self::Datagram(_) => 0,
             Self::Mq(inlet) => inlet.capacity(),
             Self::Sysv(inlet) => inlet.capacity(),
             Self::Signal(inlet) => inlet.capacity(),
@@ -288,9 +314,9 @@ impl Inlet {
 
     fn try_clone(&self, link: &str) -> Result<Self, Error> {
         match self {
-            Self::Pipe(_) | Self::Stream(_) | Self::Packet(_) | Self::Signal(_) => Err(no_second_receiver(link)),
             Self::Mq(inlet) => inlet.try_clone().map(Self::Mq),
             Self::Sysv(inlet) => inlet.try_clone().map(Self::Sysv),
+            _ => Err(no_second_receiver(link)),
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use super::endpoint::{Bound, is_absent, name_of, only_receivers_create, refused};
 use super::presence::Presence;
-use super::wait::Ready;
+use super::wait::{Ready, SOMEBODY, SOON};
 use super::{About, Blocked, Nothing};
 use crate::address::{Address, Place, SocketType, Target};
 use crate::error::{Error, ErrorKind, RecvFailure, SendFailure};
@@ -163,7 +163,7 @@ impl Outlet {
     pub(super) fn wait<R>(&self, run: impl FnOnce(Ready<'_>) -> R) -> R {
         match &*self.socket.borrow() {
             Some(socket) => run(Ready::Write(socket.as_fd())),
-            None => run(Ready::Later),
+            None => run(Ready::Later(SOMEBODY)),
         }
     }
 
@@ -306,7 +306,7 @@ impl Inlet {
 
     pub(super) fn ready(&self) -> Ready<'_> {
         if self.presence.as_ref().is_some_and(Presence::is_unsettled) {
-            return Ready::Later;
+            return Ready::Later(SOON);
         }
         Ready::Read(self.set.as_fd())
     }

@@ -5,7 +5,7 @@
 //! sends, as nobody can before there is a receiver, and waits for one as long as it may.
 
 use super::frame::{Decoder, Encoder};
-use super::wait::Ready;
+use super::wait::{Ready, SOMEBODY};
 use super::{About, Blocked, MAX, Nothing};
 use crate::address::{Address, Frame, Target};
 use crate::error::{Error, ErrorKind, SendFailure};
@@ -108,7 +108,7 @@ impl Outlet {
     pub(super) fn wait<R>(&self, run: impl FnOnce(Ready<'_>) -> R) -> R {
         match &*self.writer.borrow() {
             Some(writer) => run(Ready::Write(writer.as_fd())),
-            None => run(Ready::Later),
+            None => run(Ready::Later(SOMEBODY)),
         }
     }
 

@@ -13,10 +13,6 @@ use std::cell::Cell;
 use std::fmt;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// Longest nap of a receiver that waits for what cannot be polled: a System V queue.
-const NAP: Duration = Duration::from_millis(2);
 
 /// What its operations mean is said at [`crate::Receiver`].
 pub(crate) struct Receiver {
@@ -103,7 +99,7 @@ impl Receiver {
                 Err(_) if matches!(until, Until::Now) => return Err(RecvFailure::Empty),
                 Err(_) => {}
             }
-            match self.waiter.wait(self.inlet.ready(), until, &mut naps, NAP) {
+            match self.waiter.wait(self.inlet.ready(), until, &mut naps) {
                 Ended::Look => {}
                 Ended::TimedOut => return Err(RecvFailure::TimedOut),
                 Ended::Interrupted => return Err(RecvFailure::Interrupted),
@@ -139,7 +135,7 @@ impl Receiver {
     }
 
     pub(crate) fn dropped(&self) -> u64 {
-        0
+        self.inlet.dropped()
     }
 
     pub(crate) fn interrupter(&self) -> Interrupter {

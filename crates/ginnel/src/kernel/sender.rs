@@ -12,10 +12,6 @@ use std::cell::Cell;
 use std::fmt;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// Longest nap of a sender that waits for what cannot be polled: that somebody comes, or a System V queue has room.
-const NAP: Duration = Duration::from_millis(2);
 
 /// What its operations mean is said at [`crate::Sender`].
 pub(crate) struct Sender {
@@ -109,7 +105,7 @@ impl Sender {
                 Err(Blocked::Full) if matches!(until, Until::Now) => return Err(self.error(self.out_of_time(until))),
                 Err(Blocked::Full) => {}
             }
-            match self.outlet.wait(|ready| self.waiter.wait(ready, until, &mut naps, NAP)) {
+            match self.outlet.wait(|ready| self.waiter.wait(ready, until, &mut naps)) {
                 Ended::Look => {}
                 Ended::TimedOut => return Err(self.error(self.out_of_time(until))),
                 Ended::Interrupted => return Err(self.error(SendFailure::Interrupted)),

@@ -6,7 +6,7 @@
 //! receiver: one that came later would kill the process. For the same reason every other thread must block it too; that is checked.
 
 use super::presence::Presence;
-use super::wait::Ready;
+use super::wait::{Ready, SOON};
 use super::{About, Blocked, Nothing};
 use crate::address::Address;
 use crate::error::{Error, ErrorKind, SendFailure};
@@ -114,7 +114,7 @@ impl Outlet {
     }
 
     pub(super) fn ready(&self) -> Ready<'_> {
-        Ready::Later
+        Ready::Later(SOON)
     }
 
     pub(super) fn max(&self) -> u64 {
@@ -191,7 +191,7 @@ impl Inlet {
     }
 
     pub(super) fn ready(&self) -> Ready<'_> {
-        if self.presence.is_unsettled() { Ready::Later } else { Ready::Read(self.set.as_fd()) }
+        if self.presence.is_unsettled() { Ready::Later(SOON) } else { Ready::Read(self.set.as_fd()) }
     }
 
     pub(super) fn is_closed(&self) -> bool {
