@@ -618,7 +618,8 @@ mod tests {
         let port = both.local_addr().unwrap().port();
         connect(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port), soon()).unwrap();
         let only = Sharing { only_v6: true, ..Sharing::default() };
-        let port = listen("[::]:0".parse().unwrap(), 4, only).unwrap().local_addr().unwrap().port();
+        let alone = listen("[::]:0".parse().unwrap(), 4, only).unwrap();
+        let port = alone.local_addr().unwrap().port();
         assert!(connect(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port), soon()).is_err());
     }
 

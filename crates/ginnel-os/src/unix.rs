@@ -289,6 +289,8 @@ mod tests {
     #[test]
     fn accept_keeps_its_deadline_under_signals() {
         let (fd, _) = listener(Kind::Stream, 4);
+        // Somebody else may take the connection that `poll` saw.
+        assert!(rustix::fs::fcntl_getfl(&fd).unwrap().contains(rustix::fs::OFlags::NONBLOCK));
         let wait = Duration::from_millis(40);
         socket::tests::storm::during(|| {
             let start = Instant::now();
