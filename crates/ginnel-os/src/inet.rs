@@ -2,7 +2,7 @@
 //!
 //! The types are `std`'s, which do the rest: [`TcpStream::set_nodelay`], [`TcpStream::set_ttl`], addresses, reading and writing. Here is what it
 //! lacks: deadlines, options of a listener, keepalive, linger, datagrams that are never cut, multicast by interface. Sending, receiving and half-close
-//! are [`socket`](crate::socket)'s, for these sockets as for any.
+//! are [`socket`](mod@socket)'s, for these sockets as for any.
 
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SocketAddrAny, SocketFlags, SocketType, sockopt};

@@ -6,9 +6,10 @@
 //! deadline: `None` waits for ever, one that has passed tries once, and at the deadline it fails with
 //! [`TimedOut`](io::ErrorKind::TimedOut) and no errno (TCP's own `ETIMEDOUT` has one). Signals neither end nor shorten a wait.
 //!
-//! | [I1] | Nothing here sets `O_NONBLOCK`: the description may be another process's too. Each call says `MSG_DONTWAIT` for itself. |
-//! | [I2] | Nothing here raises `SIGPIPE`: a dead peer is `EPIPE`. |
-//! | [I3] | A message that does not fit in the buffer is an error, never a shorter message, if received with a `_message` call. |
+//! - `[I1]` Sending and receiving never set `O_NONBLOCK`: the description may be another process's too. Each call says `MSG_DONTWAIT`
+//!   for itself. Only a listener gets it, from `listen`, as `accept` has no such flag.
+//! - `[I2]` Nothing here raises `SIGPIPE`: a dead peer is `EPIPE`.
+//! - `[I3]` A message that does not fit in the buffer is an error, never a shorter message, if received with a `_message` call.
 //!
 //! Which receiving call is right depends on what was sent. [`recv`] is for a stream of bytes; of a message it would cut the tail.
 //! [`recv_message`] is for datagrams and seqpackets; on TCP it would throw bytes away.

@@ -1,6 +1,6 @@
 //! `unix(7)`: sockets between processes of one machine: streams, datagrams and seqpackets.
 //!
-//! What it is not: sending and receiving plain bytes is [`socket`](crate::socket)'s. What only these sockets can is here: names in the
+//! What it is not: sending and receiving plain bytes is [`socket`](mod@socket)'s. What only these sockets can is here: names in the
 //! file system and abstract ones, credentials, and descriptors as part of a message.
 //!
 //! | kind | order | borders of messages | connection | end is seen |

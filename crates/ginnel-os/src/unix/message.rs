@@ -178,7 +178,7 @@ pub fn try_send_to(fd: impl AsFd, bytes: &[u8], to: &Address) -> io::Result<usiz
 /// `recvmsg(2)`: receives bytes with whatever came along, waiting until the deadline. `most` is how many descriptors the caller is willing to take.
 ///
 /// A stream gives descriptors with the first byte that they were sent with, and never bytes from both sides of such a border at once. 0 bytes without
-/// credentials on a seqpacket with [`set_pass_credentials`] is its end.
+/// credentials on a seqpacket with [`set_pass_credentials`] is its end. Only for `unix` sockets: of a TCP stream it would throw bytes away.
 ///
 /// # Errors
 /// `TimedOut` at the deadline. `InvalidData` if the message did not fit in the buffers, or had more descriptors than `most` or than this process may
