@@ -2,7 +2,7 @@
 //!
 //! The types are `std`'s, which do the rest: [`TcpStream::set_nodelay`], [`TcpStream::set_ttl`], addresses, reading and writing. Here is what it
 //! lacks: deadlines, options of a listener, keepalive, linger, datagrams that are never cut, multicast by interface. Sending, receiving and half-close
-//! are [`socket`](crate::socket)'s, for these sockets as for any.
+//! are [`socket`](mod@socket)'s, for these sockets as for any.
 
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SocketAddrAny, SocketFlags, SocketType, sockopt};
@@ -661,7 +661,8 @@ mod tests {
         let port = both.local_addr().unwrap().port();
         connect(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port), soon()).unwrap();
         let only = Sharing { only_v6: true, ..Sharing::default() };
-        let port = listen("[::]:0".parse().unwrap(), 4, only).unwrap().local_addr().unwrap().port();
+        let alone = listen("[::]:0".parse().unwrap(), 4, only).unwrap();
+        let port = alone.local_addr().unwrap().port();
         assert!(connect(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port), soon()).is_err());
     }
 
