@@ -145,10 +145,6 @@ impl<'c> Holders<'c> {
         let mut denied = self.census.processes.iter().filter(|process| process.is_denied);
         self.census.is_partial && (others || is_theirs) || denied.any(|process| others || process.uid == owner)
     }
-
-    pub(crate) fn sees_all(&self) -> bool {
-        self.census.denied == 0 && !self.census.is_partial
-    }
 }
 
 fn ends(access: Access) -> &'static [&'static str] {

@@ -23,6 +23,9 @@ pub(crate) struct Object {
     capacity: Option<u64>,
     capacity_unit: Option<&'static str>,
     since_ns: Option<u64>,
+    /// Of what has a file: which one it is, whatever its name.
+    file_device: Option<u64>,
+    file_inode: Option<u64>,
     processes: Vec<Process>,
     #[serde(serialize_with = "map")]
     attributes: Vec<(&'static str, Value)>,
@@ -58,6 +61,8 @@ impl Object {
             capacity: capacity.map(|(number, _)| number),
             capacity_unit: capacity.map(|(_, unit)| unit),
             since_ns: entry.since.map(nanoseconds),
+            file_device: entry.file.map(|(device, _)| device),
+            file_inode: entry.file.map(|(_, inode)| inode),
             processes: entry.holders.iter().map(Process::of).collect(),
             attributes: entry.attributes.clone(),
         }

@@ -10,6 +10,7 @@
 
 mod entry;
 mod files;
+pub(crate) mod find;
 mod holders;
 mod json;
 mod links;
@@ -81,14 +82,16 @@ impl Inventory {
 
 /// What the census could not see, if anything.
 fn permission(census: &Census) -> Option<String> {
-    let hidden = if census.is_partial { ", and processes of others are hidden (hidepid)" } else { "" };
-    match (census.denied, hidden) {
-        (0, "") => None,
-        (0, _) => Some("processes of others are hidden (hidepid): what only they have is missing; run as root".into()),
-        (n, hidden) => Some(format!(
-            "{n} processes may not be looked into{hidden}: what only they have is missing, and that they have it; run as root"
-        )),
+    let mut hidden = Vec::new();
+    if census.denied > 0 {
+        hidden.push(format!("processes that may not be looked into: {}", census.denied));
     }
+    if census.is_partial {
+        hidden.push("processes of others are hidden (`hidepid` of /proc)".into());
+    }
+    let remedy = if ginnel_os::process::user() == 0 { "" } else { "; run as root" };
+    let text = format!("{}; what only they have is missing{remedy}", hidden.join(", "));
+    (!hidden.is_empty()).then_some(text)
 }
 
 /// The lists, while they are read.

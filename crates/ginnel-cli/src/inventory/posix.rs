@@ -70,7 +70,7 @@ pub(super) fn seen(mut entry: Entry, holdings: &[Holding<'_>]) -> Entry {
 /// Owner, mode, size and times of a file.
 pub(super) fn of_file(mut entry: Entry, status: &Metadata) -> Entry {
     entry.file = Some((status.dev(), status.ino()));
-    entry.size = status.is_file().then(|| status.len());
+    entry.size = status.is_file().then_some(status.len());
     entry.since = status.created().or_else(|_| status.modified()).ok();
     let allocated = status.is_file().then(|| status.blocks() * 512);
     entry.owned(status.uid(), status.mode()).with("group", Some(status.gid())).with("allocated_bytes", allocated)
@@ -146,7 +146,9 @@ fn gone(holders: &mut Holders<'_>, entries: &mut Vec<Entry>, mechanism: Mechanis
     });
     for ((name, is_unlinked), holdings) in rest {
         let mut entry = Entry::new(mechanism, mechanism.address(&name));
-        entry.state = if is_unlinked { State::Orphan } else { State::Live };
+        // A file that was made without a name (`O_TMPFILE`) lost none.
+        entry.is_named = !is_unlinked || !name.starts_with(b"/#");
+        entry.state = if is_unlinked && entry.is_named { State::Orphan } else { State::Live };
         entry.size = holdings.iter().map(|holding| holding.mapped).max();
         let removed = is_unlinked.then_some(true);
         entries.push(seen(entry, &holdings).with("is_removed", removed));

@@ -117,7 +117,7 @@ fn set(holders: &Holders<'_>, stat: &sysv_sem::Stat) -> Entry {
 }
 
 fn segment(holders: &mut Holders<'_>, stat: &sysv_shm::Stat) -> Entry {
-    let holdings = holders.take(Identity::SysvShm(u64::from(stat.segment.id().cast_unsigned())));
+    let holdings = holders.take(Identity::SysvShm(u64::from(stat.segment.id() as u32)));
     let mut entry = entry(Mechanism::SysvShm, &stat.owner, stat.segment.id())
         .with("attached", Some(stat.attached))
         .with("creator_pid", number(stat.creator_pid))
