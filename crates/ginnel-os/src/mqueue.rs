@@ -13,7 +13,7 @@
 //!   changes that. No call on a message asks the kernel anything else.
 #![allow(unsafe_code)] // Hands buffers with their lengths to the C functions; rustix does not have them.
 
-use crate::explain::{explain, invalid, proc_number, shown, timed_out, would_block};
+use crate::explain::{errno, explain, invalid, proc_number, shown, timed_out, would_block};
 use crate::{poll, posix_name};
 use rustix::process::Resource;
 use std::ffi::{CString, OsStr, OsString};
@@ -573,9 +573,12 @@ pub struct Entry {
     pub bytes: Option<u64>,
     /// Process that is registered by [`Queue::notify`], if any.
     pub notified_pid: Option<u32>,
+    /// Device and inode: which queue it is, whatever its name.
+    pub identity: (u64, u64),
 }
 
-/// The queues of this IPC namespace, sorted by name, from the file system at `/dev/mqueue`.
+/// The queues of this IPC namespace, sorted by name, from the file system at `/dev/mqueue`. Where that is not mounted, who may mount looks into
+/// a mount that nobody else sees, and that is gone afterwards.
 ///
 /// ```
 /// match ginnel_os::mqueue::list() {
@@ -587,7 +590,21 @@ pub struct Entry {
 /// # Errors
 /// `ENODEV` if that file system is not mounted there; the text says how to.
 pub fn list() -> io::Result<Vec<Entry>> {
-    list_at(Path::new("/dev/mqueue"))
+    match list_at(Path::new("/dev/mqueue")) {
+        Err(e) if errno(&e) == Some(libc::ENODEV) => {
+            let Ok(mount) = detached() else { return Err(e) };
+            list_at(Path::new(&format!("/proc/self/fd/{}", mount.as_raw_fd())))
+        }
+        listed => listed,
+    }
+}
+
+/// `fsopen(2)`, `fsmount(2)`: the file system without a place.
+fn detached() -> io::Result<OwnedFd> {
+    use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+    let context = fsopen(c"mqueue", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(context.as_fd())?;
+    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
 }
 
 /// The same, where it is mounted elsewhere.
@@ -629,13 +646,13 @@ fn entry(found: &std::fs::DirEntry, status: &std::fs::Metadata) -> Entry {
         attributes: file.and_then(|file| attributes(file.as_fd()).ok()),
         bytes: number("QSIZE:"),
         notified_pid: number("NOTIFY_PID:").and_then(|pid| pid.try_into().ok()).filter(|pid| *pid != 0),
+        identity: (status.dev(), status.ino()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::explain::errno;
     use crate::storm;
     use std::io::ErrorKind;
     use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};

@@ -162,6 +162,8 @@ pub struct Entry {
     pub accessed: Option<SystemTime>,
     /// When it was last written by a system call.
     pub modified: Option<SystemTime>,
+    /// Device and inode: which file it is, whatever its name.
+    pub identity: (u64, u64),
 }
 
 /// The objects in `/dev/shm`, sorted by name, without the named semaphores, which are [`semaphore::list`](crate::semaphore::list)'s. One that
@@ -201,6 +203,7 @@ fn entry(name: &OsStr, status: &std::fs::Metadata) -> Entry {
         allocated: status.blocks() * 512,
         accessed: status.accessed().ok(),
         modified: status.modified().ok(),
+        identity: (status.dev(), status.ino()),
     }
 }
 

@@ -6,6 +6,7 @@ mod completions;
 mod info;
 mod ls;
 mod man;
+mod ps;
 mod recv;
 mod rm;
 mod send;
@@ -54,6 +55,7 @@ enum Command {
     Send(send::Args),
     Recv(recv::Args),
     Ls(ls::Args),
+    Ps(ps::Args),
     Info(info::Args),
     Rm(rm::Args),
     Clean(clean::Args),
@@ -71,6 +73,7 @@ impl Cli {
             Command::Send(args) => send::run(args, quiet),
             Command::Recv(args) => recv::run(args, quiet),
             Command::Ls(args) => ls::run(args, quiet),
+            Command::Ps(args) => ps::run(args),
             Command::Info(args) => info::run(args),
             Command::Rm(args) => rm::run(args),
             Command::Clean(args) => clean::run(args, quiet),
