@@ -20,6 +20,7 @@
 //! | [`epoll`] | waiting for many |
 //! | [`socket`] | what sockets of every family share: send, receive, accept, options |
 //! | [`census`] | who on this machine has which object |
+//! | [`limits`] | every limit that communication meets, and what a process is surrounded by |
 //! | [`sock_diag`] | all `unix` sockets of the machine, and their peers |
 //! | [`unix`] | sockets with names, credentials and descriptors in messages |
 //! | [`poll`] | waiting for descriptors |
@@ -54,6 +55,7 @@ pub mod flock;
 pub mod fork;
 pub mod futex;
 pub mod inotify;
+pub mod limits;
 pub mod membarrier;
 pub mod memfd;
 pub mod mmap;
