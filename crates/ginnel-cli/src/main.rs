@@ -4,6 +4,7 @@
 //! |---|---|
 //! | exit statuses and errors for people | `exit` |
 //! | Ctrl-C | `interrupt` |
+//! | a command that runs while something is held for it | `child` |
 //! | bytes in, messages out | `input`, `framing` |
 //! | messages in, bytes out | `output` |
 //! | progress; tables; numbers; JSON | `meter`, `table`, `units`, `json` |
@@ -13,6 +14,7 @@
 //! Data goes to stdout, talk to stderr. A flag is declared in one place, the struct of its command; help, man pages and
 //! completions come from there.
 
+mod child;
 mod commands;
 mod escape;
 mod exit;
