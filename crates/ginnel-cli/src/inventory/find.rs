@@ -1,8 +1,10 @@
 //! An address, and the objects that it leads to.
 
+use super::entry::State;
 use super::{Entry, Holder, Inventory, Mechanism, Wanted, sysv};
 use crate::exit::{Code, Failure};
 use ginnel::Link;
+use ginnel_os::mqueue;
 use ginnel_os::sysv_ipc::Key;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
@@ -65,16 +67,23 @@ pub(crate) fn find(mechanism: Mechanism, name: &str) -> Result<(Inventory, Vec<E
     let address = address(mechanism, name)?;
     let file = file(mechanism, name)?;
     let below = file.map(|_| name.into()).into_iter().collect();
-    let inventory = Inventory::take(&Wanted { only: vec![mechanism], below })?;
+    let wanted = Wanted { only: vec![mechanism], below };
     let is_it = |entry: &&Entry| match file {
         Some(_) => entry.file == file,
         None => entry.address == address,
     };
+    let mut inventory = Inventory::take(&wanted)?;
     let mut found: Vec<Entry> = inventory.entries.iter().filter(is_it).cloned().collect();
+    if found.is_empty() && mechanism == Mechanism::Mq && !inventory.unread.is_empty() {
+        // Without the list of queues, one that nobody has open is seen while we have it open.
+        let queue = mqueue::Queue::open(name, mqueue::Access::Receive);
+        inventory = Inventory::take(&wanted)?;
+        found = inventory.entries.iter().filter(is_it).cloned().collect();
+        found.iter_mut().for_each(alone);
+        drop(queue);
+    }
     if found.is_empty() {
-        let unread = inventory.unread.first().map(|text| format!("; {text}")).unwrap_or_default();
-        let text = format!("cannot look at {}:{name}: there is none{unread}", mechanism.name());
-        return Err(Failure::new(Code::NotFound, text));
+        return Err(not_found(mechanism, &address, &inventory));
     }
     // The connections of a socket are the listener's business.
     if found.iter().any(|entry| entry.is_named) {
@@ -86,6 +95,23 @@ pub(crate) fn find(mechanism: Mechanism, name: &str) -> Result<(Inventory, Vec<E
         found[0].holders.extend(clients);
     }
     Ok((inventory, found))
+}
+
+/// As it is without us.
+fn alone(queue: &mut Entry) {
+    queue.holders.retain(|holder| holder.pid != ginnel_os::process::id());
+    if queue.holders.is_empty() {
+        queue.state = State::Unknown;
+    }
+}
+
+fn not_found(mechanism: Mechanism, address: &[u8], inventory: &Inventory) -> Failure {
+    let is_nameless = mechanism > Mechanism::Unix;
+    let list = format!("{}: ", mechanism.name());
+    let why = inventory.unread.iter().find(|text| is_nameless || text.starts_with(&list));
+    let why = why.map(|text| format!("; {text}")).unwrap_or_default();
+    let text = format!("cannot look at {}: there is none{why}", crate::escape::terminal(address));
+    Failure::new(Code::NotFound, text)
 }
 
 /// As `ls` writes it.

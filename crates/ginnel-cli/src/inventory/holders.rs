@@ -185,3 +185,57 @@ pub(crate) fn people(holdings: &[Holding<'_>]) -> Vec<Holder> {
 pub(crate) fn person(process: &Process, ends: &[&'static str]) -> Holder {
     Holder { pid: process.pid, command: process.comm.clone(), ends: ends.to_vec(), descriptors: Vec::new() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn census(denied: Option<u32>, is_partial: bool) -> Census {
+        let mut census = Census::default();
+        census.is_partial = is_partial;
+        if let Some(uid) = denied {
+            let mut process = Process::default();
+            (process.pid, process.uid, process.is_denied) = (7, uid, true);
+            census.processes.push(process);
+        }
+        census
+    }
+
+    #[test]
+    fn who_may_not_be_looked_into_could_have_what_its_mode_allows() {
+        let own = ginnel_os::process::user();
+        let state =
+            |denied, partial, owner, mode| Holders::of(&census(denied, partial)).state(&[], owner, mode, State::Stale);
+        for (denied, is_partial, owner, mode, expected) in [
+            (None, false, own, 0o666, State::Stale),
+            (None, false, own + 1, 0o666, State::Stale),
+            (Some(own + 1), false, own, 0o600, State::Stale),
+            (Some(own + 1), false, own, 0o644, State::Unknown),
+            (Some(own + 1), false, own, 0o660, State::Unknown),
+            (Some(own), false, own, 0o600, State::Unknown),
+            (None, true, own, 0o600, State::Stale),
+            (None, true, own + 1, 0o600, State::Unknown),
+            (None, true, own, 0o604, State::Unknown),
+        ] {
+            assert_eq!(state(denied, is_partial, owner, mode), expected, "{denied:?} {is_partial} {owner} {mode:o}");
+        }
+        let holder = Holder { pid: 1, command: Vec::new(), ends: Vec::new(), descriptors: Vec::new() };
+        let hidden = census(Some(own), true);
+        assert_eq!(Holders::of(&hidden).state(&[holder], own, 0o666, State::Stale), State::Live);
+    }
+
+    #[test]
+    fn a_number_that_was_given_again_is_not_who_had_it() {
+        let mut census = Census::default();
+        let mut process = Process::default();
+        (process.pid, process.started) = (7, Duration::from_secs(100));
+        census.processes.push(process);
+        let mut holders = Holders::of(&census);
+        holders.boot = SystemTime::UNIX_EPOCH;
+        let at = |seconds| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        assert!(holders.living(7, at(100)).is_some());
+        assert!(holders.living(7, at(99)).is_some(), "times of System V are cut to whole seconds");
+        assert!(holders.living(7, at(98)).is_none() && holders.living(7, None).is_none());
+        assert!(holders.living(8, at(200)).is_none() && holders.living(0, at(200)).is_none());
+    }
+}

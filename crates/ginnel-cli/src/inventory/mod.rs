@@ -105,7 +105,14 @@ struct Lists<'c> {
 impl<'c> Lists<'c> {
     fn links(&mut self) -> Result<Vec<Info>, Failure> {
         let mut links = Vec::new();
-        for found in ginnel::list()? {
+        let found = match ginnel::list() {
+            Err(e) if self.wanted.only != [Mechanism::Shm] => {
+                self.unread.push(e.to_string());
+                Vec::new()
+            }
+            found => found?,
+        };
+        for found in found {
             match found {
                 Ok(info) => links.push(info),
                 Err(e) => self.unread.push(e.to_string()),

@@ -43,7 +43,10 @@ fn listed_queue(holders: &mut Holders<'_>, queue: &mqueue::Entry) -> Entry {
 fn open_queue(name: &[u8], is_unlinked: bool, holdings: &[Holding<'_>]) -> Entry {
     let mut entry = Entry::new(Mechanism::Mq, Mechanism::Mq.address(name));
     entry.state = if is_unlinked { State::Orphan } else { State::Live };
-    let entry = seen(entry, holdings).with("is_removed", is_unlinked.then_some(true));
+    let mut entry = seen(entry, holdings).with("is_removed", is_unlinked.then_some(true));
+    // The length of its file is that of a line of numbers.
+    entry.size = None;
+    entry.attributes.retain(|(name, _)| *name != "allocated_bytes");
     // Opening it again through the holder reads no message.
     let file = holdings.iter().find_map(Holding::path).and_then(|path| File::open(path).ok());
     let queue = file.and_then(|file| mqueue::Queue::from_fd(file.into()).ok());

@@ -5,7 +5,9 @@ mod completions;
 mod info;
 mod ls;
 mod man;
+mod objects;
 mod process;
+mod ps;
 mod recv;
 mod rm;
 mod send;
@@ -23,7 +25,7 @@ fn the_version_is_printed() {
 fn help_shows_every_command_but_not_the_hidden_ones() {
     let done = Place::new().run(["--help"], b"");
     assert_eq!(done.status, 0);
-    for command in ["tour", "send", "recv", "ls", "info", "rm", "clean", "bench", "completions", "man"] {
+    for command in ["tour", "send", "recv", "ls", "ps", "info", "rm", "clean", "bench", "completions", "man"] {
         assert!(done.out_text().contains(&format!("\n  {command} ")), "{command}");
     }
     assert!(!done.out_text().contains("tour-send"));

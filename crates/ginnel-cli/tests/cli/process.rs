@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{File, Permissions};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread::JoinHandle;
@@ -32,9 +32,13 @@ impl Done {
     }
 
     pub(crate) fn json(&self) -> serde_json::Value {
-        assert_eq!(self.out.iter().filter(|b| **b == b'\n').count(), 1, "one object a line");
-        serde_json::from_slice(&self.out).expect("the output is JSON")
+        json_of(&self.out)
     }
+}
+
+pub(crate) fn json_of(out: &[u8]) -> serde_json::Value {
+    assert_eq!(out.iter().filter(|b| **b == b'\n').count(), 1, "one object a line");
+    serde_json::from_slice(out).expect("the output is JSON")
 }
 
 impl Place {
@@ -79,6 +83,14 @@ impl Place {
         let mut run = self.start(args);
         run.write(input);
         run.end()
+    }
+
+    /// Runs as a user who owns nothing; only root can do that. The links are those of nobody, so there are none.
+    pub(crate) fn run_as_nobody<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Done {
+        const NOBODY: u32 = 65534;
+        let mut command = self.command(args);
+        command.uid(NOBODY).gid(NOBODY).env("GINNEL_DIR", "/dev/shm/ginnel-of-nobody").current_dir("/");
+        Run::spawn(command.stdin(Stdio::null()).stdout(Stdio::piped())).end()
     }
 
     /// Starts a run whose input is written later.
