@@ -20,6 +20,8 @@ const PASSED_ON: [Signal; 7] =
 /// Signals that wait to be read, for as long as this is there.
 pub(crate) struct Signals {
     coming: SignalFd,
+    /// What this process was started with, and the command shall be.
+    before: Set,
     _blocked: Blocked,
 }
 
@@ -28,9 +30,10 @@ impl Signals {
     pub(crate) fn hold_off() -> Result<Self, Failure> {
         let heeded = PASSED_ON.into_iter().filter(|signal| !interrupt::is_ignored(signal.number()));
         let set: Set = heeded.chain([Signal::CHLD]).collect();
+        let before = Set::of_thread();
         let blocked = set.block();
         let coming = SignalFd::new(&set).map_err(|e| Failure::failed(format!("cannot watch for signals: {e}")))?;
-        Ok(Self { coming, _blocked: blocked })
+        Ok(Self { coming, before, _blocked: blocked })
     }
 
     /// Fails if one came: there is no command yet that could get it.
@@ -47,6 +50,7 @@ impl Signals {
     /// Runs a command to its end; its status, unless that is 0, is the failure.
     pub(crate) fn run(&self, command: &mut Command) -> Result<(), Failure> {
         let name = command.get_program().to_string_lossy().into_owned();
+        self.before.pass(command);
         let mut child = command.spawn().map_err(|e| not_started(&name, &e))?;
         let status = self.wait(&mut child).map_err(|e| Failure::failed(format!("cannot wait for {name:?}: {e}")))?;
         match ended_with(status) {

@@ -33,6 +33,7 @@ Examples:
   ginnel tour                      see it work
   seq 5 | ginnel send shm:hello    lines become messages
   ginnel recv shm:hello            in another terminal
+  ginnel doctor                    which limits of this machine hurt
 
 Exit status:
   0 done, 1 failed, 2 usage, 3 not found, 4 not permitted, 5 the peer died,

@@ -98,6 +98,14 @@ impl Place {
         Run::spawn(self.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()))
     }
 
+    /// Starts a shell script, in which `$GINNEL` is the tool.
+    pub(crate) fn start_shell(&self, script: &str) -> Run {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).env("GINNEL", env!("CARGO_BIN_EXE_ginnel"));
+        command.env("GINNEL_DIR", self.links()).current_dir(self.dir.path());
+        Run::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()))
+    }
+
     /// Starts a run whose output goes to a file.
     pub(crate) fn start_into<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>, out: &Path) -> Run {
         let out = File::options().write(true).create(true).truncate(false).open(out).unwrap();
@@ -227,6 +235,15 @@ impl Drop for Run {
     fn drop(&mut self) {
         let _ = self.child.kill(); // does nothing if it has ended
         let _ = self.child.wait();
+    }
+}
+
+/// Waits until something is so.
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + LIMIT;
+    while !is_so() {
+        assert!(Instant::now() < end, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
