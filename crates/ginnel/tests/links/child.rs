@@ -1,9 +1,11 @@
 //! Another process of this test binary: it runs the one test below, in a role, talks over its standard streams, and can be
 //! killed. Orders go in line by line; replies are lines that begin with a mark, as libtest writes there too.
-#![allow(unsafe_code)] // prctl(2) with integers.
+#![allow(unsafe_code)] // prctl(2) and dup2(2) with integers.
 
+use crate::mechanisms::porter;
 use crate::{corrupt, death, fork, lifetime, script, time};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -24,7 +26,22 @@ pub(crate) struct Child {
 impl Child {
     /// Starts a role with its links in this directory.
     pub(crate) fn start(role: &str, directory: &Path) -> Self {
-        let mut process = Self::command(role)
+        Self::start_with(role, directory, None)
+    }
+
+    /// The same, with a descriptor of this process under another number.
+    pub(crate) fn start_with(role: &str, directory: &Path, descriptor: Option<(i32, i32)>) -> Self {
+        let mut command = Self::command(role);
+        if let Some((here, there)) = descriptor {
+            // SAFETY: the closure makes one system call, on integers.
+            unsafe {
+                command.pre_exec(move || match libc::dup2(here, there) {
+                    -1 => Err(std::io::Error::last_os_error()),
+                    _ => Ok(()),
+                })
+            };
+        }
+        let mut process = command
             .env(ginnel::DIRECTORY_VARIABLE, directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -176,6 +193,7 @@ fn child_role() {
     let (role, rest) = role.split_once(' ').unwrap_or((&role, ""));
     match role {
         "script" => script::run(),
+        "porter" => porter::run(),
         "nested" => death::nested(),
         "forker" => death::forker(rest),
         "storm" => time::storm(),

@@ -13,6 +13,7 @@
 //! | handles in a forked child | `fork` |
 //! | what is no link, no directory, no memory | `hostile` |
 //! | a link that is scribbled over while it is in use | `corrupt` |
+//! | the promises over every other mechanism | `mechanisms` |
 //!
 //! `GINNEL_TEST_SCALE=10` does ten times as much. A failing seed is printed; nothing here depends on the clock being fast.
 
@@ -24,6 +25,7 @@ mod exchange;
 mod fork;
 mod hostile;
 mod lifetime;
+mod mechanisms;
 mod place;
 mod script;
 mod threads;

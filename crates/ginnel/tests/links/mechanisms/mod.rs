@@ -1,0 +1,23 @@
+//! The same promises over every mechanism that a link can use, as `docs/mechanisms.md` states them.
+//!
+//! | what | file |
+//! |---|---|
+//! | the mechanisms; a link of each that cleans up after itself | `ground` |
+//! | messages that prove themselves | `freight` |
+//! | another process that carries them | `porter` |
+//! | the table of `docs/mechanisms.md`, read and held against what happens | `table` |
+//! | what each of its columns means | `promises` |
+//! | much, large, many, empty; a storm of signals | `exchange` |
+//! | ends, deaths, what is left behind | `ends` |
+//! | names, files and bytes that are wrong | `refusals` |
+//! | programs that know nothing of ginnel | `interop` |
+
+mod ends;
+mod exchange;
+mod freight;
+mod ground;
+mod interop;
+pub(crate) mod porter;
+mod promises;
+mod refusals;
+mod table;
