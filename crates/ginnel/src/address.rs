@@ -333,7 +333,7 @@ fn key(name: &str) -> Result<Key, &'static str> {
         return Ok(Key::File(path(file)?, id));
     }
     let number = match name.strip_prefix("0x") {
-        Some(hexadecimal) => u32::from_str_radix(hexadecimal, 16).ok().map(u32::cast_signed),
+        Some(hexadecimal) => u32::from_str_radix(hexadecimal, 16).ok().map(|key| i32::from_ne_bytes(key.to_ne_bytes())),
         None => name.parse().ok(),
     };
     match number {

@@ -27,6 +27,7 @@ pub struct Sender {
     end: End,
 }
 
+#[allow(clippy::large_enum_variant, reason = "the large one is the fast one: it is reached without another pointer")]
 enum End {
     Shm(shm::Sender),
     Kernel(Box<kernel::Sender>),
