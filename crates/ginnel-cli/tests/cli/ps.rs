@@ -33,7 +33,7 @@ fn the_other_end_of_a_pipe_is_shown() {
 fn sockets_and_memory_are_shown_with_those_who_share_them() {
     let place = Place::new();
     let key = objects::key();
-    let (segment, _1) = objects::segment(key, 100);
+    let (segment, _removed_1) = objects::segment(key, 100);
     let _attached = segment.attach(sysv_shm::Access::ReadWrite).unwrap();
     // The output of this run is a socket, whose other end is closed; so its peer is nobody.
     let (a, b) = unix::pair(ginnel_os::socket::Kind::Stream).unwrap();
