@@ -858,6 +858,23 @@ mod tests {
     }
 
     #[test]
+    fn queues_are_listed_where_nothing_is_mounted() {
+        let mount = match detached() {
+            Ok(mount) => mount,
+            Err(e) => return eprintln!("skipped: this may not mount: {e}"),
+        };
+        let name = format!("/ginnel-os-mq-detached-{}", std::process::id());
+        let queue = Queue::create(name.as_str(), Options::default()).unwrap();
+        queue.send(b"123", 0, None).unwrap();
+        let listed = list_at(Path::new(&format!("/proc/self/fd/{}", mount.as_raw_fd())));
+        unlink(name.as_str()).unwrap();
+        let entry = listed.unwrap().into_iter().find(|entry| entry.name == *name).expect("it is listed");
+        let status = rustix::fs::fstat(&queue).unwrap();
+        assert_eq!(entry.identity, (status.st_dev, status.st_ino));
+        assert_eq!((entry.attributes.unwrap().depth, entry.bytes), (1, Some(3)));
+    }
+
+    #[test]
     fn the_list_shows_room_depth_and_bytes() {
         let queue = made(3, 10);
         queue.1.try_send(b"12345", 0).unwrap();

@@ -57,13 +57,13 @@ fn a_dead_participant_is_shown_as_dead() {
 fn attributes_of_every_mechanism_are_shown() {
     let place = Place::new();
     let (name, key) = (objects::name(), objects::key());
-    let (queue, _mq) = objects::queue(&name);
+    let (queue, _removed_1) = objects::queue(&name);
     queue.send(b"12345", 0, None).unwrap();
-    let (_sysv, _sysv_guard) = objects::sysv_queue(key);
-    let (_set, _set_guard) = objects::sysv_set(key, &[1, 2]);
-    let (_segment, _segment_guard) = objects::segment(key, 5000);
-    let (_semaphore, _semaphore_guard) = objects::named_semaphore(&name, 7);
-    let (_memory, _sixth) = objects::memory(&name, 4096);
+    let (_sysv, _removed_2) = objects::sysv_queue(key);
+    let (_set, _removed_3) = objects::sysv_set(key, &[1, 2]);
+    let (_segment, _removed_4) = objects::segment(key, 5000);
+    let (_semaphore, _removed_5) = objects::named_semaphore(&name, 7);
+    let (_memory, _removed_6) = objects::memory(&name, 4096);
     let fifo = objects::fifo(&place.path("fifo"));
     let listener = std::os::unix::net::UnixListener::bind(place.path("socket")).unwrap();
     let number = key.number();

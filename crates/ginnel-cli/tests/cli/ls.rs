@@ -96,18 +96,18 @@ fn objects_with_names_are_listed_with_who_has_them() {
     let place = Place::new();
     let (queue_name, semaphore_name, memory_name, key) =
         (objects::name(), objects::name(), objects::name(), objects::key());
-    let (queue, _mq) = objects::queue(&queue_name);
+    let (queue, _removed_1) = objects::queue(&queue_name);
     queue.send(b"12345", 0, None).unwrap();
-    let (sysv, _sysv_guard) = objects::sysv_queue(key);
+    let (sysv, _removed_2) = objects::sysv_queue(key);
     let mut message = ginnel_os::sysv_mq::Buffer::new(16).unwrap();
     message.set(1, b"123").unwrap();
     sysv.try_send(&message).unwrap();
-    let (set, _set_guard) = objects::sysv_set(key, &[2, 3]);
+    let (set, _removed_3) = objects::sysv_set(key, &[2, 3]);
     set.try_operate(&[ginnel_os::sysv_sem::Op::add(0, 1)]).unwrap();
-    let (segment, _segment_guard) = objects::segment(key, 5000);
+    let (segment, _removed_4) = objects::segment(key, 5000);
     let _attached = segment.attach(sysv_shm::Access::ReadWrite).unwrap();
-    let (_semaphore, _semaphore_guard) = objects::named_semaphore(&semaphore_name, 7);
-    let (_memory, _sixth) = objects::memory(&memory_name, 4096);
+    let (_semaphore, _removed_5) = objects::named_semaphore(&semaphore_name, 7);
+    let (_memory, _removed_6) = objects::memory(&memory_name, 4096);
     let fifo = objects::fifo(&place.path("fifo"));
     let _reader = ginnel_os::fifo::reader(place.path("fifo")).unwrap();
 
@@ -183,16 +183,16 @@ fn what_nobody_has_is_stale_and_waits_with_messages() {
     let place = Place::new();
     let (queue_name, semaphore_name, memory_name, key) =
         (objects::name(), objects::name(), objects::name(), objects::key());
-    let (queue, _mq) = objects::queue(&queue_name);
-    let (semaphore, _sysv_guard) = objects::named_semaphore(&semaphore_name, 1);
-    let (memory, _set_guard) = objects::memory(&memory_name, 100);
-    let (_segment, _segment_guard) = objects::segment(key, 100);
-    let (_queue, _semaphore_guard) = objects::sysv_queue(key);
+    let (queue, _removed_1) = objects::queue(&queue_name);
+    let (semaphore, _removed_2) = objects::named_semaphore(&semaphore_name, 1);
+    let (memory, _removed_3) = objects::memory(&memory_name, 100);
+    let (_segment, _removed_4) = objects::segment(key, 100);
+    let (_queue, _removed_5) = objects::sysv_queue(key);
     let fifo = objects::fifo(&place.path("fifo"));
     drop(unix::bind(socket::Kind::Datagram, &unix::Address::path(place.path("socket")).unwrap()).unwrap());
     let socket = format!("unix:{}", place.path("socket").display());
     let waiting = objects::name();
-    let (other, _sixth) = objects::queue(&waiting);
+    let (other, _removed_6) = objects::queue(&waiting);
     other.send(b"x", 0, None).unwrap();
     drop((queue, semaphore, memory, other));
     // Another test may fork between the opening and the closing of a descriptor here, and its child has it until it executes something.
@@ -225,10 +225,10 @@ fn is_state(json: &Value, object: &Value, state: &str) -> bool {
 fn what_outlived_its_users_or_its_name_is_an_orphan() {
     let place = Place::new();
     let (key, memory_name) = (objects::key(), objects::name());
-    let (_queue, _mq) = objects::sysv_queue(key);
+    let (_queue, _removed_1) = objects::sysv_queue(key);
     let sent = place.run(["send", "--quiet", &format!("sysv:{}", key.number())], b"x\n");
     assert_eq!(sent.status, 0, "{}", sent.err);
-    let (segment, _sysv_guard) = objects::segment(Key::PRIVATE, 100);
+    let (segment, _removed_2) = objects::segment(Key::PRIVATE, 100);
     let _attached = segment.attach(sysv_shm::Access::ReadWrite).unwrap();
     segment.remove().unwrap();
     let path = format!("/dev/shm{memory_name}");

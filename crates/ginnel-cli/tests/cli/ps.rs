@@ -3,7 +3,8 @@
 use crate::objects::{self, find, pids};
 use crate::process::Place;
 use ginnel_os::{sysv_shm, unix};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
 
 fn address_of(pid: u32, descriptor: i32) -> String {
     let link = std::fs::read_link(format!("/proc/{pid}/fd/{descriptor}")).unwrap();
@@ -29,13 +30,40 @@ fn the_other_end_of_a_pipe_is_shown() {
     assert!(text.lines().any(|line| line.contains("shm:a") && line.contains("receiver")), "{text}");
 }
 
+/// A process that reads nothing, from this.
+struct Sleeper(Child);
+
+impl Sleeper {
+    fn start(input: OwnedFd) -> Self {
+        Self(Command::new("sleep").arg("60").stdin(input).stdout(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn those_at_the_same_end_of_a_pipe_are_not_its_peers() {
+    let (reader, _writer) = ginnel_os::pipe::pair().unwrap();
+    let reader = OwnedFd::from(reader);
+    let (one, other) = (Sleeper::start(reader.try_clone().unwrap()), Sleeper::start(reader));
+    let json = Place::new().run(["ps", "--json", &one.0.id().to_string()], b"").json();
+    let pipe = find(&json, &address_of(one.0.id(), 0));
+    assert!(pids(&pipe["processes"]).contains(&other.0.id().into()), "{pipe}");
+    let peers = pids(&pipe["peers"]);
+    assert!(peers.contains(&std::process::id().into()) && !peers.contains(&other.0.id().into()), "{pipe}");
+}
+
 #[test]
 fn sockets_and_memory_are_shown_with_those_who_share_them() {
     let place = Place::new();
     let key = objects::key();
-    let (segment, _mq) = objects::segment(key, 100);
+    let (segment, _removed_1) = objects::segment(key, 100);
     let _attached = segment.attach(sysv_shm::Access::ReadWrite).unwrap();
-    // The output of this run is a socket, whose other end is closed; so its peer is nobody.
     let (a, b) = unix::pair(ginnel_os::socket::Kind::Stream).unwrap();
     let own = std::process::id();
     let json = place.run(["ps", "--json", &own.to_string()], b"").json();
