@@ -230,3 +230,56 @@ impl<'a> Datagram<'a> {
 fn at_most(most: usize, bytes: u64) -> usize {
     usize::try_from(bytes).map_or(most, |bytes| bytes.min(most))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::traffic::Record;
+    use super::*;
+    use ginnel::{Link, Receiver, Sender};
+
+    /// Ports that nobody else asks for: this test's process is one of many.
+    fn ends(at: &str) -> (Sender, Receiver) {
+        let low = std::process::id() % 60_000;
+        let link = Link::new(&format!("udp://127.{}.{}.{at}", 1 + low / 255, 1 + low % 255)).unwrap();
+        let receiver = link.receiver().unwrap();
+        (link.sender().unwrap(), receiver)
+    }
+
+    fn datagram(number: u32, bytes: &[u8]) -> Vec<u8> {
+        [&number.to_le_bytes()[..], &crc32fast::hash(bytes).to_le_bytes(), bytes].concat()
+    }
+
+    fn received(port: u16, datagrams: &[Vec<u8>]) -> Result<Received, Fault> {
+        let ((sender, receiver), (back, _answers)) = (ends(&format!("1:{port}")), ends(&format!("2:{port}")));
+        for datagram in datagrams {
+            sender.send(datagram).unwrap();
+        }
+        recv_datagrams(&Wire { mechanism: Mechanism::Udp, sender: back, receiver })
+    }
+
+    fn end(number: u32) -> Vec<u8> {
+        [END.to_le_bytes(), number.to_le_bytes()].concat()
+    }
+
+    #[test]
+    fn datagrams_that_all_came_have_the_checksum_of_the_whole_in_any_order_and_twice() {
+        let (one, two) = (datagram(0, b"two "), datagram(1, b"coffees"));
+        let all = [two.clone(), one, two, Record::new(-7, Mechanism::Udp).bytes().to_vec(), end(2)];
+        let received = received(21_001, &all).ok().unwrap();
+        assert_eq!((received.bytes, received.messages), (11, 2));
+        assert_eq!(received.crc32, crc32fast::hash(b"two coffees"));
+    }
+
+    #[test]
+    fn datagrams_that_did_not_come_are_not_counted() {
+        let received = received(21_003, &[datagram(0, b"two "), datagram(2, b"fees"), end(3)]).ok().unwrap();
+        assert_eq!((received.bytes, received.messages, received.crc32), (8, 2, 0));
+    }
+
+    #[test]
+    fn a_datagram_that_was_altered_is_a_failure() {
+        let mut altered = datagram(0, b"two coffees");
+        altered[12] ^= 1;
+        assert!(received(21_005, &[altered, end(1)]).is_err());
+    }
+}

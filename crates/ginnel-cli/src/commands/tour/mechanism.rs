@@ -58,11 +58,12 @@ const fn promise(
     Promise { messages, order, end, killed, holds }
 }
 
-const FRAMES: &str = "whole, in frames";
 const WHOLE: &str = "whole";
+const FRAMED: &str = "whole: framed";
+const ONE: &str = "one for all";
 const SENDERS: &str = "per sender";
-const OURS: &str = "among users of ginnel";
-const LOST: &str = "goes on; message in hand lost";
+const OURS: &str = "if all use ginnel";
+const LOST: &str = "goes on; held one lost";
 
 impl Mechanism {
     pub(super) const ALL: [Self; 12] = [
@@ -101,17 +102,17 @@ impl Mechanism {
     /// What it gives: messages, order, end of stream, after a kill -9, what bounds it.
     pub(super) fn promise(self) -> Promise {
         match self {
-            Self::Shm => promise(WHOLE, "one for all", "told", "goes on; message in hand comes again", "?capacity="),
-            Self::Mem => promise(WHOLE, "one for all", "told", "both threads end", "?capacity="),
-            Self::Pipe | Self::Fifo => promise(FRAMES, SENDERS, "told", LOST, "the pipe's size"),
-            Self::Mq => promise(WHOLE, "by priority, then one for all", OURS, LOST, "fs.mqueue.msg_max"),
-            Self::Sysv => promise(WHOLE, "one for all", OURS, LOST, "kernel.msgmnb"),
-            Self::Unix => promise(FRAMES, SENDERS, "told", LOST, "net.core.wmem_default"),
-            Self::Seqpacket => promise(WHOLE, SENDERS, "told", LOST, "net.core.wmem_default"),
-            Self::Dgram => promise(WHOLE, "one for all", OURS, LOST, "net.unix.max_dgram_qlen"),
-            Self::Tcp => promise(FRAMES, SENDERS, "told", LOST, "net.ipv4.tcp_wmem, tcp_rmem"),
-            Self::Udp => promise("whole, if they come", "not promised", "not told", "not told", "net.core.rmem_max"),
-            Self::Signal => promise("a number each", "one for all", OURS, "not told", "RLIMIT_SIGPENDING"),
+            Self::Shm => promise(WHOLE, ONE, "yes", "goes on; held one again", "?capacity="),
+            Self::Mem => promise(WHOLE, ONE, "yes", "both threads end", "?capacity="),
+            Self::Pipe | Self::Fifo => promise(FRAMED, SENDERS, "yes", LOST, "pipe size"),
+            Self::Mq => promise(WHOLE, "by priority", OURS, LOST, "fs.mqueue.msg_max"),
+            Self::Sysv => promise(WHOLE, ONE, OURS, LOST, "kernel.msgmnb"),
+            Self::Unix => promise(FRAMED, SENDERS, "yes", LOST, "net.core.wmem_default"),
+            Self::Seqpacket => promise(WHOLE, SENDERS, "yes", LOST, "net.core.wmem_default"),
+            Self::Dgram => promise(WHOLE, ONE, OURS, LOST, "net.unix.max_dgram_qlen"),
+            Self::Tcp => promise(FRAMED, SENDERS, "yes", LOST, "net.ipv4.tcp_wmem"),
+            Self::Udp => promise("whole, if any", "no", "no", "nobody is told", "net.core.rmem_max"),
+            Self::Signal => promise("numbers", ONE, OURS, LOST, "RLIMIT_SIGPENDING"),
         }
     }
 

@@ -190,7 +190,7 @@ fn statuses(members: &mut [Member]) -> Result<Vec<Option<ExitStatus>>, Trouble> 
     statuses.map_err(|e| Trouble::Failed(format!("cannot wait for a process: {e}")))
 }
 
-/// What is wrong with the one that failed; with the one that was killed, if both did.
+/// What is wrong with the one that failed. If both did: with the one that was killed, or else knows more, which is the lower status.
 fn first_trouble(members: &mut [Member]) -> Result<Trouble, Trouble> {
     let statuses = statuses(members)?;
     let failed = |(_, status): &(&mut Member, Option<ExitStatus>)| status.is_some_and(|status| !status.success());
@@ -201,8 +201,8 @@ fn first_trouble(members: &mut [Member]) -> Result<Trouble, Trouble> {
     let said = said(child);
     Ok(match status.code() {
         Some(code) if code == i32::from(NOT_HERE) => Trouble::NotHere(said),
-        Some(1) => Trouble::Failed(format!("the {side} process: {said}")),
-        _ => Trouble::Failed(format!("the {side} process ended with {status}: {said}")),
+        Some(_) => Trouble::Failed(format!("the {side} process: {said}")),
+        None => Trouble::Failed(format!("the {side} process ended with {status}: {said}")),
     })
 }
 

@@ -168,18 +168,43 @@ impl Report {
             ("MECHANISM", Left),
             ("MESSAGES", Left),
             ("LARGEST", Right),
-            ("BOUNDED BY", Left),
             ("ORDER", Left),
-            ("END OF STREAM", Left),
+            ("SAYS THE END", Left),
             ("AFTER kill -9", Left),
+            ("BOUNDED BY", Left),
         ]);
         for row in &self.mechanisms {
             let Promise { messages, order, end, killed, holds } = row.promise;
-            let largest = row.outcome.as_ref().map_or("-".into(), |outcome| units::size(outcome.largest_bytes));
+            let largest = row.outcome.as_ref().map_or("-".into(), |outcome| exact(outcome.largest_bytes));
             let largest = [messages.into(), largest];
-            let words = [holds, order, end, killed].map(String::from);
+            let words = [order, end, killed, holds].map(String::from);
             table.row([row.name().into()].into_iter().chain(largest).chain(words).collect());
         }
         table.render()
+    }
+}
+
+/// A limit, which no rounding may raise.
+fn exact(bytes: u64) -> String {
+    if bytes % 1024 == 0 { units::size(bytes) } else { format!("{bytes}B") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_not_rounded() {
+        assert_eq!([exact(16 << 20), exact(65_507), exact(8192)], ["16MiB", "65507B", "8KiB"]);
+    }
+
+    #[test]
+    fn the_words_fit_a_line() {
+        let sample = Sample::make().unwrap();
+        let mut report = Report::new(&sample);
+        let row = |mechanism| Row::new(mechanism, Err(Trouble::NotHere("why".into())), &sample);
+        report.mechanisms = Mechanism::ALL.into_iter().map(row).collect();
+        let words = report.promised();
+        assert!(words.lines().all(|line| line.chars().count() < 120), "{words}");
     }
 }

@@ -130,4 +130,16 @@ mod tests {
         let expected = [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
         assert_eq!([random.next(), random.next(), random.next()], expected);
     }
+
+    #[test]
+    fn a_move_may_end_after_any_block() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let bytes: Vec<u8> = (0..BLOCK * 2 + 5).map(|n| (n % 251) as u8).collect();
+        file.write_all(&bytes).unwrap();
+        let sample = Sample::of_file(file.path()).unwrap();
+        for len in [0, BLOCK, BLOCK * 2, BLOCK * 2 + 5] {
+            assert_eq!(sample.crc32_of(len as u64), Some(crc32fast::hash(&bytes[..len])), "{len}");
+        }
+        assert_eq!((sample.crc32_of(1), sample.crc32_of(BLOCK as u64 * 3)), (None, None));
+    }
 }

@@ -28,6 +28,8 @@ use std::time::{Duration, Instant};
 
 /// How a process ends that finds that the host does not give the mechanism (EX_UNAVAILABLE of sysexits.h).
 pub(super) const NOT_HERE: u8 = 69;
+/// How it ends when the other one left before anything had come through: that one knows why.
+const ALONE: u8 = 70;
 
 const RECORD: usize = 64;
 const TRIPS: i32 = 20_000;
@@ -107,17 +109,20 @@ impl RoundTrip {
 /// Why a process could not do its part.
 pub(super) struct Fault {
     text: String,
-    /// The host does not give the mechanism.
-    not_here: bool,
+    status: u8,
 }
 
 impl Fault {
     pub(super) fn new(text: impl Display) -> Self {
-        Self { text: text.to_string(), not_here: false }
+        Self { text: text.to_string(), status: 1 }
     }
 
     fn not_here(text: impl Display) -> Self {
-        Self { text: text.to_string(), not_here: true }
+        Self { text: text.to_string(), status: NOT_HERE }
+    }
+
+    fn alone(text: impl Display) -> Self {
+        Self { text: text.to_string(), status: ALONE }
     }
 }
 
@@ -161,8 +166,7 @@ pub(crate) fn child() -> Option<ExitCode> {
     };
     let (text, status) = match found {
         Ok(text) => (text, ExitCode::SUCCESS),
-        Err(Fault { text, not_here: true }) => (text, NOT_HERE.into()),
-        Err(Fault { text, .. }) => (text, ExitCode::FAILURE),
+        Err(Fault { text, status }) => (text, status.into()),
     };
     let _ = writeln!(io::stderr(), "{text}");
     Some(status)
@@ -233,6 +237,7 @@ impl Task {
         let receiver = self.receiver(Way::There)?;
         let first = match receiver.recv_timeout(PATIENCE) {
             Err(e) if e == RecvFailure::TimedOut => return Err(Fault::not_here(e)),
+            Err(e) if matches!(e.reason(), RecvFailure::Closed { .. }) => return Err(Fault::alone(e)),
             other => Record::of(&other?)?,
         };
         let sender = self.sender(Way::Back, first.number()?.unsigned_abs())?;
@@ -335,7 +340,8 @@ impl Wire {
 
     fn hello(&self) -> Result<(), Fault> {
         let me = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
-        match self.insist(&self.record(me))? {
+        let alone = |fault: Fault| if fault.status == 1 { Fault::alone(fault.text) } else { fault };
+        match self.insist(&self.record(me)).map_err(alone)? {
             true => Ok(()),
             false => Err(Fault::not_here(format!("no message came through within {}s", PATIENCE.as_secs()))),
         }
