@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_secs(6);
 /// How often the children are looked at.
 const LOOK: Duration = Duration::from_millis(5);
+/// How long after one has failed the other may take to say why.
+const OTHER: Duration = Duration::from_millis(250);
 
 /// What both processes found.
 #[derive(Serialize)]
@@ -170,8 +172,7 @@ fn wait(members: &mut [Member]) -> Result<(), Trouble> {
     loop {
         let statuses = statuses(members)?;
         if statuses.iter().flatten().any(|status| !status.success()) {
-            // The other one may be the reason, and have ended in the same moment.
-            std::thread::sleep(LOOK);
+            wait_for_the_other(members)?;
             return Err(first_trouble(members)?);
         }
         if statuses.iter().all(Option::is_some) {
@@ -183,6 +184,15 @@ fn wait(members: &mut [Member]) -> Result<(), Trouble> {
         }
         std::thread::sleep(LOOK);
     }
+}
+
+/// The other one may be the reason, and about to end.
+fn wait_for_the_other(members: &mut [Member]) -> Result<(), Trouble> {
+    let end = Instant::now() + OTHER;
+    while Instant::now() < end && statuses(members)?.iter().any(Option::is_none) {
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
 }
 
 fn statuses(members: &mut [Member]) -> Result<Vec<Option<ExitStatus>>, Trouble> {

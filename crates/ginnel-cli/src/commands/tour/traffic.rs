@@ -37,7 +37,9 @@ const WARM_UP: i32 = 1_000;
 /// Where one core does the work of two, or others are busy too, or it naps, fewer trips have to do.
 const TRIPS_TIME: Duration = Duration::from_millis(300);
 /// How long the first message may take: longer, and the mechanism does not carry messages here.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(2);
+/// So long waits the receiving process: the sending one knows better what is wrong, and is to say it first.
+const MORE_PATIENCE: Duration = Duration::from_secs(4);
 /// How long an answer may take where it may be lost.
 const ANSWER: Duration = Duration::from_millis(50);
 
@@ -51,9 +53,12 @@ pub(super) struct ChildArgs {
 
 #[derive(clap::Subcommand)]
 enum Side {
-    TourSend(Task),
-    TourRecv(Task),
-    TourBoth(Task),
+    #[command(name = "tour-send")]
+    Send(Task),
+    #[command(name = "tour-recv")]
+    Recv(Task),
+    #[command(name = "tour-both")]
+    Both(Task),
 }
 
 #[derive(clap::Args)]
@@ -160,9 +165,9 @@ pub(crate) fn child() -> Option<ExitCode> {
         return None;
     }
     let found = match <ChildArgs as clap::Parser>::parse().side {
-        Side::TourSend(task) => task.send().map(|sent| json(&sent)),
-        Side::TourRecv(task) => task.recv().map(|received| json(&received)),
-        Side::TourBoth(task) => task.both().map(|both| json(&both)),
+        Side::Send(task) => task.send().map(|sent| json(&sent)),
+        Side::Recv(task) => task.recv().map(|received| json(&received)),
+        Side::Both(task) => task.both().map(|both| json(&both)),
     };
     let (text, status) = match found {
         Ok(text) => (text, ExitCode::SUCCESS),
@@ -235,7 +240,7 @@ impl Task {
 
     fn recv(&self) -> Result<Received, Fault> {
         let receiver = self.receiver(Way::There)?;
-        let first = match receiver.recv_timeout(PATIENCE) {
+        let first = match receiver.recv_timeout(MORE_PATIENCE) {
             Err(e) if e == RecvFailure::TimedOut => return Err(Fault::not_here(e)),
             Err(e) if matches!(e.reason(), RecvFailure::Closed { .. }) => return Err(Fault::alone(e)),
             other => Record::of(&other?)?,
