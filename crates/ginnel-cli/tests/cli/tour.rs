@@ -3,6 +3,16 @@
 use crate::process::{Place, noise};
 use std::time::{Duration, Instant};
 
+const ALL: [&str; 12] =
+    ["shm", "mem", "pipe", "fifo", "mq", "sysv", "unix", "seqpacket", "dgram", "tcp", "udp", "signal"];
+
+/// Names of what the tour could have left in its directory, and beside that of the links.
+fn left(place: &Place) -> Vec<String> {
+    let names =
+        std::fs::read_dir(place.path("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name != "links" && name != "file").chain(place.link_files()).collect()
+}
+
 #[test]
 fn a_file_goes_through_every_mechanism() {
     let place = Place::new();
@@ -10,12 +20,15 @@ fn a_file_goes_through_every_mechanism() {
     let done = place.run(["tour", &file], b"");
     assert_eq!(done.status, 0, "{}", done.err);
     let text = done.out_text();
-    for mechanism in ["shm:", "pipe:", "unix:"] {
-        let row = text.lines().find(|line| line.starts_with(mechanism)).unwrap();
-        assert!(row.ends_with("ok") && row.contains("GB/s"), "{row}");
+    for mechanism in ALL {
+        let mut rows = text.lines().filter(|line| line.split_whitespace().next() == Some(mechanism));
+        let row = rows.next().unwrap();
+        // Datagrams may be lost, which the row says.
+        assert!(row.contains("B/s") && row.ends_with(" ok") || mechanism == "udp" || mechanism == "signal", "{row}");
+        assert!(rows.next().unwrap().split_whitespace().count() > 5, "what it promises");
     }
-    assert!(text.contains("next:"));
-    assert_eq!(place.link_files(), [""; 0], "no links are left");
+    assert!(text.contains("next:") && text.contains(" in all."));
+    assert_eq!(left(&place), [""; 0]);
 }
 
 #[test]
@@ -24,14 +37,60 @@ fn json_has_every_figure() {
     let file = place.write("file", &noise(100_000));
     let json = place.run(["tour", "--json", &file], b"").json();
     assert_eq!((&json["schema"], &json["bytes"]), (&1.into(), &100_000.into()));
+    assert!(json["total_ns"].as_u64().unwrap() > 0);
     let rows = json["mechanisms"].as_array().unwrap();
-    assert_eq!(rows.len(), 3);
+    let names: Vec<_> = rows.iter().map(|row| row["mechanism"].as_str().unwrap()).collect();
+    assert_eq!(names, ALL);
     for row in rows {
-        assert_eq!(row["ok"], true, "{row}");
+        assert_eq!((&row["ok"], &row["state"]), (&true.into(), &"ok".into()), "{row}");
         let times = &row["round_trip_ns"];
         let figures = ["p50", "p99", "p99_9", "max"].map(|name| times[name].as_u64().unwrap());
         assert!(figures[0] > 0 && figures.is_sorted(), "{times}");
-        assert!(times["trips"].as_u64().unwrap() > 0 && row["transfer_ns"].as_u64().unwrap() > 0);
+        let number = |name: &str| row[name].as_u64().unwrap();
+        assert!(times["trips"].as_u64().unwrap() > 0 && number("transfer_ns") > 0 && number("largest_bytes") > 0);
+        match row["mechanism"].as_str().unwrap() {
+            "signal" => assert_eq!((number("messages"), number("lost")), (10_000, 0), "{row}"),
+            "udp" => assert_eq!(number("messages") + number("lost"), 100_000_u64.div_ceil(8192), "{row}"),
+            _ => assert_eq!((number("moved_bytes"), number("lost")), (100_000, 0), "{row}"),
+        }
+    }
+}
+
+#[test]
+fn only_what_was_chosen_runs() {
+    let place = Place::new();
+    let file = place.write("file", &noise(1000));
+    let json = place.run(["tour", "--json", "--only", "fifo,mq", &file], b"").json();
+    let names: Vec<_> = json["mechanisms"].as_array().unwrap().iter().map(|row| row["mechanism"].clone()).collect();
+    assert_eq!(names, ["fifo", "mq"]);
+    let done = place.run(["tour", "--only", "pigeon", &file], b"");
+    assert_eq!(done.status, 2);
+    assert!(done.err.contains("seqpacket"), "it lists what there is: {}", done.err);
+}
+
+/// A tour of a small file under a limit that `prlimit(1)` sets.
+fn limited(place: &Place, limit: &str, only: &str) -> (i32, String) {
+    let file = place.write("file", &noise(1000));
+    let mut run = std::process::Command::new("prlimit");
+    run.args([limit, env!("CARGO_BIN_EXE_ginnel"), "tour", "--only", only, &file]).env("GINNEL_DIR", place.links());
+    let done = run.output().unwrap();
+    (done.status.code().unwrap(), String::from_utf8([done.stdout, done.stderr].concat()).unwrap())
+}
+
+#[test]
+fn what_the_host_forbids_is_named_with_the_reason_and_is_no_failure() {
+    for (limit, mechanism, reason) in
+        [("--msgqueue=0", "mq", "RLIMIT_MSGQUEUE"), ("--sigpending=0", "signal", "RLIMIT_SIGPENDING")]
+    {
+        let place = Place::new();
+        let (status, text) = limited(&place, limit, &format!("{mechanism},fifo"));
+        assert_eq!(status, 0, "{text}");
+        let named = text.lines().find(|line| line.starts_with(&format!("{mechanism} is not here: "))).unwrap();
+        assert!(named.contains(reason), "{named}");
+        assert!(text.lines().any(|line| line.starts_with("fifo ") && line.ends_with(" ok")), "{text}");
+        assert_eq!(left(&place), [""; 0]);
+        let (status, text) = limited(&place, limit, mechanism);
+        assert_eq!(status, 1, "nothing at all went: {text}");
     }
 }
 
@@ -64,36 +123,64 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
+/// The two processes of a mechanism: their numbers, and the addresses of the queues that they would leave.
+fn both(tour: u32, mechanism: &str) -> (Vec<u32>, [String; 2]) {
+    let arguments = |id: &u32| {
+        let text = std::fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        text.split('\0').map(String::from).collect::<Vec<_>>()
+    };
+    let is_of = |id: &u32| arguments(id).get(2).is_some_and(|name| name == mechanism);
+    let are_there = || children(tour).iter().filter(|id| is_of(id)).count() == 2;
+    wait_until("both processes run", are_there);
+    let started = children(tour);
+    let id: u64 = arguments(&started[0])[4].parse().unwrap();
+    let key = 0x4000_0000 | (id & 0x3fff_fffe);
+    match mechanism {
+        "sysv" => (started, [format!("sysv:{key}"), format!("sysv:{}", key + 1)]),
+        _ => (started, ["there", "back"].map(|way| format!("mq:/ginnel-tour-{id:016x}-{way}"))),
+    }
+}
+
+fn is_clean(place: &Place, queues: &[String]) {
+    for queue in queues {
+        let done = place.run(["rm", queue], b"");
+        assert_eq!(done.status, 3, "{queue} is still there: {}", done.err);
+    }
+    assert_eq!(left(place), [""; 0]);
+}
+
 #[test]
-fn an_interrupt_leaves_no_process_no_link_and_no_file() {
-    for signal in ["INT", "KILL"] {
+fn an_interrupt_leaves_no_process_and_nothing_that_has_a_name() {
+    for (signal, mechanism) in [("INT", "shm"), ("KILL", "shm"), ("INT", "sysv"), ("KILL", "mq"), ("KILL", "fifo")] {
         let place = Place::new();
-        let tour = place.start(["tour"]); // of 256MiB, so there is time
-        wait_until("both processes run", || children(tour.id()).len() == 2);
-        let started = children(tour.id());
+        let tour = place.start(["tour", "--only", mechanism]);
+        let (started, queues) = both(tour.id(), mechanism);
+        std::thread::sleep(Duration::from_millis(100)); // into the round trips, most likely
         tour.signal(signal);
         let done = tour.end();
         assert_eq!(done.status, if signal == "INT" { 130 } else { 128 + 9 }, "{}", done.err);
         for id in started {
             wait_until("it ends", || !std::path::Path::new(&format!("/proc/{id}")).exists());
         }
-        assert_eq!(place.link_files(), [""; 0]);
-        let left: Vec<_> = std::fs::read_dir(place.path("")).unwrap().map(|e| e.unwrap().file_name()).collect();
-        assert!(left.is_empty() || left == ["links"], "{left:?}");
+        is_clean(&place, &queues);
     }
 }
 
 #[test]
 fn a_process_that_dies_is_a_failure_and_the_others_go_on() {
-    let place = Place::new();
-    let tour = place.start(["tour"]);
-    wait_until("both processes run", || children(tour.id()).len() == 2);
-    let victim = children(tour.id())[0];
-    let killed = std::process::Command::new("sh").arg("-c").arg(format!("kill -KILL {victim}")).status().unwrap();
-    assert!(killed.success());
-    let done = tour.end();
-    assert_eq!(done.status, 1, "{}", done.out_text());
-    assert!(done.err.contains("shm: failed"), "{}", done.err);
-    assert_eq!(done.out_text().lines().filter(|line| line.ends_with(" ok")).count(), 2, "{}", done.out_text());
-    assert_eq!(place.link_files(), [""; 0]);
+    for (victim, mechanism) in
+        [(0, "shm"), (1, "mq"), (0, "sysv"), (1, "dgram"), (0, "unix"), (1, "udp"), (0, "signal")]
+    {
+        let place = Place::new();
+        let tour = place.start(["tour", "--only", &format!("{mechanism},pipe")]);
+        let (started, queues) = both(tour.id(), mechanism);
+        std::thread::sleep(Duration::from_millis(100));
+        let kill = format!("kill -KILL {}", started[victim]);
+        assert!(std::process::Command::new("sh").arg("-c").arg(kill).status().unwrap().success());
+        let done = tour.end();
+        assert_eq!(done.status, 1, "{mechanism}: {}", done.out_text());
+        assert!(done.err.contains(&format!("{mechanism} failed: ")) && done.err.contains("signal: 9"), "{}", done.err);
+        assert!(done.out_text().lines().any(|line| line.starts_with("pipe ") && line.ends_with(" ok")));
+        is_clean(&place, &queues);
+    }
 }

@@ -1,16 +1,14 @@
-//! Two processes for one mechanism: started, watched, and gone at the end, however it ends.
+//! The processes of one mechanism: started, watched, and gone at the end, however it ends, and all that they made as well.
 
+use super::mechanism::{Mechanism, Place};
 use super::sample::Sample;
-use super::traffic::{self, Received, RoundTrip, Sent};
-use super::wire::Mechanism;
+use super::traffic::{NOT_HERE, Received, RoundTrip, Sent};
 use crate::exit::Failure;
 use crate::interrupt;
+use ginnel::Link;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::ffi::OsString;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -18,140 +16,219 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_secs(6);
 /// How often the children are looked at.
 const LOOK: Duration = Duration::from_millis(5);
+/// How long after one has failed the other may take to say why.
+const OTHER: Duration = Duration::from_millis(250);
 
 /// What both processes found.
 #[derive(Serialize)]
 pub(super) struct Outcome {
+    /// Of those that arrived.
+    pub(super) moved_bytes: u64,
+    pub(super) messages: u64,
+    /// Messages that did not arrive, and how many of them the receiver was told of.
+    pub(super) lost: u64,
+    pub(super) told_lost: u64,
     pub(super) transfer_ns: u64,
+    pub(super) largest_bytes: u64,
     pub(super) round_trip_ns: RoundTrip,
     #[serde(skip)]
-    received: Received,
+    sent_bytes: u64,
+    #[serde(skip)]
+    crc32: u32,
 }
 
 impl Outcome {
-    /// What is wrong with it, if anything.
-    pub(super) fn wrong(&self, sample: &Sample) -> Option<String> {
-        let Received { crc32, bytes } = self.received;
-        let wrong = (crc32, bytes) != (sample.crc32, sample.bytes);
-        wrong.then(|| {
+    fn of(sent: Sent, received: &Received) -> Self {
+        Self {
+            moved_bytes: received.bytes,
+            messages: received.messages,
+            lost: sent.messages.saturating_sub(received.messages),
+            told_lost: received.dropped,
+            transfer_ns: sent.transfer_ns,
+            largest_bytes: sent.largest,
+            round_trip_ns: sent.round_trip_ns,
+            sent_bytes: sent.bytes,
+            crc32: received.crc32,
+        }
+    }
+
+    /// What is wrong with it, if anything. Datagrams may be lost; each of those that came was checked where it arrived.
+    pub(super) fn wrong(&self, mechanism: Mechanism, sample: &Sample) -> Option<String> {
+        if mechanism == Mechanism::Udp && self.lost > 0 {
+            return None;
+        }
+        // Numbers were checked one by one, and are not of the file.
+        let checked = mechanism == Mechanism::Signal || sample.crc32_of(self.moved_bytes) == Some(self.crc32);
+        let right = self.moved_bytes == self.sent_bytes && self.lost == 0 && checked;
+        (!right).then(|| {
             format!(
-                "{bytes} bytes arrived with checksum {crc32:08x}, {} were sent with {:08x}",
-                sample.bytes, sample.crc32
+                "{} bytes arrived with checksum {:08x}, {} were sent with {:08x}",
+                self.moved_bytes,
+                self.crc32,
+                self.sent_bytes,
+                sample.crc32_of(self.sent_bytes).unwrap_or_default()
             )
         })
     }
 }
 
-/// Moves the file through a mechanism.
-pub(super) fn run(mechanism: Mechanism, sample: &Sample) -> Result<Outcome, Failure> {
-    let pair =
-        Pair::start(mechanism, sample).map_err(|e| Failure::failed(format!("cannot start two processes: {e}")))?;
-    let outcome = pair.finish();
-    if mechanism == Mechanism::Shm && outcome.is_err() {
-        traffic::remove_links(std::process::id());
+/// Why there is no outcome.
+pub(super) enum Trouble {
+    /// This host does not give the mechanism.
+    NotHere(String),
+    Failed(String),
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure.text().to_owned())
     }
+}
+
+/// Moves the file through a mechanism.
+pub(super) fn run(mechanism: Mechanism, sample: &Sample) -> Result<Outcome, Trouble> {
+    let place = Temporary(Place::make(mechanism)?);
+    let start = Start { mechanism, sample, place: &place.0 };
+    let mut members = start.all().map_err(|e| Trouble::Failed(format!("cannot start a process: {e}")))?;
+    let outcome = wait(&mut members).and_then(|()| found(&mut members));
+    drop(members); // before what they use goes
     outcome
 }
 
-/// The processes; none of them outlives this.
-struct Pair {
-    sender: Member,
-    receiver: Member,
-    end: Instant,
+/// Goes when this is dropped.
+struct Temporary(Place);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        self.0.remove();
+    }
 }
 
-/// One of them. It is killed when this is dropped, if it still runs.
-struct Member(Child);
+/// A process. It is killed when this is dropped, if it still runs.
+struct Member {
+    side: &'static str,
+    child: Child,
+}
 
 impl Drop for Member {
     fn drop(&mut self) {
-        let _ = self.0.kill(); // does nothing to one that has been waited for
-        let _ = self.0.wait();
+        let _ = self.child.kill(); // does nothing to one that has been waited for
+        let _ = self.child.wait();
     }
 }
 
-impl Pair {
-    fn start(mechanism: Mechanism, sample: &Sample) -> io::Result<Self> {
-        let end = Instant::now() + LIMIT;
-        let command = |side: &str| command(side, mechanism, sample);
-        let (sender, receiver) = match mechanism {
-            Mechanism::Shm => {
-                let sender = Member(command("tour-send")?.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?);
-                (sender, Member(command("tour-recv")?.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?))
-            }
+struct Start<'a> {
+    mechanism: Mechanism,
+    sample: &'a Sample,
+    place: &'a Place,
+}
+
+impl Start<'_> {
+    /// The receiving process first: of signals, the sending one has to know its number.
+    fn all(&self) -> io::Result<Vec<Member>> {
+        match self.mechanism {
+            Mechanism::Mem => Ok(vec![self.one("tour-both", 0, [Stdio::null(), Stdio::null()])?]),
             Mechanism::Pipe => {
-                let mut sender = Member(command("tour-send")?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?);
-                let there = sender.0.stdout.take().map_or_else(Stdio::null, Stdio::from);
-                let back = sender.0.stdin.take().map_or_else(Stdio::null, Stdio::from);
-                (sender, Member(command("tour-recv")?.stdin(there).stdout(back).spawn()?))
-            }
-            Mechanism::Unix => {
-                let (ours, theirs) = UnixStream::pair()?;
-                let both = |end: UnixStream| -> io::Result<(Stdio, Stdio)> {
-                    Ok((OwnedFd::from(end.try_clone()?).into(), OwnedFd::from(end).into()))
+                let pipe = || Link::new("pipe:").and_then(|link| link.pair()).map_err(io::Error::other);
+                let ((there_in, there_out), (back_in, back_out)) = (pipe()?, pipe()?);
+                let stdio = |ends: [Result<Stdio, ginnel::Error>; 2]| -> io::Result<[Stdio; 2]> {
+                    let [input, output] = ends;
+                    Ok([input.map_err(io::Error::other)?, output.map_err(io::Error::other)?])
                 };
-                let ((input, output), (input2, output2)) = (both(ours)?, both(theirs)?);
-                let sender = Member(command("tour-send")?.stdin(input).stdout(output).spawn()?);
-                (sender, Member(command("tour-recv")?.stdin(input2).stdout(output2).spawn()?))
+                self.two(
+                    stdio([there_out.into_stdio(), back_in.into_stdio()])?,
+                    stdio([back_out.into_stdio(), there_in.into_stdio()])?,
+                )
             }
-        };
-        Ok(Self { sender, receiver, end })
-    }
-
-    fn finish(mut self) -> Result<Outcome, Failure> {
-        let sent = self.wait()?;
-        let (Sent { transfer_ns, round_trip_ns }, received) =
-            (found("sending", &mut self.sender.0, sent[0])?, found("receiving", &mut self.receiver.0, sent[1])?);
-        Ok(Outcome { transfer_ns, round_trip_ns, received })
-    }
-
-    /// Waits until both have ended, or one has failed.
-    fn wait(&mut self) -> Result<[ExitStatus; 2], Failure> {
-        let failed = |e: io::Error| Failure::failed(format!("cannot wait for a process: {e}"));
-        loop {
-            let sender = self.sender.0.try_wait().map_err(failed)?;
-            let receiver = self.receiver.0.try_wait().map_err(failed)?;
-            if let (Some(sender), Some(receiver)) = (sender, receiver) {
-                return Ok([sender, receiver]);
-            }
-            for (side, status, child) in
-                [("sending", sender, &mut self.sender.0), ("receiving", receiver, &mut self.receiver.0)]
-            {
-                if let Some(status) = status.filter(|status| !status.success()) {
-                    return Err(complaint(side, child, status));
-                }
-            }
-            interrupt::check()?;
-            if Instant::now() >= self.end {
-                return Err(Failure::failed(format!("it was not done after {}s", LIMIT.as_secs())));
-            }
-            std::thread::sleep(LOOK);
+            _ => self.two([Stdio::null(), Stdio::null()], [Stdio::null(), Stdio::null()]),
         }
     }
-}
 
-fn command(side: &str, mechanism: Mechanism, sample: &Sample) -> io::Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
-    let name = <Mechanism as clap::ValueEnum>::to_possible_value(&mechanism).map(|value| value.get_name().to_owned());
-    command.arg(side).arg(name.unwrap_or_default()).stderr(Stdio::piped());
-    command.args(
-        [u64::from(std::process::id()), LIMIT.as_millis() as u64, sample.bytes].map(|n| OsString::from(n.to_string())),
-    );
-    command.arg("--").arg(&sample.path);
-    Ok(command)
-}
-
-/// What a process that has ended says that it found.
-fn found<T: DeserializeOwned>(side: &str, child: &mut Child, status: ExitStatus) -> Result<T, Failure> {
-    if !status.success() {
-        return Err(complaint(side, child, status));
+    fn two(&self, receiving: [Stdio; 2], sending: [Stdio; 2]) -> io::Result<Vec<Member>> {
+        let receiver = self.one("tour-recv", 0, receiving)?;
+        let sender = self.one("tour-send", receiver.child.id(), sending)?;
+        Ok(vec![sender, receiver])
     }
-    let text = said(child);
-    serde_json::from_str(&text).map_err(|_| Failure::failed(format!("the {side} process said: {text}")))
+
+    fn one(&self, side: &'static str, peer: u32, [input, output]: [Stdio; 2]) -> io::Result<Member> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg(side).arg(self.mechanism.name());
+        let bytes = self.sample.bytes.min(self.mechanism.most());
+        let numbers = [std::process::id().into(), self.place.id(), LIMIT.as_millis() as u64, peer.into(), bytes];
+        command.args(numbers.map(|number| number.to_string()));
+        command.arg("--").arg(&self.sample.path).env(ginnel::DIRECTORY_VARIABLE, self.place.dir());
+        let side = match side {
+            "tour-recv" => "receiving",
+            "tour-send" => "sending",
+            _ => "only",
+        };
+        Ok(Member { side, child: command.stdin(input).stdout(output).stderr(Stdio::piped()).spawn()? })
+    }
 }
 
-fn complaint(side: &str, child: &mut Child, status: ExitStatus) -> Failure {
-    Failure::failed(format!("the {side} process ended with {status}: {}", said(child)))
+/// Waits until all have ended, or one has failed.
+fn wait(members: &mut [Member]) -> Result<(), Trouble> {
+    let end = Instant::now() + LIMIT;
+    loop {
+        let statuses = statuses(members)?;
+        if statuses.iter().flatten().any(|status| !status.success()) {
+            wait_for_the_other(members)?;
+            return Err(first_trouble(members)?);
+        }
+        if statuses.iter().all(Option::is_some) {
+            return Ok(());
+        }
+        interrupt::check()?;
+        if Instant::now() >= end {
+            return Err(Trouble::Failed(format!("it was not done after {}s", LIMIT.as_secs())));
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// The other one may be the reason, and about to end.
+fn wait_for_the_other(members: &mut [Member]) -> Result<(), Trouble> {
+    let end = Instant::now() + OTHER;
+    while Instant::now() < end && statuses(members)?.iter().any(Option::is_none) {
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
+fn statuses(members: &mut [Member]) -> Result<Vec<Option<ExitStatus>>, Trouble> {
+    let statuses: io::Result<Vec<_>> = members.iter_mut().map(|member| member.child.try_wait()).collect();
+    statuses.map_err(|e| Trouble::Failed(format!("cannot wait for a process: {e}")))
+}
+
+/// What is wrong with the one that failed. If both did: with the one that was killed, or else knows more, which is the lower status.
+fn first_trouble(members: &mut [Member]) -> Result<Trouble, Trouble> {
+    let statuses = statuses(members)?;
+    let failed = |(_, status): &(&mut Member, Option<ExitStatus>)| status.is_some_and(|status| !status.success());
+    let worst = members.iter_mut().zip(statuses).filter(failed).min_by_key(|(_, status)| status.and_then(|s| s.code()));
+    let Some((Member { side, child }, Some(status))) = worst else {
+        return Err(Trouble::Failed("a process failed".into()));
+    };
+    let said = said(child);
+    Ok(match status.code() {
+        Some(code) if code == i32::from(NOT_HERE) => Trouble::NotHere(said),
+        Some(_) => Trouble::Failed(format!("the {side} process: {said}")),
+        None => Trouble::Failed(format!("the {side} process ended with {status}: {said}")),
+    })
+}
+
+/// What they say that they found.
+fn found(members: &mut [Member]) -> Result<Outcome, Trouble> {
+    let (sent, received) = match members {
+        [both] => parsed::<(Sent, Received)>(both)?,
+        [sender, receiver, ..] => (parsed(sender)?, parsed(receiver)?),
+        [] => return Err(Trouble::Failed("no process was started".into())),
+    };
+    Ok(Outcome::of(sent, &received))
+}
+
+fn parsed<T: DeserializeOwned>(member: &mut Member) -> Result<T, Trouble> {
+    let text = said(&mut member.child);
+    serde_json::from_str(&text).map_err(|_| Trouble::Failed(format!("the {} process said: {text}", member.side)))
 }
 
 fn said(child: &mut Child) -> String {

@@ -16,9 +16,12 @@ use std::time::{Duration, Instant};
 pub(super) const BYTES: u64 = 256 << 20;
 /// No more than this of a file is moved.
 const MOST: u64 = 1 << 30;
-const BLOCK: usize = 1 << 20;
-/// How long making or reading it may take.
+/// A move that has to end early ends after a whole block.
+pub(super) const BLOCK: usize = 1 << 20;
+/// How long reading it may take.
 const LIMIT: Duration = Duration::from_secs(8);
+/// How long one is made larger.
+const MAKING: Duration = Duration::from_secs(2);
 
 /// A file and its checksum.
 pub(super) struct Sample {
@@ -26,6 +29,8 @@ pub(super) struct Sample {
     pub(super) path: PathBuf,
     pub(super) bytes: u64,
     pub(super) crc32: u32,
+    /// The checksum up to the end of each whole block.
+    marks: Vec<u32>,
     _file: File,
 }
 
@@ -37,37 +42,52 @@ impl Sample {
             |e| Failure::file("write a file to", format!("{}; name one: `ginnel tour FILE`", dir.display()), &e);
         let mut file = tempfile::tempfile_in(&dir).map_err(failed)?;
         let (mut block, mut hasher, mut random) = (vec![0; BLOCK], Hasher::new(), Random(1));
-        let end = Instant::now() + LIMIT;
-        for _ in 0..BYTES / BLOCK as u64 {
-            in_time(end, "making a file")?;
+        let (end, mut marks) = (Instant::now() + MAKING, Vec::new());
+        while (marks.len() * BLOCK) < BYTES as usize && (marks.is_empty() || Instant::now() < end) {
+            interrupt::check()?;
             random.fill(&mut block);
             hasher.update(&block);
+            marks.push(hasher.clone().finalize());
             file.write_all(&block).map_err(failed)?;
         }
         let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-        Ok(Self { path: path.into(), bytes: BYTES, crc32: hasher.finalize(), _file: file })
+        let bytes = (marks.len() * BLOCK) as u64;
+        Ok(Self { path: path.into(), bytes, crc32: hasher.finalize(), marks, _file: file })
+    }
+
+    /// The checksum of what stands before this offset, if a move can end there.
+    pub(super) fn crc32_of(&self, bytes: u64) -> Option<u32> {
+        let block = BLOCK as u64;
+        match bytes {
+            _ if bytes == self.bytes => Some(self.crc32),
+            0 => Some(0),
+            _ if bytes % block == 0 => self.marks.get(usize::try_from(bytes / block - 1).ok()?).copied(),
+            _ => None,
+        }
     }
 
     /// Takes the user's, which is read once: for the checksum, and so that all mechanisms find it in memory.
     pub(super) fn of_file(path: &Path) -> Result<Self, Failure> {
         let failed = |e| Failure::file("read", path.display(), &e);
-        let mut file = File::open(path).map_err(failed)?;
+        let file = File::open(path).map_err(failed)?;
         if !file.metadata().map_err(failed)?.is_file() {
             return Err(Failure::failed(format!("cannot move {}: it is not a regular file", path.display())));
         }
-        let (mut block, mut hasher, mut bytes) = (vec![0; BLOCK], Hasher::new(), 0);
+        let (mut block, mut hasher, mut bytes, mut marks) = (Vec::new(), Hasher::new(), 0, Vec::new());
         let end = Instant::now() + LIMIT;
         while bytes < MOST {
             in_time(end, "reading the file")?;
-            let read = file.read(&mut block).map_err(failed)?;
-            if read == 0 {
+            block.clear();
+            let read = (&file).take(BLOCK as u64).read_to_end(&mut block).map_err(failed)?;
+            hasher.update(&block);
+            bytes += read as u64;
+            if read < BLOCK {
                 break;
             }
-            hasher.update(&block[..read]);
-            bytes += read as u64;
+            marks.push(hasher.clone().finalize());
         }
         let path = std::path::absolute(path).map_err(failed)?;
-        Ok(Self { path, bytes, crc32: hasher.finalize(), _file: file })
+        Ok(Self { path, bytes, crc32: hasher.finalize(), marks, _file: file })
     }
 }
 
@@ -109,5 +129,17 @@ mod tests {
         let mut random = Random(1_234_567);
         let expected = [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
         assert_eq!([random.next(), random.next(), random.next()], expected);
+    }
+
+    #[test]
+    fn a_move_may_end_after_any_block() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let bytes: Vec<u8> = (0..BLOCK * 2 + 5).map(|n| (n % 251) as u8).collect();
+        file.write_all(&bytes).unwrap();
+        let sample = Sample::of_file(file.path()).unwrap();
+        for len in [0, BLOCK, BLOCK * 2, BLOCK * 2 + 5] {
+            assert_eq!(sample.crc32_of(len as u64), Some(crc32fast::hash(&bytes[..len])), "{len}");
+        }
+        assert_eq!((sample.crc32_of(1), sample.crc32_of(BLOCK as u64 * 3)), (None, None));
     }
 }

@@ -1,32 +1,47 @@
 //! What the two processes of a tour do. They are this program again, started as `ginnel tour-send` and `ginnel tour-recv`,
-//! which no help shows.
+//! which no help shows; `tour-both` is both at once, in two threads.
 //!
 //! ```text
-//! tour-send                                  tour-recv
-//! 64 bytes, the first says whether to go on ->
-//!                                           <- the same 64 bytes
-//! the file                                  ->
-//!                                           <- 4 bytes: its checksum, so that the clock stops when all has arrived
+//! sending                                    receiving
+//! its process's number                      ->
+//!                                           <- the same
+//! a number, below zero when it is the last  ->
+//!                                           <- the same
+//! the file: see `freight`                   ->
+//!                                           <- that all has arrived, so that the clock stops then
 //! ```
-//! Each says what it found on stderr, as a line of JSON, and ends by itself if its parent does or time is over.
+//! Numbers are text in messages of 64 bytes, filled with blanks, but where a message is a number anyway. Each process says what it found on
+//! stderr, as a line of JSON, and ends by itself if its parent does or time is over.
 
-use super::wire::{Links, Mechanism, Stream, Wire};
-use crc32fast::Hasher;
+use super::freight;
+use super::mechanism::{Mechanism, Place, Way};
+use ginnel::{Error, ErrorKind, Link, Receiver, RecvError, RecvFailure, SendError, SendFailure, Sender};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
+/// How a process ends that finds that the host does not give the mechanism (EX_UNAVAILABLE of sysexits.h).
+pub(super) const NOT_HERE: u8 = 69;
+/// How it ends when the other one left before anything had come through: that one knows why.
+const ALONE: u8 = 70;
+
 const RECORD: usize = 64;
-const TRIPS: u64 = 20_000;
-const WARM_UP: u64 = 1_000;
-/// Where one core does the work of two, or others are busy too, fewer trips have to do.
-const TRIPS_TIME: Duration = Duration::from_millis(1500);
+const TRIPS: i32 = 20_000;
+const WARM_UP: i32 = 1_000;
+/// Where one core does the work of two, or others are busy too, or it naps, fewer trips have to do.
+const TRIPS_TIME: Duration = Duration::from_millis(300);
+/// How long the first message may take: longer, and the mechanism does not carry messages here.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// So long waits the receiving process: the sending one knows better what is wrong, and is to say it first.
+const MORE_PATIENCE: Duration = Duration::from_secs(4);
+/// How long an answer may take where it may be lost.
+const ANSWER: Duration = Duration::from_millis(50);
 
 /// How the parent starts its children.
 #[derive(clap::Parser)]
@@ -38,35 +53,49 @@ pub(super) struct ChildArgs {
 
 #[derive(clap::Subcommand)]
 enum Side {
-    TourSend(Task),
-    TourRecv(Task),
+    #[command(name = "tour-send")]
+    Send(Task),
+    #[command(name = "tour-recv")]
+    Recv(Task),
+    #[command(name = "tour-both")]
+    Both(Task),
 }
 
 #[derive(clap::Args)]
-struct Task {
-    mechanism: Mechanism,
-    /// The parent's process: also the number of this tour.
+pub(super) struct Task {
+    pub(super) mechanism: Mechanism,
+    /// The parent's process.
     parent: u32,
+    /// Of the place where the two meet.
+    id: u64,
     limit_ms: u64,
-    bytes: u64,
-    file: PathBuf,
+    /// The receiving process, for the sending one; or 0.
+    peer: u32,
+    pub(super) bytes: u64,
+    pub(super) file: PathBuf,
 }
 
 /// What the sending process found.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Sent {
+    pub(super) bytes: u64,
+    pub(super) messages: u64,
     pub(super) transfer_ns: u64,
+    pub(super) largest: u64,
     pub(super) round_trip_ns: RoundTrip,
 }
 
 /// What the receiving process found.
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 pub(super) struct Received {
-    pub(super) crc32: u32,
     pub(super) bytes: u64,
+    pub(super) messages: u64,
+    pub(super) crc32: u32,
+    /// As the receiver has been told.
+    pub(super) dropped: u64,
 }
 
-/// Percentiles of the time that 64 bytes take there and back.
+/// Percentiles of the time that a message takes there and back.
 #[derive(Serialize, Deserialize)]
 pub(super) struct RoundTrip {
     trips: u64,
@@ -82,26 +111,67 @@ impl RoundTrip {
     }
 }
 
+/// Why a process could not do its part.
+pub(super) struct Fault {
+    text: String,
+    status: u8,
+}
+
+impl Fault {
+    pub(super) fn new(text: impl Display) -> Self {
+        Self { text: text.to_string(), status: 1 }
+    }
+
+    fn not_here(text: impl Display) -> Self {
+        Self { text: text.to_string(), status: NOT_HERE }
+    }
+
+    fn alone(text: impl Display) -> Self {
+        Self { text: text.to_string(), status: ALONE }
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(e: Error) -> Self {
+        match e.kind() {
+            ErrorKind::InvalidAddress | ErrorKind::InvalidOption => Self::new(e),
+            _ => Self::not_here(e),
+        }
+    }
+}
+
+impl From<SendError> for Fault {
+    fn from(e: SendError) -> Self {
+        Self::new(e)
+    }
+}
+
+impl From<RecvError> for Fault {
+    fn from(e: RecvError) -> Self {
+        Self::new(e)
+    }
+}
+
+impl From<io::Error> for Fault {
+    fn from(e: io::Error) -> Self {
+        Self::new(e)
+    }
+}
+
 /// Runs as a child, if that is what this process was started for.
 pub(crate) fn child() -> Option<ExitCode> {
     let first = std::env::args_os().nth(1)?;
-    if first != "tour-send" && first != "tour-recv" {
+    if !["tour-send", "tour-recv", "tour-both"].iter().any(|side| first == *side) {
         return None;
     }
-    let (is_sender, task) = match <ChildArgs as clap::Parser>::parse().side {
-        Side::TourSend(task) => (true, task),
-        Side::TourRecv(task) => (false, task),
+    let found = match <ChildArgs as clap::Parser>::parse().side {
+        Side::Send(task) => task.send().map(|sent| json(&sent)),
+        Side::Recv(task) => task.recv().map(|received| json(&received)),
+        Side::Both(task) => task.both().map(|both| json(&both)),
     };
-    let found = task.watch().and_then(|()| task.wire(is_sender)).and_then(|mut wire| {
-        if is_sender {
-            task.send(&mut *wire).map(|sent| json(&sent))
-        } else {
-            task.recv(&mut *wire).map(|got| json(&got))
-        }
-    });
     let (text, status) = match found {
         Ok(text) => (text, ExitCode::SUCCESS),
-        Err(e) => (e.to_string(), ExitCode::FAILURE),
+        Err(Fault { text, status }) => (text, status.into()),
     };
     let _ = writeln!(io::stderr(), "{text}");
     Some(status)
@@ -112,93 +182,207 @@ fn json(found: &impl Serialize) -> String {
 }
 
 impl Task {
+    fn place(&self) -> Place {
+        Place::of_parent(self.mechanism, self.id)
+    }
+
     /// From now on this process ends when its time is over or its parent has; Ctrl-C is for the parent, which is told as well.
     fn watch(&self) -> io::Result<()> {
+        static ONCE: Once = Once::new();
         signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::new(AtomicBool::new(false)))?;
-        let (parent, tour, mechanism) = (self.parent, self.parent, self.mechanism);
+        let (parent, place) = (self.parent, self.place());
         let end = Instant::now() + Duration::from_millis(self.limit_ms);
         let watch = move || {
             while std::os::unix::process::parent_id() == parent && Instant::now() < end {
                 std::thread::sleep(Duration::from_millis(50));
             }
-            if mechanism == Mechanism::Shm {
-                remove_links(tour);
-            }
+            place.remove();
             std::process::exit(124);
         };
-        std::thread::Builder::new().spawn(watch).map(drop)
+        ONCE.call_once(|| drop(std::thread::spawn(watch)));
+        Ok(())
     }
 
-    fn wire(&self, is_sender: bool) -> io::Result<Box<dyn Wire>> {
-        if self.mechanism != Mechanism::Shm {
-            return Ok(Box::new(Stream::new()?));
-        }
-        let links = Links::of_tour(self.parent)
-            .and_then(|[there, back]| if is_sender { Links::new(&there, &back) } else { Links::new(&back, &there) });
-        Ok(Box::new(links.map_err(|e| io::Error::other(e.to_string()))?))
+    /// Opens the receiving end first: one of signals has to be there before any thread.
+    fn receiver(&self, way: Way) -> Result<Receiver, Fault> {
+        let receiver = Link::new(&self.place().address(way))?.receiver()?;
+        self.watch()?;
+        Ok(receiver)
     }
 
-    fn send(&self, wire: &mut dyn Wire) -> io::Result<Sent> {
-        let mut file = File::open(&self.file)?;
-        let round_trip_ns = round_trips(wire)?;
+    fn sender(&self, way: Way, peer: u32) -> Result<Sender, Fault> {
+        let address = match self.mechanism {
+            Mechanism::Signal => format!("signal:{peer}"),
+            _ => self.place().address(way),
+        };
+        Ok(Link::new(&address)?.sender()?)
+    }
+
+    fn both(&self) -> Result<(Sent, Received), Fault> {
+        std::thread::scope(|scope| {
+            let receiving = scope.spawn(|| self.recv());
+            let sent = self.send()?;
+            let received = receiving.join().map_err(|_| Fault::new("the receiving thread panicked"))??;
+            Ok((sent, received))
+        })
+    }
+
+    fn send(&self) -> Result<Sent, Fault> {
+        let receiver = self.receiver(Way::Back)?;
+        let wire = Wire { mechanism: self.mechanism, sender: self.sender(Way::There, self.peer)?, receiver };
+        wire.hello()?;
+        let round_trip_ns = wire.round_trips()?;
         let start = Instant::now();
-        wire.put_file(&mut file, self.bytes)?;
-        wire.get(&mut [0; 4])?;
+        let (bytes, messages) = freight::send(&wire, self)?;
         let transfer_ns = nanoseconds(start.elapsed());
-        Ok(Sent { transfer_ns, round_trip_ns })
+        Ok(Sent { bytes, messages, transfer_ns, largest: wire.sender.max_message(), round_trip_ns })
     }
 
-    fn recv(&self, wire: &mut dyn Wire) -> io::Result<Received> {
-        let mut record = [0; RECORD];
+    fn recv(&self) -> Result<Received, Fault> {
+        let receiver = self.receiver(Way::There)?;
+        let first = match receiver.recv_timeout(MORE_PATIENCE) {
+            Err(e) if e == RecvFailure::TimedOut => return Err(Fault::not_here(e)),
+            Err(e) if matches!(e.reason(), RecvFailure::Closed { .. }) => return Err(Fault::alone(e)),
+            other => Record::of(&other?)?,
+        };
+        let sender = self.sender(Way::Back, first.number()?.unsigned_abs())?;
+        let wire = Wire { mechanism: self.mechanism, sender, receiver };
+        wire.put(&first)?;
         loop {
-            wire.get(&mut record)?;
+            let record = wire.get()?;
             wire.put(&record)?;
-            if record[0] == 0 {
+            if record.number()? < 0 {
                 break;
             }
         }
-        let mut hasher = Hasher::new();
-        wire.get_file(&mut hasher, self.bytes)?;
-        let crc32 = hasher.finalize();
-        wire.put(&crc32.to_le_bytes())?;
-        Ok(Received { crc32, bytes: self.bytes })
+        let mut received = freight::recv(&wire)?;
+        received.dropped = wire.receiver.dropped();
+        Ok(received)
     }
 }
 
-fn round_trips(wire: &mut dyn Wire) -> io::Result<RoundTrip> {
-    let mut times =
-        Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).map_err(|e| io::Error::other(e.to_string()))?;
-    let end = Instant::now() + TRIPS_TIME;
-    for trip in 0.. {
-        let begin = Instant::now();
-        let goes_on = trip < WARM_UP + TRIPS && begin < end;
-        let mut sent = [u8::from(goes_on); RECORD];
-        sent[1..9].copy_from_slice(&u64::to_le_bytes(trip));
-        let mut came = [0; RECORD];
-        wire.put(&sent)?;
-        wire.get(&mut came)?;
-        if came != sent {
-            return Err(io::Error::other(format!("round trip {trip} brought other bytes back")));
+/// A message that carries a number.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Record {
+    bytes: [u8; RECORD],
+    len: usize,
+}
+
+impl Record {
+    pub(super) fn new(number: i32, mechanism: Mechanism) -> Self {
+        let mut bytes = [b' '; RECORD];
+        let mut rest = &mut bytes[..];
+        let _ = write!(rest, "{number}");
+        let digits = RECORD - rest.len();
+        Self { bytes, len: if mechanism == Mechanism::Signal { digits } else { RECORD } }
+    }
+
+    fn of(message: &[u8]) -> Result<Self, Fault> {
+        let mut bytes = [b' '; RECORD];
+        let room = bytes.get_mut(..message.len());
+        room.ok_or_else(|| Fault::new(format!("{} bytes came instead of {RECORD}", message.len())))?
+            .copy_from_slice(message);
+        Ok(Self { bytes, len: message.len() })
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    pub(super) fn number(&self) -> Result<i32, Fault> {
+        let text = std::str::from_utf8(&self.bytes).ok().map(str::trim);
+        text.and_then(|text| text.parse().ok()).ok_or_else(|| Fault::new("what came is not the number that was sent"))
+    }
+}
+
+/// One end of both ways.
+pub(super) struct Wire {
+    pub(super) mechanism: Mechanism,
+    pub(super) sender: Sender,
+    pub(super) receiver: Receiver,
+}
+
+impl Wire {
+    pub(super) fn record(&self, number: i32) -> Record {
+        Record::new(number, self.mechanism)
+    }
+
+    pub(super) fn put(&self, record: &Record) -> Result<(), Fault> {
+        Ok(self.sender.send(record.bytes())?)
+    }
+
+    pub(super) fn get(&self) -> Result<Record, Fault> {
+        Record::of(&self.receiver.recv()?)
+    }
+
+    fn is_lossy(&self) -> bool {
+        self.mechanism == Mechanism::Udp
+    }
+
+    /// Sends a record, and again if need be, until the same comes back or patience is over. False if it does not come.
+    pub(super) fn insist(&self, record: &Record) -> Result<bool, Fault> {
+        let end = Instant::now() + PATIENCE;
+        let answer = if self.is_lossy() { ANSWER } else { PATIENCE };
+        while Instant::now() < end {
+            match self.sender.send_timeout(record.bytes(), PATIENCE) {
+                Err(e) if matches!(e.reason(), SendFailure::TimedOut { .. }) => return Err(Fault::not_here(e)),
+                Err(_) if self.is_lossy() => {} // nobody was there for an earlier one
+                other => other?,
+            }
+            let soon = Instant::now() + answer;
+            loop {
+                match self.receiver.recv_deadline(soon) {
+                    Ok(message) if Record::of(&message)? == *record => return Ok(true),
+                    Ok(_) if self.is_lossy() => {} // an answer to an earlier one
+                    Ok(_) => return Err(Fault::new("other bytes came back")),
+                    Err(e) if e == RecvFailure::TimedOut => break,
+                    Err(e) => return Err(e.into()),
+                }
+            }
         }
-        // The first and the last are not typical; but some figure is better than none.
-        if trip >= WARM_UP || !goes_on && times.is_empty() {
-            times.saturating_record(nanoseconds(begin.elapsed()));
-        }
-        if !goes_on {
-            break;
+        Ok(false)
+    }
+
+    fn hello(&self) -> Result<(), Fault> {
+        let me = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
+        let alone = |fault: Fault| if fault.status == 1 { Fault::alone(fault.text) } else { fault };
+        match self.insist(&self.record(me)).map_err(alone)? {
+            true => Ok(()),
+            false => Err(Fault::not_here(format!("no message came through within {}s", PATIENCE.as_secs()))),
         }
     }
-    let at = |quantile| times.value_at_quantile(quantile);
-    Ok(RoundTrip { trips: times.len(), p50: at(0.5), p99: at(0.99), p99_9: at(0.999), max: times.max() })
+
+    fn round_trips(&self) -> Result<RoundTrip, Fault> {
+        let mut times = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).map_err(Fault::new)?;
+        let start = Instant::now();
+        for trip in 1.. {
+            let begin = Instant::now();
+            let goes_on = trip < WARM_UP + TRIPS && begin < start + TRIPS_TIME;
+            self.trip(&self.record(if goes_on { trip } else { -trip }))?;
+            // The first and the last are not typical; but some figure is better than none.
+            if trip > WARM_UP || begin > start + TRIPS_TIME / 4 || !goes_on && times.is_empty() {
+                times.saturating_record(nanoseconds(begin.elapsed()));
+            }
+            if !goes_on {
+                break;
+            }
+        }
+        let at = |quantile| times.value_at_quantile(quantile);
+        Ok(RoundTrip { trips: times.len(), p50: at(0.5), p99: at(0.99), p99_9: at(0.999), max: times.max() })
+    }
+
+    fn trip(&self, record: &Record) -> Result<(), Fault> {
+        if self.is_lossy() {
+            return match self.insist(record)? {
+                true => Ok(()),
+                false => Err(Fault::new("no answer came any more")),
+            };
+        }
+        self.put(record)?;
+        if self.get()? == *record { Ok(()) } else { Err(Fault::new("other bytes came back")) }
+    }
 }
 
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Removes what a tour that was cut short left.
-pub(super) fn remove_links(tour: u32) {
-    for link in Links::of_tour(tour).into_iter().flatten() {
-        let _ = link.unlink(true); // most often it is gone already
-    }
 }
