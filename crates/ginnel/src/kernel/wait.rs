@@ -31,6 +31,8 @@ pub(crate) enum Ended {
 pub(crate) const SOON: Duration = Duration::from_millis(2);
 /// Longest nap of who waits for somebody to come.
 pub(crate) const SOMEBODY: Duration = Duration::from_millis(20);
+/// So often the processor is only given up before the first nap: a peer that is at work needs about as long.
+const YIELDS: u32 = 32;
 /// First nap where there is nothing to poll for.
 const NAP_LEAST: Duration = Duration::from_micros(50);
 
@@ -83,8 +85,9 @@ impl Waiter {
     }
 
     fn nap(&self, deadline: Option<Instant>, naps: &mut u32, longest: Duration) {
-        let nap = NAP_LEAST.saturating_mul(1 << (*naps).min(16)).min(longest);
         *naps += 1;
+        let Some(slept) = naps.checked_sub(YIELDS) else { return std::thread::yield_now() };
+        let nap = NAP_LEAST.saturating_mul(1 << slept.min(16)).min(longest);
         let end = Instant::now() + nap;
         let end = deadline.map_or(end, |deadline| deadline.min(end));
         match self.event.get() {
