@@ -87,6 +87,6 @@ pub mod unix;
 pub mod errno {
     pub use libc::{
         EACCES, EAGAIN, EDQUOT, EEXIST, EFBIG, ELOOP, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOSYS, ENOTDIR, ENXIO,
-        EOPNOTSUPP, EPERM, EROFS,
+        EOPNOTSUPP, EPERM, EPROTOTYPE, EROFS,
     };
 }

@@ -4,9 +4,9 @@
 //! pieces of the other's messages; a second one of the same FIFO is refused. A sender of a FIFO may be there first: it opens its end when it first
 //! sends, as nobody can before there is a receiver, and waits for one as long as it may.
 
-use super::frame::{Decoder, Encoder};
+use super::frame::{Decoder, Encoder, READ};
 use super::wait::Ready;
-use super::{About, Blocked, MAX, Nothing};
+use super::{About, Blocked, MAX, Nothing, not_there};
 use crate::address::{Address, Frame, Target};
 use crate::error::{Error, ErrorKind, SendFailure};
 use crate::shm::Mode;
@@ -121,6 +121,8 @@ impl Outlet {
 pub(crate) struct Inlet {
     reader: Reader,
     decoder: RefCell<Decoder>,
+    /// Bytes to read at once: all that the pipe can hold, so that what stays in it, for the next receiver, begins with a whole piece.
+    room: Cell<usize>,
     /// With `follow`: a sender that never sends, so that the stream does not end.
     _keeper: Option<Writer>,
 }
@@ -141,15 +143,25 @@ impl Inlet {
                     ));
             }
             let keeper = if address.follow { Some(fifo::try_writer(path).map_err(os)?) } else { None };
-            return Ok(Self { reader, decoder, _keeper: keeper });
+            return Ok(Self::with(reader, decoder, keeper));
         }
         let reader = Reader::from_fd(inherited(address, 0)?).map_err(os)?;
-        Ok(Self { reader, decoder, _keeper: None })
+        Ok(Self::with(reader, decoder, None))
     }
 
     pub(super) fn of(reader: Reader) -> Self {
         let max = usize::try_from(MAX).unwrap_or(usize::MAX);
-        Self { reader, decoder: RefCell::new(Decoder::new(Frame::Length, max)), _keeper: None }
+        Self::with(reader, RefCell::new(Decoder::new(Frame::Length, max)), None)
+    }
+
+    fn with(reader: Reader, decoder: RefCell<Decoder>, keeper: Option<Writer>) -> Self {
+        let inlet = Self { reader, decoder, room: Cell::new(READ), _keeper: keeper };
+        inlet.make_room();
+        inlet
+    }
+
+    fn make_room(&self) {
+        self.room.set(self.reader.size().unwrap_or(READ).max(READ));
     }
 
     pub(super) fn try_recv(&self, message: &mut Vec<u8>) -> Result<About, Nothing> {
@@ -158,7 +170,7 @@ impl Inlet {
             if let Some(tag) = decoder.next(message)? {
                 return Ok(About { tag, priority: 0 });
             }
-            match decoder.read(|room| self.reader.try_read(room)) {
+            match decoder.read(self.room.get(), |room| self.reader.try_read(room)) {
                 Ok(0) if self.reader.state().is_ok_and(|state| state == State::NoWriterYet) => {
                     return Err(Nothing::Empty);
                 }
@@ -166,6 +178,7 @@ impl Inlet {
                     let rest = decoder.rest(message).map(|tag| About { tag, priority: 0 });
                     return rest.ok_or(Nothing::Ended);
                 }
+                Ok(got) if got == self.room.get() => self.make_room(), // it may have been made larger
                 Ok(_) => {}
                 Err(e) => return Err(e.into()),
             }
@@ -217,6 +230,7 @@ fn fifo_error(address: &Address, e: io::Error) -> Error {
         io::ErrorKind::InvalidInput => Error::new(ErrorKind::NotALink, "open", address.link())
             .problem(e.to_string())
             .remedy("choose another name, or remove that file yourself"),
+        io::ErrorKind::NotFound => not_there(address, "FIFO"),
         _ => Error::os("open", address.link(), e),
     }
 }

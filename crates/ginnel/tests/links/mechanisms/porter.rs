@@ -149,9 +149,10 @@ impl Porter {
             let sends = self.sender.as_ref().is_none_or(|sender| {
                 sender.try_send(b"from a child").is_err_and(|e| matches!(e.reason(), SendFailure::Forked))
             });
-            let receives = self.receiver.as_ref().is_none_or(|receiver| {
-                receiver.try_recv().is_err_and(|e| e.reason() == RecvFailure::Forked)
-            });
+            let receives = self
+                .receiver
+                .as_ref()
+                .is_none_or(|receiver| receiver.try_recv().is_err_and(|e| e.reason() == RecvFailure::Forked));
             *self = Self::default();
             // SAFETY: leaves without destructors of the harness.
             unsafe { libc::_exit(i32::from(!sends) + 2 * i32::from(!receives)) };

@@ -95,10 +95,12 @@ fn whole(mechanism: Mechanism, degree: Degree) {
     }
     killed.kill_and_reap();
     let reader = std::thread::scope(|scope| {
-        let rest = scope.spawn(move || loop {
-            match receiver.recv_timeout(LATE * 10) {
-                Ok(message) => ledger.enter(&message),
-                Err(e) => return (e.reason(), ledger),
+        let rest = scope.spawn(move || {
+            loop {
+                match receiver.recv_timeout(LATE * 10) {
+                    Ok(message) => ledger.enter(&message),
+                    Err(e) => return (e.reason(), ledger),
+                }
             }
         });
         other.reply().ok();

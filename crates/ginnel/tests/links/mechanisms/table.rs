@@ -93,12 +93,16 @@ fn cell_is_wrong(mechanism: Mechanism, column: &str, cell: &str) -> Option<Strin
 #[test]
 fn every_scheme_has_a_row() {
     let table = table();
-    let addresses = [("mem", "mem:a"), ("tcp", "tcp://127.0.0.1:9"), ("udp", "udp://127.0.0.1:9"), ("signal", "signal:1")];
+    let addresses =
+        [("mem", "mem:a"), ("tcp", "tcp://127.0.0.1:9"), ("udp", "udp://127.0.0.1:9"), ("signal", "signal:1")];
     for (name, address) in addresses {
         let row = table.iter().find(|row| row[0] == name).unwrap_or_else(|| panic!("{name} has no row"));
         let coming = row[1..].iter().all(|cell| *cell == "coming");
         let speaks = Sender::open(address).err().is_none_or(|e| e.kind() != ErrorKind::Unsupported);
-        assert!(coming != speaks, "{name} is there and the table says `coming`, or the other way round: add it to `ground`");
+        assert!(
+            coming != speaks,
+            "{name} is there and the table says `coming`, or the other way round: add it to `ground`"
+        );
     }
     let known = |name: &str| ALL.iter().any(|one| one.name() == name) || addresses.iter().any(|(one, _)| *one == name);
     for row in &table[1..] {
