@@ -261,7 +261,7 @@ fn a_clone_keeps_a_stream_open() {
         drop(sender);
         assert_eq!(receiver.recv_timeout(SHORT).unwrap_err(), RecvFailure::TimedOut, "{}", mechanism.name());
         drop(clone);
-        assert_eq!(drain(&receiver).count(), 0);
+        assert_eq!(drain(&receiver).entries(), 0);
     }
 }
 

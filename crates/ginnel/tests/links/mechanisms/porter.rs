@@ -5,14 +5,17 @@
 //! | `sender ADDRESS`, `receiver ADDRESS` | opens a handle |
 //! | `send WHO COUNT MOST` | sends numbered messages of random length up to MOST |
 //! | `exact WHO COUNT LEN` | sends numbered messages of one length |
+//! | `bulk WHO BYTES MOST` | sends numbered messages of random length until they are so many bytes; says as `drain` does |
 //! | `flood WHO LEN` | sends until it is killed; says `ok begun` first |
 //! | `keep` | receives a message and does not let go of it |
 //! | `recv COUNT`, `drain` | receives so many, or until the end, and says what came |
-//! | `sweep` | as `drain`, of a link that others drain too |
+//! | `sweep` | as `drain`, of a link that others drain too; says how many came |
+//! | `early MS` | waits so long, and says how long that was |
 //! | `idle` | whether a wait of 0.3 s for a message that does not come costs next to nothing |
 //! | `try MS` | waits so long for a message that does not come |
 //! | `wait` | says `ok begun`, then waits for a message, and says what came of it |
 //! | `storm` | from now on a signal comes each millisecond, and interrupts system calls |
+//! | `signals` | how many came |
 //! | `fork` | uses and drops the handles in a forked child |
 //! | `hold` | leaves a forked child behind that has copies of all descriptors until the orders end |
 //! | `limit N` | no more than N descriptors |
@@ -27,6 +30,7 @@ use crate::script::linger;
 use ginnel::{Receiver, RecvFailure, SendFailure, Sender};
 use std::error::Error;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 #[derive(Default)]
@@ -62,8 +66,11 @@ impl Porter {
             ["flood", who, len] => self.flood(number(who), number(len))?,
             ["keep"] => std::mem::forget(self.receiver().recv()?),
             ["recv", count] => return self.recv(number(count)),
-            ["drain"] => return self.drain(Ledger::default()),
-            ["sweep"] => return self.drain(Ledger::shared()),
+            ["drain"] => return Ok(self.drain(Ledger::default())?.to_string()),
+            ["sweep"] => return Ok(self.drain(Ledger::shared())?.entries().to_string()),
+            ["bulk", who, bytes, most] => return self.bulk(number(who), number(bytes), number(most)),
+            ["early", ms] => return Ok(self.early(Duration::from_millis(number(ms)))),
+            ["signals"] => return Ok(SIGNALS.load(SeqCst).to_string()),
             ["idle"] => return Ok(self.is_idle().to_string()),
             ["try", ms] => _ = self.receiver().recv_timeout(Duration::from_millis(number(ms))),
             ["wait"] => return Ok(self.wait()),
@@ -102,6 +109,25 @@ impl Porter {
         Ok(())
     }
 
+    fn bulk(&self, who: u32, bytes: u64, most: usize) -> Result<String, Box<dyn Error>> {
+        let (mut random, mut sent, mut count) = (Random::new(u64::from(who)), 0, 0);
+        while sent < bytes {
+            let next = message(who, count, random.len(most));
+            self.sender().send(&next)?;
+            sent += next.len() as u64;
+            count += 1;
+        }
+        Ok(format!("{who}:{count}"))
+    }
+
+    /// Milliseconds that a wait took for which nothing came.
+    fn early(&self, wait: Duration) -> String {
+        let begin = Instant::now();
+        let reason = self.receiver().recv_timeout(wait).map(|_| ()).unwrap_err().reason();
+        assert_eq!(reason, RecvFailure::TimedOut);
+        begin.elapsed().as_millis().to_string()
+    }
+
     fn flood(&self, who: u32, len: usize) -> Result<(), Box<dyn Error>> {
         say("ok begun");
         for index in 0.. {
@@ -118,11 +144,11 @@ impl Porter {
         Ok(ledger.to_string())
     }
 
-    fn drain(&self, mut ledger: Ledger) -> Result<String, Box<dyn Error>> {
+    fn drain(&self, mut ledger: Ledger) -> Result<Ledger, Box<dyn Error>> {
         loop {
             match self.receiver().recv() {
                 Ok(message) => ledger.enter(&message),
-                Err(e) if matches!(e.reason(), RecvFailure::Closed { .. }) => return Ok(ledger.to_string()),
+                Err(e) if matches!(e.reason(), RecvFailure::Closed { .. }) => return Ok(ledger),
                 Err(e) => return Err(e.into()),
             }
         }
@@ -189,15 +215,19 @@ fn limit(most: u64) {
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
 }
 
-extern "C" fn nothing(_: libc::c_int) {}
+static SIGNALS: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn count(_: libc::c_int) {
+    SIGNALS.fetch_add(1, SeqCst);
+}
 
 /// `SIGALRM` each millisecond, without `SA_RESTART`, to whichever thread it hits: the others of the harness are asleep.
 fn storm() {
-    let handler = nothing as extern "C" fn(libc::c_int);
+    let handler = count as extern "C" fn(libc::c_int);
     // SAFETY: an all-zero struct is a valid one: no flags, so system calls are not restarted, and an empty mask.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = handler as libc::sighandler_t;
-    // SAFETY: installs a handler that does nothing.
+    // SAFETY: installs a handler that only adds to an atomic.
     assert_eq!(unsafe { libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut()) }, 0);
     // SAFETY: takes no argument; names this thread to the kernel.
     let thread = unsafe { libc::syscall(libc::SYS_gettid) } as libc::pid_t;
