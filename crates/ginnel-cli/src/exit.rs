@@ -10,6 +10,8 @@
 //! | 5 | the peer died before it closed |
 //! | 124 | timed out |
 //! | 130 | interrupted; 128 and the number of the signal for other signals |
+//! | 126, 127 | a command that was to run cannot be executed; is not there (as in shells) |
+//! | any | that of the command that ran |
 
 use ginnel::{ErrorKind, RecvError, RecvFailure, SendError, SendFailure};
 use std::fmt::Display;
@@ -29,6 +31,8 @@ pub(crate) enum Code {
     TimedOut,
     /// The number of the signal.
     Signal(u8),
+    /// What a command that ran for us ended with.
+    Command(u8),
 }
 
 impl Code {
@@ -43,6 +47,7 @@ impl Code {
             Self::PeerDied => 5,
             Self::TimedOut => 124,
             Self::Signal(number) => 128 + number,
+            Self::Command(status) => status,
         }
     }
 
@@ -59,6 +64,7 @@ impl Code {
         match error.kind() {
             io::ErrorKind::NotFound => Self::NotFound,
             io::ErrorKind::PermissionDenied => Self::NotPermitted,
+            io::ErrorKind::TimedOut => Self::TimedOut,
             _ => Self::Failed,
         }
     }
@@ -169,6 +175,7 @@ mod tests {
             (Code::TimedOut, 124),
             (Code::Signal(2), 130),
             (Code::Signal(15), 143),
+            (Code::Command(7), 7),
         ];
         for (code, status) in all {
             assert_eq!(code.status(), status);

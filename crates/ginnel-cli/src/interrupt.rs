@@ -44,7 +44,7 @@ static ALARM: OnceLock<UnixStream> = OnceLock::new();
 /// # Errors
 /// The errno.
 pub(crate) fn install() -> io::Result<()> {
-    let outlives_terminal = ignored_signals() >> (SIGHUP - 1) & 1 == 1;
+    let outlives_terminal = is_ignored(SIGHUP);
     let heeded = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| *signal != SIGHUP || !outlives_terminal);
     let mut signals = Signals::new(heeded)?;
     let (alarm, bell) = UnixStream::pair()?;
@@ -68,6 +68,11 @@ pub(crate) fn install() -> io::Result<()> {
     };
     std::thread::Builder::new().name("ginnel-signals".into()).spawn(wait)?;
     Ok(())
+}
+
+/// Whether this process was started to ignore a signal.
+pub(crate) fn is_ignored(signal: i32) -> bool {
+    (1..=64).contains(&signal) && ignored_signals() >> (signal - 1) & 1 == 1
 }
 
 /// The mask of signals that are ignored: bit 0 is signal 1. Nothing is, where `/proc` does not say.

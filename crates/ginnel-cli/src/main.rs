@@ -4,23 +4,30 @@
 //! |---|---|
 //! | exit statuses and errors for people | `exit` |
 //! | Ctrl-C | `interrupt` |
+//! | a command that runs while something is held for it | `child` |
 //! | bytes in, messages out | `input`, `framing` |
 //! | messages in, bytes out | `output` |
 //! | progress; tables; numbers; JSON | `meter`, `table`, `units`, `json` |
+//! | every object of the host, and who has it | `inventory` |
+//! | names of users; bytes that anybody chose | `users`, `escape` |
 //!
 //! Data goes to stdout, talk to stderr. A flag is declared in one place, the struct of its command; help, man pages and
 //! completions come from there.
 
+mod child;
 mod commands;
+mod escape;
 mod exit;
 mod framing;
 mod input;
 mod interrupt;
+mod inventory;
 mod json;
 mod meter;
 mod output;
 mod table;
 mod units;
+mod users;
 
 use clap::Parser;
 use commands::Cli;

@@ -26,6 +26,9 @@ pub(crate) fn parse_size(text: &str) -> Result<usize, String> {
 /// Reads a duration: `10ms`, `2s`, `1.5m`. The unit is not optional, so that nobody waits 10 s who meant 10 ms.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || "write a duration with its unit, as 10ms, 2s or 1.5m".to_owned();
+    if text.starts_with('-') {
+        return Err(format!("{text} is negative; {}", wrong()));
+    }
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let (_, scale) = TIMES.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;

@@ -113,17 +113,16 @@ mod tests {
     }
 
     #[test]
-    fn several_are_passed_whatever_their_order() {
+    fn several_are_passed_even_where_others_lie() {
         let (a, to_a) = pipe::pair().unwrap();
         let (b, to_b) = pipe::pair().unwrap();
-        let number = OwnedFd::from(to_b.try_clone().unwrap()).as_raw_fd();
-        // One is asked to lie where the other one is.
-        let mut command = shell(&format!("echo a >/proc/self/fd/{number}; echo b >&9"));
-        let on_its_own_number = to_b.as_fd().as_raw_fd();
-        pass(&mut command, to_a, number).unwrap();
-        pass(&mut command, to_b, 9).unwrap();
-        assert!(command.status().unwrap().success(), "{number} {on_its_own_number}");
-        // And again: the command can be used twice.
+        // The first is to lie where the second one does, or the reader of it where that has moved.
+        let (first, second) = (to_b.as_fd().as_raw_fd(), b.as_fd().as_raw_fd());
+        let mut command = shell(&format!("echo a >/proc/self/fd/{first}; echo b >/proc/self/fd/{second}"));
+        pass(&mut command, to_a, first).unwrap();
+        pass(&mut command, to_b, second).unwrap();
+        assert!(command.status().unwrap().success());
+        // And again: a command can be used twice.
         assert!(command.status().unwrap().success());
         drop(command);
         assert_eq!(io::read_to_string(a).unwrap(), "a\na\n");

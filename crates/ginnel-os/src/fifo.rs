@@ -417,8 +417,8 @@ mod tests {
 
     #[test]
     fn a_writer_finds_a_reader_of_either_kind() {
-        let name = Name::made("meet");
-        for waits in [false, true] {
+        for (waits, case) in [(false, "meet"), (true, "meet-waiting")] {
+            let name = Name::made(case);
             let path = name.0.clone();
             let read = std::thread::spawn(move || {
                 std::thread::sleep(Duration::from_millis(20));

@@ -40,6 +40,19 @@ pub enum Woken {
 ///
 /// # Errors
 /// The errno: `ENOSYS` where a sandbox forbids it.
+///
+/// # Examples
+/// ```
+/// use ginnel_os::futex::{self, Deadline, Woken};
+/// use std::sync::atomic::AtomicU32;
+/// use std::time::{Duration, Instant};
+///
+/// let word = AtomicU32::new(1);
+/// assert_eq!(futex::wait(&word, 0, Deadline::NEVER)?, Woken::Look); // it is not 0
+/// let soon = Deadline::at(Instant::now() + Duration::from_millis(5));
+/// while futex::wait(&word, 1, soon)? == Woken::Look {}
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn wait(word: &AtomicU32, value: u32, deadline: Deadline) -> io::Result<Woken> {
     let timeout = deadline.0.as_ref();
     match futex::wait_bitset(word, Flags::empty(), value, timeout, NonZeroU32::MAX) {
@@ -53,14 +66,38 @@ pub fn wait(word: &AtomicU32, value: u32, deadline: Deadline) -> io::Result<Woke
 ///
 /// # Errors
 /// The errno.
+///
+/// # Examples
+/// ```
+/// use ginnel_os::futex::{self, Deadline};
+/// use std::sync::atomic::{AtomicU32, Ordering};
+///
+/// let word = AtomicU32::new(0);
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| {
+///         word.store(1, Ordering::Release);
+///         futex::wake(&word, 1)
+///     });
+///     while word.load(Ordering::Acquire) == 0 {
+///         futex::wait(&word, 0, Deadline::NEVER).unwrap();
+///     }
+/// });
+/// ```
 pub fn wake(word: &AtomicU32, count: u32) -> io::Result<usize> {
     Ok(futex::wake(word, Flags::empty(), count)?)
 }
 
-/// Wakes every sleeper.
+/// `FUTEX_WAKE` of every sleeper, and says how many.
 ///
 /// # Errors
 /// The errno.
+///
+/// # Examples
+/// ```
+/// let word = std::sync::atomic::AtomicU32::new(0);
+/// assert_eq!(ginnel_os::futex::wake_all(&word)?, 0);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn wake_all(word: &AtomicU32) -> io::Result<usize> {
     wake(word, i32::MAX as u32)
 }

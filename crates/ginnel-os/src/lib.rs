@@ -19,7 +19,9 @@
 //! | [`poll`] | waiting for a few descriptors |
 //! | [`epoll`] | waiting for many |
 //! | [`socket`] | what sockets of every family share: send, receive, accept, options |
+//! | [`inet`] | TCP and UDP with deadlines, options and multicast |
 //! | [`census`] | who on this machine has which object |
+//! | [`limits`] | every limit that communication meets, and what a process is surrounded by |
 //! | [`sock_diag`] | all `unix` sockets of the machine, and their peers |
 //! | [`unix`] | sockets with names, credentials and descriptors in messages |
 //! | [`poll`] | waiting for descriptors |
@@ -53,7 +55,9 @@ pub mod fifo;
 pub mod flock;
 pub mod fork;
 pub mod futex;
+pub mod inet;
 pub mod inotify;
+pub mod limits;
 pub mod membarrier;
 pub mod memfd;
 pub mod mmap;
@@ -83,10 +87,11 @@ pub mod sysv_shm;
 pub mod tmpfile;
 pub mod unix;
 
-/// Error numbers that callers tell apart, from `errno(3)`.
+/// Error numbers that callers tell apart, from `errno(3)`; [`explain::errno`] finds them in an error.
 pub mod errno {
     pub use libc::{
-        EACCES, EAGAIN, EDQUOT, EEXIST, EFBIG, ELOOP, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOSYS, ENOTDIR, ENXIO,
-        EOPNOTSUPP, EPERM, EPROTOTYPE, EROFS,
+        E2BIG, EACCES, EAGAIN, EBADF, EBUSY, EDQUOT, EEXIST, EFBIG, EIDRM, EINVAL, ELOOP, EMFILE, EMSGSIZE,
+        ENAMETOOLONG, ENFILE, ENODEV, ENOENT, ENOMEM, ENOSPC, ENOSYS, ENOTDIR, ENXIO, EOPNOTSUPP, EOVERFLOW, EPERM,
+        EPROTOTYPE, ERANGE, EROFS, ESRCH, ETIMEDOUT,
     };
 }

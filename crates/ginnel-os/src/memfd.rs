@@ -65,7 +65,7 @@ pub fn create(name: &str, bytes: u64, options: Options) -> io::Result<OwnedFd> {
 
 /// `memfd_create(2)` with `MFD_HUGETLB`, and `fallocate(2)`: the same in huge pages, all of them taken now; in ordinary ones if that cannot
 /// be, and then it says why. The size is rounded up to whole huge pages. `page` is the bytes of one, a power of two; without it the kernel
-/// chooses.
+/// chooses. Map huge pages as a whole ([`len`]): a part of one cannot be unmapped.
 ///
 /// ```
 /// let (memory, pages) = ginnel_os::memfd::create_huge("example", 1 << 20, None, Default::default())?;
@@ -155,6 +155,15 @@ impl BitOr for Seals {
 }
 
 /// `fcntl(2)` with `F_ADD_SEALS`: adds to the seals that are there.
+///
+/// ```
+/// use ginnel_os::memfd::{self, Seals};
+/// use std::os::fd::AsFd;
+/// let memory = memfd::create("example", 4096, Default::default())?;
+/// memfd::add_seals(memory.as_fd(), Seals::GROW | Seals::SEAL)?;
+/// assert!(memfd::add_seals(memory.as_fd(), Seals::SHRINK).is_err());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 ///
 /// # Errors
 /// `EBUSY` for [`Seals::WRITE`] while a writable shared mapping is there, `EPERM` if it takes no more seals or the descriptor is not for

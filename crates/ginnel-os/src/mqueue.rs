@@ -1,7 +1,7 @@
 //! `mq_overview(7)`: POSIX message queues: named, bounded, with whole messages that come out by priority, the oldest first among equals.
 //!
 //! A queue lives until it is unlinked and nobody has it open; messages survive their senders. On Linux a queue is a descriptor, so it
-//! can be polled beside others ([`poll`](crate::poll), `epoll(7)`). Names count within an IPC namespace (`ipc_namespaces(7)`), and
+//! can be polled beside others ([`poll`], `epoll(7)`). Names count within an IPC namespace (`ipc_namespaces(7)`), and
 //! the memory of all queues of a user within `RLIMIT_MSGQUEUE`.
 //!
 //! - `[I1]` Deadlines are monotonic. `mq_timedsend(3)` wants the real-time clock, which may be set; so it is only ever given the year 1970,
@@ -13,7 +13,7 @@
 //!   changes that. No call on a message asks the kernel anything else.
 #![allow(unsafe_code)] // Hands buffers with their lengths to the C functions; rustix does not have them.
 
-use crate::explain::{explain, invalid, proc_number, shown, timed_out, would_block};
+use crate::explain::{errno, explain, invalid, proc_number, shown, timed_out, would_block};
 use crate::{poll, posix_name};
 use rustix::process::Resource;
 use std::ffi::{CString, OsStr, OsString};
@@ -128,6 +128,17 @@ pub struct Queue {
 impl Queue {
     /// `mq_open(3)`: a queue that is there.
     ///
+    /// ```
+    /// # use ginnel_os::mqueue::{self, Access, Options, Queue, Shape};
+    /// # let name = format!("/example-open-{}", std::process::id());
+    /// # let shape = Some(Shape { capacity: 1, message_size: 8 });
+    /// # let queue = Queue::create(&name, Options { shape, ..Options::default() })?;
+    /// let sender = Queue::open(&name, Access::Send);
+    /// mqueue::unlink(&name)?;
+    /// assert_eq!(sender?.message_size(), 8);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// `ENOENT` if there is none, `EACCES`, `EINVAL` or `ENAMETOOLONG` for a name that cannot be, `EMFILE`.
     pub fn open(name: impl AsRef<OsStr>, access: Access) -> io::Result<Self> {
@@ -212,6 +223,17 @@ impl Queue {
 
     /// `mq_timedsend(3)` that does not wait.
     ///
+    /// ```
+    /// # use ginnel_os::mqueue::{self, Access, Options, Queue, Shape};
+    /// # let name = format!("/example-try-send-{}", std::process::id());
+    /// # let shape = Some(Shape { capacity: 1, message_size: 8 });
+    /// # let queue = Queue::create(&name, Options { shape, ..Options::default() })?;
+    /// # mqueue::unlink(&name)?;
+    /// queue.try_send(b"first", 0)?;
+    /// assert_eq!(queue.try_send(b"full", 0).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Of kind `WouldBlock` if the queue is full; else as [`Self::send`].
     #[inline]
@@ -225,6 +247,19 @@ impl Queue {
 
     /// `mq_receive(3)`: takes the oldest message of the highest priority out; waits for one until the deadline. Returns its bytes in the
     /// buffer, and its priority.
+    ///
+    /// ```
+    /// # use ginnel_os::mqueue::{self, Access, Options, Queue, Shape};
+    /// # let name = format!("/example-receive-{}", std::process::id());
+    /// # let shape = Some(Shape { capacity: 1, message_size: 8 });
+    /// # let queue = Queue::create(&name, Options { shape, ..Options::default() })?;
+    /// # mqueue::unlink(&name)?;
+    /// use std::time::{Duration, Instant};
+    /// let soon = Instant::now() + Duration::from_millis(5);
+    /// let error = queue.receive(&mut [0; 8], Some(soon)).unwrap_err();
+    /// assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Of kind `TimedOut` when the deadline passes. `EMSGSIZE` for a buffer shorter than [`Self::message_size`] (the kernel has no
@@ -444,7 +479,9 @@ fn attributes(queue: BorrowedFd<'_>) -> io::Result<Attributes> {
 fn explain_open(error: io::Error, name: &CString) -> io::Error {
     match error.raw_os_error() {
         Some(e @ libc::ENOENT) => explain(e, format!("there is no queue {name:?} in this IPC namespace")),
-        Some(e @ libc::EACCES) => explain(e, format!("the queue {name:?} is another's, and its mode forbids this")),
+        Some(e @ libc::EACCES) => {
+            explain(e, format!("the queue {name:?} is another's, and its mode forbids this; run as its owner"))
+        }
         _ => error,
     }
 }
@@ -538,9 +575,12 @@ pub struct Entry {
     pub bytes: Option<u64>,
     /// Process that is registered by [`Queue::notify`], if any.
     pub notified_pid: Option<u32>,
+    /// Device and inode: which queue it is, whatever its name.
+    pub identity: (u64, u64),
 }
 
-/// The queues of this IPC namespace, sorted by name, from the file system at `/dev/mqueue`.
+/// The queues of this IPC namespace, sorted by name, from the file system at `/dev/mqueue`. Where that is not mounted, who may mount looks into
+/// a mount that nobody else sees, and that is gone afterwards.
 ///
 /// ```
 /// match ginnel_os::mqueue::list() {
@@ -552,7 +592,21 @@ pub struct Entry {
 /// # Errors
 /// `ENODEV` if that file system is not mounted there; the text says how to.
 pub fn list() -> io::Result<Vec<Entry>> {
-    list_at(Path::new("/dev/mqueue"))
+    match list_at(Path::new("/dev/mqueue")) {
+        Err(e) if errno(&e) == Some(libc::ENODEV) => {
+            let Ok(mount) = detached() else { return Err(e) };
+            list_at(Path::new(&format!("/proc/self/fd/{}", mount.as_raw_fd())))
+        }
+        listed => listed,
+    }
+}
+
+/// `fsopen(2)`, `fsmount(2)`: the file system without a place.
+fn detached() -> io::Result<OwnedFd> {
+    use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+    let context = fsopen(c"mqueue", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(context.as_fd())?;
+    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
 }
 
 /// The same, where it is mounted elsewhere.
@@ -594,13 +648,13 @@ fn entry(found: &std::fs::DirEntry, status: &std::fs::Metadata) -> Entry {
         attributes: file.and_then(|file| attributes(file.as_fd()).ok()),
         bytes: number("QSIZE:"),
         notified_pid: number("NOTIFY_PID:").and_then(|pid| pid.try_into().ok()).filter(|pid| *pid != 0),
+        identity: (status.dev(), status.ino()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::explain::errno;
     use crate::storm;
     use std::io::ErrorKind;
     use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};

@@ -50,6 +50,11 @@ pub fn pin(core: usize) -> io::Result<()> {
     Ok(rustix::thread::sched_setaffinity(None, &set)?)
 }
 
+/// `getrlimit(2)` with `RLIMIT_SIGPENDING`: signals that may be queued for all processes of this user; the largest number if there is no limit.
+pub fn signals_pending_limit() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Sigpending).current.unwrap_or(u64::MAX)
+}
+
 /// Largest file that the process may make, in bytes: `getrlimit(2)` with `RLIMIT_FSIZE`. `None` if there is no limit.
 pub fn file_size_limit() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Fsize).current

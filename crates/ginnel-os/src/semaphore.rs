@@ -424,6 +424,8 @@ pub struct Entry {
     pub value: Option<u32>,
     /// When it was made.
     pub modified: Option<SystemTime>,
+    /// Device and inode: which file it is, whatever its name.
+    pub identity: (u64, u64),
 }
 
 /// The named semaphores, sorted by name. One that goes while this looks is left out.
@@ -445,7 +447,8 @@ pub fn list() -> io::Result<Vec<Entry>> {
         if let Some(name) = name_of(&found.file_name()).filter(|_| status.is_file()) {
             let value = value_in(&found.path());
             let (uid, gid, mode) = (status.uid(), status.gid(), status.mode() & 0o7777);
-            entries.push(Entry { name, uid, gid, mode, value, modified: status.modified().ok() });
+            let (modified, identity) = (status.modified().ok(), (status.dev(), status.ino()));
+            entries.push(Entry { name, uid, gid, mode, value, modified, identity });
         }
     }
     entries.sort_by(|a, b| a.name.cmp(&b.name));

@@ -106,6 +106,7 @@ macro_rules! words {
             /// As the trait says: readable and aligned.
             #[inline]
             unsafe fn load(at: NonNull<u8>) -> Self {
+                debug_assert!(at.cast::<$atomic>().is_aligned());
                 // SAFETY: the caller says that it is readable and aligned, for the length of this call.
                 let word = unsafe { at.cast::<$atomic>().as_ref() };
                 // ORDERING: relaxed, [I3] of this module.
@@ -115,6 +116,7 @@ macro_rules! words {
             /// As the trait says: writable and aligned.
             #[inline]
             unsafe fn store(at: NonNull<u8>, value: Self) {
+                debug_assert!(at.cast::<$atomic>().is_aligned());
                 // SAFETY: the caller says that it is writable and aligned, for the length of this call.
                 let word = unsafe { at.cast::<$atomic>().as_ref() };
                 // ORDERING: relaxed, [I3] of this module.

@@ -2,7 +2,7 @@
 //! the machine restarts.
 //!
 //! The descriptors are files like any: `mmap(2)` ([`mmap`](crate::mmap)), `fallocate(2)` so that a full file system is an error and not a
-//! `SIGBUS` ([`fallocate`](crate::fallocate)), `fstat(2)` ([`tmpfile`](crate::tmpfile)). Huge pages are the mount's choice (`huge=` of
+//! `SIGBUS` ([`fallocate`](crate::fallocate)), `fstat(2)` ([`tmpfile`]). Huge pages are the mount's choice (`huge=` of
 //! `tmpfs(5)`) or, where that is `advise`, [`prefer_huge_pages`](crate::mmap::Mapping::prefer_huge_pages).
 
 use crate::explain::{explain, invalid};
@@ -44,13 +44,22 @@ const DIRECTORY: &str = "/dev/shm";
 ///
 /// # Errors
 /// `EEXIST` if the name is taken; `EINVAL` or `ENAMETOOLONG` for a name, or `EINVAL` for a mode or size that cannot be; `EFBIG` for
-/// `RLIMIT_FSIZE`; `EACCES`, `ENOSPC`, `EMFILE`.
+/// `RLIMIT_FSIZE`, with the signal `SIGXFSZ`; `EACCES`, `ENOSPC`, `EMFILE`.
 pub fn create(name: impl AsRef<OsStr>, bytes: u64, mode: u32) -> io::Result<OwnedFd> {
     create_inner(name.as_ref(), bytes, mode)
 }
 
 /// [`open`] for reading and writing, or [`create`] if there is none; and whether it was made. An object that was there keeps its size and
 /// mode: look at them before use.
+///
+/// ```
+/// use ginnel_os::shm;
+/// let name = format!("/example-either-{}", std::process::id());
+/// let (_object, was_made) = shm::open_or_create(&name, 4096, 0o600)?;
+/// shm::unlink(&name)?;
+/// assert!(was_made);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 ///
 /// # Errors
 /// As both.
@@ -153,6 +162,8 @@ pub struct Entry {
     pub accessed: Option<SystemTime>,
     /// When it was last written by a system call.
     pub modified: Option<SystemTime>,
+    /// Device and inode: which file it is, whatever its name.
+    pub identity: (u64, u64),
 }
 
 /// The objects in `/dev/shm`, sorted by name, without the named semaphores, which are [`semaphore::list`](crate::semaphore::list)'s. One that
@@ -192,6 +203,7 @@ fn entry(name: &OsStr, status: &std::fs::Metadata) -> Entry {
         allocated: status.blocks() * 512,
         accessed: status.accessed().ok(),
         modified: status.modified().ok(),
+        identity: (status.dev(), status.ino()),
     }
 }
 

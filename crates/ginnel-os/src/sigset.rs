@@ -2,7 +2,7 @@
 //! one instead of being interrupted.
 //!
 //! A signal to a process goes to any thread that does not block it. So who waits for one blocks it in every thread: before the first thread is
-//! started, as threads inherit the mask. Programs inherit it too; those that [`std::process::Command`] starts get an empty one.
+//! started, as threads inherit the mask. Programs inherit it too, also those that [`std::process::Command`] starts: see [`Set::pass`].
 #![allow(unsafe_code)] // Signal sets are C structs that calls fill in.
 
 use crate::signal::{Fields, Info, Signal};
@@ -10,6 +10,8 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::Instant;
 
 /// `sigset_t`: a set of signals.
@@ -184,6 +186,32 @@ impl Set {
         }
         // SAFETY: filled in; before it was zeroed, which is valid too.
         Ok(read(&unsafe { info.assume_init() }))
+    }
+
+    /// `pthread_sigmask(3)` in the child: the command's program starts with these signals blocked, and no others. Without this it starts with
+    /// those that are blocked in the thread that spawns it, and a program that expects to be ended by a signal may never be.
+    ///
+    /// ```
+    /// use ginnel_os::{signal::{self, Signal}, sigset::Set};
+    /// use std::{os::unix::process::ExitStatusExt, process::Command};
+    ///
+    /// let before = Set::of_thread();
+    /// let _blocked = Set::from_iter([Signal::TERM]).block();
+    /// let mut command = Command::new("sleep");
+    /// before.pass(command.arg("60"));
+    /// let mut child = command.spawn()?;
+    /// signal::send(child.id(), Signal::TERM)?;
+    /// assert_eq!(child.wait()?.signal(), Some(Signal::TERM.number()));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn pass(&self, command: &mut Command) {
+        let set = *self;
+        let place = move || {
+            change(libc::SIG_SETMASK, Some(&set));
+            Ok(())
+        };
+        // SAFETY: the closure makes one system call and fills a set on its stack, which is safe after a fork: no allocation, no lock.
+        unsafe { command.pre_exec(place) };
     }
 
     pub(crate) fn as_ptr(&self) -> *const libc::sigset_t {

@@ -6,9 +6,10 @@
 //! deadline: `None` waits for ever, one that has passed tries once, and at the deadline it fails with
 //! [`TimedOut`](io::ErrorKind::TimedOut) and no errno (TCP's own `ETIMEDOUT` has one). Signals neither end nor shorten a wait.
 //!
-//! | [I1] | Nothing here sets `O_NONBLOCK`: the description may be another process's too. Each call says `MSG_DONTWAIT` for itself. |
-//! | [I2] | Nothing here raises `SIGPIPE`: a dead peer is `EPIPE`. |
-//! | [I3] | A message that does not fit in the buffer is an error, never a shorter message, if received with a `_message` call. |
+//! - `[I1]` Sending and receiving never set `O_NONBLOCK`: the description may be another process's too. Each call says `MSG_DONTWAIT`
+//!   for itself. Only a listener gets it, from `listen`, as `accept` has no such flag.
+//! - `[I2]` Nothing here raises `SIGPIPE`: a dead peer is `EPIPE`.
+//! - `[I3]` A message that does not fit in the buffer is an error, never a shorter message, if received with a `_message` call.
 //!
 //! Which receiving call is right depends on what was sent. [`recv`] is for a stream of bytes; of a message it would cut the tail.
 //! [`recv_message`] is for datagrams and seqpackets; on TCP it would throw bytes away.
@@ -84,8 +85,12 @@ pub(crate) fn until<T>(
     }
 }
 
+/// After a call in vain. The deadline is looked at first: a socket that is said to be ready and never is must not keep us beyond it.
 #[cold]
-fn wait(fd: BorrowedFd<'_>, ready: Ready, deadline: Option<Instant>) -> io::Result<()> {
+pub(crate) fn wait(fd: BorrowedFd<'_>, ready: Ready, deadline: Option<Instant>) -> io::Result<()> {
+    if deadline.is_some_and(|at| at <= Instant::now()) {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
     let is_ready = match ready {
         Ready::Read => poll::readable(&[fd], deadline)?,
         Ready::Write => poll::writable(fd, deadline)?,
@@ -417,9 +422,13 @@ pub(crate) fn listen(fd: BorrowedFd<'_>, backlog: u32) -> io::Result<()> {
 /// The connection and who made it. A listener of [`listen`] never blocks in `accept4` itself; one from elsewhere may, if another process
 /// takes the connection between `poll` and `accept4`.
 pub(crate) fn accept(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
+    // `poll` would wait for what never comes.
+    if deadline.is_some() && !sockopt::socket_acceptconn(fd)? {
+        return Err(Errno::INVAL.into());
+    }
     loop {
-        if deadline.is_some() {
-            wait(fd, Ready::Read, deadline)?;
+        if deadline.is_some() && !poll::readable(&[fd], deadline)? {
+            return Err(io::ErrorKind::TimedOut.into());
         }
         match net::acceptfrom_with(fd, SocketFlags::CLOEXEC) {
             // Aborted: a connection that was reset while it waited to be accepted. The next one may be good.
@@ -602,6 +611,24 @@ pub fn unsent(fd: impl AsFd) -> io::Result<u64> {
     if result == 0 { Ok(u64::try_from(bytes).unwrap_or(0)) } else { Err(io::Error::last_os_error()) }
 }
 
+/// `SO_MEMINFO`: packets that the kernel threw away because the socket's receive buffer was full. Since Linux 4.12.
+///
+/// # Errors
+/// The errno: `ENOPROTOOPT` on older kernels.
+///
+/// ```
+/// let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
+/// assert_eq!(ginnel_os::socket::drops(&socket)?, 0);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn drops(fd: impl AsFd) -> io::Result<u64> {
+    /// `SK_MEMINFO_DROPS`: the ninth number of `linux/sock_diag.h`.
+    const DROPS: usize = 8;
+    let (numbers, len) = option::<64>(fd.as_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO)?;
+    let number = numbers[..len].chunks_exact(4).nth(DROPS).and_then(|bytes| bytes.first_chunk::<4>());
+    Ok(number.map_or(0, |bytes| u64::from(u32::from_ne_bytes(*bytes))))
+}
+
 /// `getsockopt(2)` of at most N bytes: the bytes, and how many the kernel wrote.
 pub(crate) fn option<const N: usize>(fd: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<([u8; N], usize)> {
     let mut value = [0u8; N];
@@ -777,6 +804,31 @@ pub(crate) mod tests {
             assert_eq!(send_vectored(&a, &[IoSlice::new(b"x")], soon()).unwrap_err().kind(), ErrorKind::BrokenPipe);
             assert_eq!(recv(&a, &mut [0; 8], soon()).unwrap(), 0);
         }
+    }
+
+    #[test]
+    fn a_dead_peer_raises_no_sigpipe() {
+        // In a child: this process ignores the signal anyway, as every Rust program does.
+        let (a, b) = unix::pair(Kind::Stream).unwrap();
+        shutdown(&b, Half::Both).unwrap();
+        // SAFETY: the child makes system calls only, and exits.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: sets back what the runtime changed.
+            unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+            let slices = [IoSlice::new(b"x")];
+            let message = unix::Outgoing { slices: &slices, ..Default::default() };
+            let good = send(&a, b"x", None).is_err()
+                && try_send(&a, b"x").is_err()
+                && send_vectored(&a, &slices, None).is_err()
+                && unix::send(&a, &message, None).is_err();
+            // SAFETY: leaves without destructors.
+            unsafe { libc::_exit(i32::from(!good)) };
+        }
+        let mut status = -1;
+        // SAFETY: reaps the child that this test started.
+        unsafe { libc::waitpid(child, &raw mut status, 0) };
+        assert_eq!(status, 0);
     }
 
     #[test]

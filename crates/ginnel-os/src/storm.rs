@@ -96,8 +96,6 @@ pub(crate) fn in_child(run: impl FnOnce()) {
     // SAFETY: the child runs the closure and leaves; the C library makes its memory allocator usable after a fork.
     let child = unsafe { libc::fork() };
     if child == 0 {
-        // No message: another thread may have held the lock of the output.
-        std::panic::set_hook(Box::new(|_| {}));
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
         // SAFETY: leaves without destructors.
         unsafe { libc::_exit(i32::from(result.is_err())) };

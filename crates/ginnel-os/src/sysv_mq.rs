@@ -321,6 +321,21 @@ impl Queue {
     /// `msgrcv(2)` with `MSG_COPY`: copies the message at an index, counted from the oldest, and leaves it there; false if there are not
     /// so many.
     ///
+    /// ```
+    /// # use ginnel_os::{sysv_ipc::Key, sysv_mq::{Buffer, Overlong, Queue, Which}};
+    /// # let queue = Queue::create(Key::PRIVATE, 0o600)?;
+    /// # let mut buffer = Buffer::new(64)?;
+    /// buffer.set(1, b"stays")?;
+    /// queue.send(&buffer, None)?;
+    /// let seen = queue.peek(&mut buffer, 0, Overlong::Refuse);
+    /// let depth = queue.stat()?.depth;
+    /// queue.remove()?;
+    /// assert_eq!(depth, 1);
+    /// // A kernel may not have it, which is an error then.
+    /// assert!(seen.is_err() || buffer.bytes() == b"stays");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// `ENOSYS` for a kernel without `CONFIG_CHECKPOINT_RESTORE`; else as [`Self::try_receive`].
     pub fn peek(self, buffer: &mut Buffer, index: usize, overlong: Overlong) -> io::Result<bool> {
@@ -383,6 +398,16 @@ impl Queue {
     }
 
     /// `msgctl(2)` with `IPC_SET`: room for this many bytes (`msg_qbytes`).
+    ///
+    /// ```
+    /// # use ginnel_os::{sysv_ipc::Key, sysv_mq::{Buffer, Overlong, Queue, Which}};
+    /// # let queue = Queue::create(Key::PRIVATE, 0o600)?;
+    /// # let mut buffer = Buffer::new(64)?;
+    /// queue.set_bytes_max(1024)?;
+    /// assert_eq!(queue.stat()?.bytes_max, Some(1024));
+    /// queue.remove()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `EPERM` above `kernel.msgmnb` without `CAP_SYS_RESOURCE`, which the text says, or for who is neither owner nor creator.

@@ -23,6 +23,9 @@ pub const VALUE_MAX: u16 = 32767;
 /// Semaphores of a set that an operation can name.
 pub const SET_MAX: usize = 1 << 16;
 
+/// No time to wait.
+const NOW: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+
 unsafe extern "C" {
     fn semtimedop(id: c_int, ops: *mut libc::sembuf, count: usize, timeout: *const libc::timespec) -> c_int;
 }
@@ -167,6 +170,19 @@ impl Set {
     /// What is removed is that one set, by its id. So of several that do this at once none removes what another has just made, and a creator
     /// that was not dead but slow gets `EIDRM`. Choose a patience that no living process needs between two system calls: a second, say.
     ///
+    /// ```
+    /// use ginnel_os::{sysv_ipc::Key, sysv_sem::Set};
+    /// use std::time::{Duration, Instant};
+    /// let key = Key::new(0x5b00_0000 | std::process::id() as i32);
+    /// let soon = Some(Instant::now() + Duration::from_secs(1));
+    /// let set = match Set::open_or_create(key, 0o600, &[1], soon) {
+    ///     Err(e) if e.kind() == std::io::ErrorKind::TimedOut => Set::take_over(key, 0o600, &[1], Duration::from_secs(1))?,
+    ///     found => found?,
+    /// };
+    /// set.remove()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// `EPERM` if the set is another user's. Else as [`Self::open_or_create`], without `TimedOut`.
     pub fn take_over(key: Key, mode: u32, values: &[u16], patience: Duration) -> io::Result<Self> {
@@ -250,14 +266,26 @@ impl Set {
     #[inline]
     pub fn operate(self, ops: &[Op], deadline: Option<Instant>) -> io::Result<()> {
         let Some(deadline) = deadline else { return self.operated(ops, std::ptr::null())?.ok_or_else(would_block) };
+        // Most calls need not wait, and neither clock nor timer then.
+        match self.attempted(ops)? {
+            Some(()) => Ok(()),
+            None => self.operate_until(ops, deadline),
+        }
+    }
+
+    #[cold]
+    fn operate_until(self, ops: &[Op], deadline: Instant) -> io::Result<()> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(timed_out());
+            }
             match self.once(ops, &relative(left)) {
                 Ok(()) => return Ok(()),
-                Err(libc::EINTR) => {}
-                Err(libc::EAGAIN) if Instant::now() >= deadline => return Err(timed_out()),
-                Err(libc::EAGAIN) if ops.iter().any(Op::is_nowait) => return Err(would_block()),
-                Err(libc::EAGAIN) => {}
+                Err(libc::EAGAIN) if ops.iter().any(Op::is_nowait) && Instant::now() < deadline => {
+                    return Err(would_block());
+                }
+                Err(libc::EINTR | libc::EAGAIN) => {}
                 Err(e) => return Err(self.refused(e, ops)),
             }
         }
@@ -269,8 +297,16 @@ impl Set {
     /// Of kind `WouldBlock` if one would have to wait; else as [`Self::operate`].
     #[inline]
     pub fn try_operate(self, ops: &[Op]) -> io::Result<()> {
-        const NOW: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        self.operated(ops, &NOW)?.ok_or_else(would_block)
+        self.attempted(ops)?.ok_or_else(would_block)
+    }
+
+    /// Without waiting. Few operations are copied and told not to wait, as the kernel reads the clock for each time it is given, even for none.
+    #[inline]
+    fn attempted(self, ops: &[Op]) -> io::Result<Option<()>> {
+        let mut few = [Op::zero(0); 4];
+        let Some(now) = few.get_mut(..ops.len()) else { return self.operated(ops, &NOW) };
+        now.iter_mut().zip(ops).for_each(|(now, op)| *now = op.nowait());
+        self.operated(now, std::ptr::null())
     }
 
     /// Again after each signal, with the same time: none at all, or for ever. `None` if it would have to wait.

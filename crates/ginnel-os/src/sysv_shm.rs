@@ -364,6 +364,13 @@ pub fn limits() -> Limits {
 
 /// The segments of this IPC namespace, of every user, from `/proc/sysvipc/shm`.
 ///
+/// ```
+/// for segment in ginnel_os::sysv_shm::list()? {
+///     println!("{} {} {}", segment.owner.key, segment.bytes, segment.attached);
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
 /// # Errors
 /// The errno, where `/proc` is not mounted or the kernel has no System V IPC.
 pub fn list() -> io::Result<Vec<Stat>> {

@@ -227,8 +227,17 @@ impl Address {
 
     /// The link in shared memory that it leads to, if it does.
     pub(crate) fn engine(&self) -> Option<Spec> {
-        let Target::Shm(name) = &self.target else { return None };
-        Some(Spec { name: name.clone(), wanted: self.wanted.clone(), follow: self.follow, wait: self.wait })
+        let (name, private) = match &self.target {
+            Target::Shm(name) => (name, false),
+            Target::Mem(name) => (name, true),
+            _ => return None,
+        };
+        Some(Spec { name: name.clone(), wanted: self.wanted.clone(), follow: self.follow, wait: self.wait, private })
+    }
+
+    /// An unnamed pipe, but for who has been given one.
+    pub(crate) fn is_new_pipe(&self) -> bool {
+        self.target == Target::Pipe(None)
     }
 
     /// Without options.
@@ -324,7 +333,7 @@ fn key(name: &str) -> Result<Key, &'static str> {
         return Ok(Key::File(path(file)?, id));
     }
     let number = match name.strip_prefix("0x") {
-        Some(hexadecimal) => u32::from_str_radix(hexadecimal, 16).ok().map(u32::cast_signed),
+        Some(hexadecimal) => u32::from_str_radix(hexadecimal, 16).ok().map(|key| i32::from_ne_bytes(key.to_ne_bytes())),
         None => name.parse().ok(),
     };
     match number {

@@ -18,17 +18,22 @@ pub(crate) struct Directory {
     path: PathBuf,
 }
 
-impl Directory {
-    fn default_path() -> PathBuf {
-        match std::env::var_os(DIRECTORY_VARIABLE) {
-            Some(path) if !path.is_empty() => path.into(),
-            _ => format!("/dev/shm/ginnel-{}", process::user()).into(),
-        }
+/// Where this user's links lie, whether it is there or not.
+///
+/// ```
+/// assert!(ginnel::directory().is_absolute() || std::env::var_os(ginnel::DIRECTORY_VARIABLE).is_some());
+/// ```
+pub fn directory() -> PathBuf {
+    match std::env::var_os(DIRECTORY_VARIABLE) {
+        Some(path) if !path.is_empty() => path.into(),
+        _ => format!("/dev/shm/ginnel-{}", process::user()).into(),
     }
+}
 
+impl Directory {
     /// Opens the directory, and makes it if it is not there.
     pub(crate) fn open() -> Result<Self, Error> {
-        let path = Self::default_path();
+        let path = directory();
         match Self::open_path(&path) {
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 tmpfile::make_directory(&path).map_err(|e| {
@@ -46,7 +51,7 @@ impl Directory {
 
     /// Opens the directory if it is there.
     pub(crate) fn open_existing() -> Result<Option<Self>, Error> {
-        match Self::open_path(&Self::default_path()) {
+        match Self::open_path(&directory()) {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             other => other.map(Some),
         }

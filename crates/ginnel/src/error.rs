@@ -183,7 +183,7 @@ pub enum SendFailure {
         /// Its value.
         value: u64,
     },
-    /// The link is full, and the last receiver has left.
+    /// The last receiver has left, and the link is full or, where the kernel keeps nothing for the next one, gone.
     Closed {
         /// How many receivers were killed, rather than closed, since this sender opened.
         died: u64,
@@ -288,12 +288,12 @@ impl fmt::Display for SendError {
                 )
             }
             SendFailure::Closed { died: 0 } => {
-                write!(f, "it is full and the last receiver has left; start a receiver, or wait for one with ?follow")
+                f.write_str("nobody is left who could make room; start a receiver, or wait for one with ?follow")
             }
             SendFailure::Closed { died } => {
                 write!(
                     f,
-                    "it is full and no receiver is left, {died} killed; start a receiver, or wait for one with ?follow"
+                    "nobody is left who could make room, {died} receivers were killed; start one, or wait for one with ?follow"
                 )
             }
             SendFailure::TooLarge { len, max } => {

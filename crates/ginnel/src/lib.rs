@@ -39,7 +39,7 @@ mod wait;
 
 pub use address::{Frame, NAME_MAX, SocketType, Wait, parse_size};
 pub use batch::{Batch, BatchMessage};
-pub use directory::DIRECTORY_VARIABLE;
+pub use directory::{DIRECTORY_VARIABLE, directory};
 pub use error::{CommitError, Error, ErrorKind, RecvError, RecvFailure, SendAllError, SendError, SendFailure};
 pub use ginnel_core::{Corrupt, Counters, Full, Geometry, INLINE_MAX, PoolUse, Role};
 pub use link::Link;

@@ -135,6 +135,30 @@ impl Link {
         }
     }
 
+    /// Opens both ends: of `pipe:` those of a new pipe, of any other address the receiving end first.
+    ///
+    /// # Errors
+    /// As [`Self::sender`] and [`Self::receiver`].
+    ///
+    /// # Examples
+    /// A child that writes to its standard output as `pipe:`, or, as here, a program that knows nothing of ginnel.
+    /// ```
+    /// let (sender, receiver) = ginnel::Link::new("pipe:?frame=line")?.pair()?;
+    /// let mut child = std::process::Command::new("seq").arg("3").stdout(sender.into_stdio()?).spawn()?;
+    /// let lines: Vec<_> = receiver.iter().map(|line| line.to_vec()).collect();
+    /// assert_eq!(lines, [b"1", b"2", b"3"]);
+    /// child.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn pair(&self) -> Result<(Sender, Receiver), Error> {
+        if self.address.is_new_pipe() {
+            let (sender, receiver) = kernel::Sender::pair(&self.address)?;
+            return Ok((Sender::kernel(sender), Receiver::kernel(receiver)));
+        }
+        let receiver = self.receiver()?;
+        Ok((self.sender()?, receiver))
+    }
+
     /// Removes the link's name. Without `force` only if nobody is attached and no message is in it; with it, those who are
     /// attached go on with each other, and messages that nobody receives are lost.
     ///

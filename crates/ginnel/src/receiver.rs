@@ -7,6 +7,7 @@ use crate::message::Message;
 use crate::shm;
 use crate::wait::{Interrupter, Until};
 use std::fmt;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// The receiving end of a link. A clone is another participant; a handle may move between threads, but one at a time uses it.
@@ -30,6 +31,7 @@ pub struct Receiver {
     end: End,
 }
 
+#[allow(clippy::large_enum_variant, reason = "the large one is the fast one: it is reached without another pointer")]
 enum End {
     Shm(shm::Receiver),
     Kernel(Box<kernel::Receiver>),
@@ -240,6 +242,17 @@ impl Receiver {
         match &self.end {
             End::Shm(receiver) => receiver.address(),
             End::Kernel(receiver) => receiver.address(),
+        }
+    }
+
+    /// The descriptor of a pipe, for the standard input of a child, which opens it as `pipe:`. Messages that this handle has read from the pipe already are lost: hand it over unused.
+    ///
+    /// # Errors
+    /// If this is no pipe.
+    pub fn into_stdio(self) -> Result<Stdio, Error> {
+        match self.end {
+            End::Shm(receiver) => Err(kernel::no_stdio(receiver.address())),
+            End::Kernel(receiver) => receiver.into_stdio(),
         }
     }
 

@@ -6,6 +6,7 @@ use crate::loan::Loan;
 use crate::shm;
 use crate::wait::{Interrupter, Until};
 use std::fmt;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// The sending end of a link. A clone is another participant; a handle may move between threads, but one at a time uses it.
@@ -26,6 +27,7 @@ pub struct Sender {
     end: End,
 }
 
+#[allow(clippy::large_enum_variant, reason = "the large one is the fast one: it is reached without another pointer")]
 enum End {
     Shm(shm::Sender),
     Kernel(Box<kernel::Sender>),
@@ -270,6 +272,17 @@ impl Sender {
         match &self.end {
             End::Shm(sender) => sender.address(),
             End::Kernel(sender) => sender.address(),
+        }
+    }
+
+    /// The descriptor of a pipe, for the standard output of a child, which opens it as `pipe:`.
+    ///
+    /// # Errors
+    /// If this is no pipe.
+    pub fn into_stdio(self) -> Result<Stdio, Error> {
+        match self.end {
+            End::Shm(sender) => Err(kernel::no_stdio(sender.address())),
+            End::Kernel(sender) => sender.into_stdio(),
         }
     }
 

@@ -1,27 +1,36 @@
-//! `ginnel info`: everything that there is to see of a link.
+//! `ginnel info`: everything that there is to see of a link, or of any other object.
 
-use super::address;
-use crate::exit::Failure;
+use crate::exit::{Failure, say};
+use crate::inventory::find::{self, Target};
+use crate::inventory::{Entry, Inventory, Mechanism, Object, text};
 use crate::table::Align::{Left, Right};
 use crate::table::Table;
-use crate::{json, output, units};
+use crate::users::Users;
+use crate::{escape, json, output, units};
 use ginnel::{Info, Link};
 
 const AFTER_HELP: &str = "\
-Looking disturbs nobody: the link is mapped read-only. The counters of a
-participant run on over those who had its place before.
+Looking disturbs nobody: a link in shared memory is mapped read-only. The
+counters of a participant run on over those who had its place before.
+
+Every address that `ginnel ls` shows can be looked at, also of what is no link:
+sem:/name, posix-shm:/name, sysv-sem:KEY, sysv-shm:KEY, pipe:[INODE], ...
+`ginnel ls --help` says what the states mean. A name that several objects have
+shows them all; with --json, one a line.
 
 Examples:
   ginnel info shm:orders
+  ginnel info mq:/jobs
+  ginnel info sysv-shm:0x4711
   ginnel info --json shm:orders | jq .messages";
 
-/// Show everything about a link, and who has it open
+/// Show everything about a link or another object, and who has it
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
-    /// Link to look at
-    #[arg(value_parser = address)]
-    address: Link,
+    /// Link or object to look at
+    #[arg(value_parser = Target::parse)]
+    address: Target,
 
     /// Print JSON: one object
     #[arg(long)]
@@ -29,8 +38,18 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let info = args.address.info()?;
-    if args.json {
+    match &args.address {
+        Target::Object(mechanism, name) => object(*mechanism, name, args.json),
+        Target::Link(link) => match find::kernel_object(link) {
+            Some((mechanism, name)) => object(mechanism, &name, args.json),
+            None => engine(link, args.json),
+        },
+    }
+}
+
+fn engine(link: &Link, json: bool) -> Result<(), Failure> {
+    let info = link.info()?;
+    if json {
         return json::print(&json::Link::from(&info));
     }
     let mut text = facts(&info);
@@ -39,6 +58,60 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         text += &participants(&info);
     }
     output::emit(&text)
+}
+
+fn object(mechanism: Mechanism, name: &str, json: bool) -> Result<(), Failure> {
+    let (inventory, found) = find::find(mechanism, name)?;
+    let users = Users::read();
+    if json {
+        return found.iter().try_for_each(|entry| json::print(&Object::of(entry, &users)));
+    }
+    let texts: Vec<String> = found.iter().map(|entry| described(entry, &inventory, &users)).collect();
+    output::emit(&texts.join("\n"))?;
+    for text in &inventory.unread {
+        say(&format!("warning: {text}"));
+    }
+    Ok(())
+}
+
+fn described(entry: &Entry, inventory: &Inventory, users: &Users) -> String {
+    let mut facts = vec![
+        ("address", escape::terminal(&entry.address)),
+        ("mechanism", entry.mechanism.name().to_owned()),
+        ("state", entry.state.name().to_owned()),
+        ("owner", text::owner(entry, users)),
+        ("mode", text::mode(entry)),
+        ("size", text::size(entry)),
+        ("age", text::age(entry)),
+    ];
+    facts.extend(entry.depth.map(|depth| ("depth", text::amount_with_unit(depth))));
+    facts.extend(entry.capacity.map(|capacity| ("capacity", text::amount_with_unit(capacity))));
+    let attributes = entry.attributes.iter().map(|(name, value)| (*name, text::attribute(name, value)));
+    let mut text = lines(facts.into_iter().filter(|(_, value)| value != text::NOTHING).chain(attributes));
+    let mut table = Table::new(&[("PID", Right), ("COMMAND", Left), ("END", Left), ("FD", Left)]);
+    let peers = inventory.peer(entry).map(|peer| &*peer.holders).unwrap_or_default();
+    for (holder, prefix) in entry.holders.iter().map(|own| (own, "")).chain(peers.iter().map(|peer| (peer, "peer: "))) {
+        let descriptors: Vec<String> = holder.descriptors.iter().map(ToString::to_string).collect();
+        table.row(vec![
+            holder.pid.to_string(),
+            escape::terminal(&holder.command),
+            format!("{prefix}{}", holder.ends.join("+")),
+            descriptors.join(","),
+        ]);
+    }
+    if !entry.holders.is_empty() || !peers.is_empty() {
+        text += "\n";
+        text += &table.render();
+    }
+    text
+}
+
+/// A line for each fact; a unit at the end of a name goes, as the value has it.
+fn lines<'a>(facts: impl Iterator<Item = (&'a str, String)>) -> String {
+    let name = |name: &str| name.trim_end_matches("_bytes").trim_end_matches("_ns").replace('_', " ");
+    let facts: Vec<(String, String)> = facts.map(|(is, value)| (name(is), value)).collect();
+    let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    facts.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
 }
 
 fn facts(info: &Info) -> String {

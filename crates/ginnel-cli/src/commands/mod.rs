@@ -3,12 +3,18 @@
 mod bench;
 mod clean;
 mod completions;
+mod doctor;
 mod info;
+mod lock;
 mod ls;
 mod man;
+mod pipe;
+mod ps;
 mod recv;
 mod rm;
+mod sem;
 mod send;
+mod signal;
 pub(crate) mod tour;
 
 use crate::exit::Failure;
@@ -27,6 +33,7 @@ Examples:
   ginnel tour                      see it work
   seq 5 | ginnel send shm:hello    lines become messages
   ginnel recv shm:hello            in another terminal
+  ginnel doctor                    which limits of this machine hurt
 
 Exit status:
   0 done, 1 failed, 2 usage, 3 not found, 4 not permitted, 5 the peer died,
@@ -53,10 +60,16 @@ enum Command {
     Tour(tour::Args),
     Send(send::Args),
     Recv(recv::Args),
+    Pipe(pipe::Args),
     Ls(ls::Args),
+    Ps(ps::Args),
     Info(info::Args),
     Rm(rm::Args),
     Clean(clean::Args),
+    Sem(sem::Args),
+    Lock(lock::Args),
+    Signal(signal::Args),
+    Doctor(doctor::Args),
     Bench(bench::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -70,10 +83,16 @@ impl Cli {
             Command::Tour(args) => tour::run(args, quiet),
             Command::Send(args) => send::run(args, quiet),
             Command::Recv(args) => recv::run(args, quiet),
+            Command::Pipe(args) => pipe::run(args, quiet),
             Command::Ls(args) => ls::run(args, quiet),
+            Command::Ps(args) => ps::run(args),
             Command::Info(args) => info::run(args),
             Command::Rm(args) => rm::run(args),
             Command::Clean(args) => clean::run(args, quiet),
+            Command::Sem(args) => sem::run(args),
+            Command::Lock(args) => lock::run(args),
+            Command::Signal(args) => signal::run(args, quiet),
+            Command::Doctor(args) => doctor::run(args, quiet),
             Command::Bench(args) => bench::run(args),
             Command::Completions(args) => completions::run(args),
             Command::Man(args) => man::run(args),

@@ -46,7 +46,7 @@ pub(crate) struct Args {
     count: Option<u64>,
 
     /// Give up, with status 124, when no message comes for so long: 10ms, 2s
-    #[arg(short = 'W', long, value_name = "DURATION", value_parser = units::parse_duration)]
+    #[arg(short = 'W', long, value_name = "DURATION", value_parser = units::parse_duration, allow_hyphen_values = true)]
     timeout: Option<Duration>,
 
     /// When the last sender has left, wait for the next one
@@ -54,7 +54,14 @@ pub(crate) struct Args {
     follow: bool,
 }
 
-#[derive(clap::Args)]
+impl Args {
+    /// A link to standard output, as it was sent.
+    pub(super) fn standard_output(address: Link, count: Option<u64>, timeout: Option<Duration>) -> Self {
+        Self { address, form: FormArgs::default(), count, timeout, follow: false }
+    }
+}
+
+#[derive(clap::Args, Default)]
 #[group(multiple = false)]
 struct FormArgs {
     /// A newline after each message
@@ -88,9 +95,10 @@ impl FormArgs {
 }
 
 pub(crate) fn run(args: &Args, quiet: bool) -> Result<(), Failure> {
+    // Before any thread is started: a receiver of signals has to block them in all.
+    let receiver = args.address.clone().follow(args.follow).receiver()?;
     let install = interrupt::install();
     install.map_err(|e| Failure::failed(format!("cannot watch for signals: {e}")))?;
-    let receiver = args.address.clone().follow(args.follow).receiver()?;
     interrupt::end_waits_of(receiver.interrupter());
     let (form, piece) = args.form.form();
     // So many that writing is worth it, so few that the senders have room meanwhile.
@@ -106,6 +114,12 @@ pub(crate) fn run(args: &Args, quiet: bool) -> Result<(), Failure> {
     let done = receiving.all();
     let redelivered = receiving.redelivered;
     drop(receiving);
+    tell_losses(&receiver, redelivered, quiet);
+    done
+}
+
+/// What did not go as it should, though nothing failed.
+pub(super) fn tell_losses(receiver: &Receiver, redelivered: u64, quiet: bool) {
     if redelivered > 0 && !quiet {
         say(&format!(
             "{redelivered} messages had been in the hands of another receiver, which did not finish with them"
@@ -114,7 +128,6 @@ pub(crate) fn run(args: &Args, quiet: bool) -> Result<(), Failure> {
     if receiver.dropped() > 0 {
         say(&format!("{} messages were dropped to make room and will never be received", receiver.dropped()));
     }
-    done
 }
 
 struct Receiving<'a> {

@@ -41,7 +41,7 @@ pub(crate) struct Args {
     cut: CutArgs,
 
     /// Give up, with status 124, when there is no room for so long: 10ms, 2s
-    #[arg(short = 'W', long, value_name = "DURATION", value_parser = units::parse_duration)]
+    #[arg(short = 'W', long, value_name = "DURATION", value_parser = units::parse_duration, allow_hyphen_values = true)]
     timeout: Option<Duration>,
 
     /// When the link is full and the last receiver has left, wait for the next one
@@ -49,7 +49,14 @@ pub(crate) struct Args {
     follow: bool,
 }
 
-#[derive(clap::Args)]
+impl Args {
+    /// Standard input to a link, cut as it comes.
+    pub(super) fn standard_input(address: Link, timeout: Option<Duration>) -> Self {
+        Self { address, file: None, cut: CutArgs::default(), timeout, follow: false }
+    }
+}
+
+#[derive(clap::Args, Default)]
 #[group(multiple = false)]
 struct CutArgs {
     /// One message a line, without its newline
@@ -86,8 +93,8 @@ pub(crate) fn run(args: &Args, quiet: bool) -> Result<(), Failure> {
     let input = Input::open(args.file.as_deref())?;
     let sender = args.address.clone().follow(args.follow).sender()?;
     interrupt::end_waits_of(sender.interrupter());
-    let outlet =
-        Outlet { sender: &sender, timeout: args.timeout, meter: Meter::new(quiet, input.len().filter(|len| *len > 0)) };
+    let meter = Meter::new(quiet, input.len().filter(|len| *len > 0));
+    let outlet = Outlet::new(&sender, args.timeout, meter);
     let mut sending = Sending { name: input.name().to_owned(), source: Source::new(input), outlet };
     let done = sending.all(args.cut.cut());
     let left = sending.outlet.meter.messages();
@@ -98,15 +105,19 @@ pub(crate) fn run(args: &Args, quiet: bool) -> Result<(), Failure> {
 }
 
 /// The end of the link, with all the waiting that it needs.
-struct Outlet<'a> {
+pub(super) struct Outlet<'a> {
     sender: &'a Sender,
     timeout: Option<Duration>,
-    meter: Meter,
+    pub(super) meter: Meter,
 }
 
 impl<'a> Outlet<'a> {
+    pub(super) fn new(sender: &'a Sender, timeout: Option<Duration>, meter: Meter) -> Self {
+        Self { sender, timeout, meter }
+    }
+
     #[inline]
-    fn send(&mut self, tag: u16, message: &[u8]) -> Result<(), Failure> {
+    pub(super) fn send(&mut self, tag: u16, message: &[u8]) -> Result<(), Failure> {
         let sender = self.sender;
         if let Err(e) = sender.try_send_tagged(tag, message) {
             self.wait(e, |until| sender.send_tagged_deadline(tag, message, until))?;

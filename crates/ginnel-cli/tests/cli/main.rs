@@ -2,13 +2,20 @@
 
 mod clean;
 mod completions;
+mod doctor;
 mod info;
+mod lock;
 mod ls;
 mod man;
+mod objects;
+mod pipe;
 mod process;
+mod ps;
 mod recv;
 mod rm;
+mod sem;
 mod send;
+mod signal;
 mod tour;
 
 use process::Place;
@@ -23,7 +30,8 @@ fn the_version_is_printed() {
 fn help_shows_every_command_but_not_the_hidden_ones() {
     let done = Place::new().run(["--help"], b"");
     assert_eq!(done.status, 0);
-    for command in ["tour", "send", "recv", "ls", "info", "rm", "clean", "bench", "completions", "man"] {
+    let commands = ["tour", "send", "recv", "ls", "ps", "info", "rm", "clean", "bench", "completions", "man"];
+    for command in commands.iter().chain(&["pipe", "sem", "lock", "signal", "doctor"]) {
         assert!(done.out_text().contains(&format!("\n  {command} ")), "{command}");
     }
     assert!(!done.out_text().contains("tour-send"));
@@ -66,4 +74,29 @@ fn a_directory_of_others_is_not_permitted() {
     let done = place.run(["send", "shm:a"], b"x\n");
     assert_eq!(done.status, 4, "{}", done.err);
     assert!(done.err.contains("0700"), "{}", done.err);
+}
+
+#[test]
+fn times_that_cannot_be_are_usage_errors_that_say_so() {
+    let place = Place::new();
+    let file = place.path("lock");
+    let commands: [&[&str]; 5] = [
+        &["recv", "shm:a"],
+        &["pipe", "shm:a", "shm:b"],
+        &["sem", "sem:/a", "wait"],
+        &["signal", "wait"],
+        &["lock", file.to_str().unwrap()],
+    ];
+    for command in commands {
+        for (time, complaint) in [
+            ("-1s", "negative"),
+            ("NaN", "write a duration"),
+            ("inf", "write a duration"),
+            ("99999999999h", "too long"),
+        ] {
+            let done = place.run(command.iter().chain(&["-W", time]), b"");
+            assert_eq!(done.status, 2, "{command:?} {time}: {}", done.err);
+            assert!(done.err.contains(complaint), "{command:?} {time}: {}", done.err);
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{File, Permissions};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread::JoinHandle;
@@ -32,9 +32,13 @@ impl Done {
     }
 
     pub(crate) fn json(&self) -> serde_json::Value {
-        assert_eq!(self.out.iter().filter(|b| **b == b'\n').count(), 1, "one object a line");
-        serde_json::from_slice(&self.out).expect("the output is JSON")
+        json_of(&self.out)
     }
+}
+
+pub(crate) fn json_of(out: &[u8]) -> serde_json::Value {
+    assert_eq!(out.iter().filter(|b| **b == b'\n').count(), 1, "one object a line");
+    serde_json::from_slice(out).expect("the output is JSON")
 }
 
 impl Place {
@@ -81,9 +85,25 @@ impl Place {
         run.end()
     }
 
+    /// Runs as a user who owns nothing; only root can do that. The links are those of nobody, so there are none.
+    pub(crate) fn run_as_nobody<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Done {
+        const NOBODY: u32 = 65534;
+        let mut command = self.command(args);
+        command.uid(NOBODY).gid(NOBODY).env("GINNEL_DIR", "/dev/shm/ginnel-of-nobody").current_dir("/");
+        Run::spawn(command.stdin(Stdio::null()).stdout(Stdio::piped())).end()
+    }
+
     /// Starts a run whose input is written later.
     pub(crate) fn start<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Run {
         Run::spawn(self.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()))
+    }
+
+    /// Starts a shell script, in which `$GINNEL` is the tool.
+    pub(crate) fn start_shell(&self, script: &str) -> Run {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).env("GINNEL", env!("CARGO_BIN_EXE_ginnel"));
+        command.env("GINNEL_DIR", self.links()).current_dir(self.dir.path());
+        Run::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()))
     }
 
     /// Starts a run whose output goes to a file.
@@ -215,6 +235,15 @@ impl Drop for Run {
     fn drop(&mut self) {
         let _ = self.child.kill(); // does nothing if it has ended
         let _ = self.child.wait();
+    }
+}
+
+/// Waits until something is so.
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + LIMIT;
+    while !is_so() {
+        assert!(Instant::now() < end, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

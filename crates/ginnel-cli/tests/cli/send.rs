@@ -148,7 +148,7 @@ fn the_last_receiver_that_leaves_is_told() {
     assert_eq!(receiver.end().status, 0);
     let done = sender.end();
     assert_eq!(done.status, 1, "{}", done.err);
-    assert!(done.err.contains("last receiver has left"), "{}", done.err);
+    assert!(done.err.contains("nobody is left"), "{}", done.err);
 }
 
 #[test]

@@ -14,7 +14,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use super::Address;
-use crate::poll;
 use crate::socket::{self, Kind, Ready};
 
 /// Most descriptors that one message takes: the kernel's `SCM_MAX_FD`.
@@ -179,7 +178,7 @@ pub fn try_send_to(fd: impl AsFd, bytes: &[u8], to: &Address) -> io::Result<usiz
 /// `recvmsg(2)`: receives bytes with whatever came along, waiting until the deadline. `most` is how many descriptors the caller is willing to take.
 ///
 /// A stream gives descriptors with the first byte that they were sent with, and never bytes from both sides of such a border at once. 0 bytes without
-/// credentials on a seqpacket with [`set_pass_credentials`] is its end.
+/// credentials on a seqpacket with [`set_pass_credentials`] is its end. Only for `unix` sockets: of a TCP stream it would throw bytes away.
 ///
 /// # Errors
 /// `TimedOut` at the deadline. `InvalidData` if the message did not fit in the buffers, or had more descriptors than `most` or than this process may
@@ -401,20 +400,14 @@ fn until_room(
 /// Waits for the own buffer; then for the receiver's queue, on a socket that is connected to it, as `poll` looks at the queue of a connected peer.
 #[cold]
 fn wait_for_room(fd: BorrowedFd<'_>, to: &Address, deadline: Option<Instant>) -> io::Result<()> {
-    let timed_out = || io::Error::from(io::ErrorKind::TimedOut);
-    if !poll::writable(fd, deadline)? {
-        return Err(timed_out());
-    }
+    socket::wait(fd, Ready::Write, deadline)?;
     let Ok(probe) = super::socket(Kind::Datagram) else {
         // No descriptor is left for it: look again in a moment.
         std::thread::sleep(Duration::from_millis(1));
-        return if deadline.is_some_and(|at| Instant::now() >= at) { Err(timed_out()) } else { Ok(()) };
+        return Ok(());
     };
     // Where it cannot connect, sending again tells why.
-    if net::connect(&probe, to.raw()).is_ok() && !poll::writable(probe.as_fd(), deadline)? {
-        return Err(timed_out());
-    }
-    Ok(())
+    if net::connect(&probe, to.raw()).is_ok() { socket::wait(probe.as_fd(), Ready::Write, deadline) } else { Ok(()) }
 }
 
 #[cold]
@@ -625,7 +618,8 @@ mod tests {
         let _alone = crate::fork::hold_off();
         for (room, most) in [(8, 1), (2, 9)] {
             let (a, b) = pair(Kind::SeqPacket).unwrap();
-            let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+            let flags = rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK;
+            let (reader, writer) = rustix::pipe::pipe_with(flags).unwrap();
             send(&a, &with(&[IoSlice::new(b"four")], &[writer.as_fd(); 2]), None).unwrap();
             drop(writer);
             let error = take(&b, room, most).unwrap_err();

@@ -348,7 +348,7 @@ mod tests {
         let _alone = crate::fork::hold_off();
         let folder = Folder::new();
         let path = folder.0.join("contested");
-        for _ in 0..20 {
+        for _ in 0..200 {
             drop(bind(Kind::Stream, &Address::path(&path).unwrap()).unwrap());
             let winners: Vec<_> = std::thread::scope(|scope| {
                 let racers: Vec<_> =
@@ -361,6 +361,25 @@ mod tests {
             std::fs::remove_file(&path).unwrap();
             assert!(folder.names().is_empty(), "a lock was left behind");
         }
+    }
+
+    #[test]
+    fn a_lock_whose_file_was_removed_is_none() {
+        let folder = Folder::new();
+        let name = folder.0.join("socket.lock");
+        let held = std::fs::File::create(&name).unwrap();
+        rustix::fs::flock(&held, FlockOperation::LockExclusive).unwrap();
+        let soon = Some(Instant::now() + Duration::from_secs(20));
+        std::thread::scope(|scope| {
+            let taker = scope.spawn(|| Lock::take(&folder.0.join("socket"), soon).map(|lock| (name.exists(), lock)));
+            // Long enough for the taker to have opened the file; if it has not, the test only shows less.
+            std::thread::sleep(Duration::from_millis(30));
+            std::fs::remove_file(&name).unwrap();
+            drop(held);
+            let (is_there, lock) = taker.join().unwrap().unwrap();
+            assert!(is_there && lock.is_ours);
+        });
+        assert!(!name.exists());
     }
 
     #[test]

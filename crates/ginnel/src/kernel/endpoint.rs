@@ -1,4 +1,4 @@
-//! The name of a Unix-domain socket: what the receiver takes, and the senders connect to.
+//! Names of sockets: what the receiver takes, and the senders connect to.
 
 use super::Nothing;
 use super::presence::Presence;
@@ -10,6 +10,7 @@ use ginnel_os::fork::{self, Generation};
 use ginnel_os::socket::Kind;
 use ginnel_os::unix::{self, Occupant};
 use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -26,6 +27,17 @@ pub(super) fn name_of(place: &Place, link: &str, tried: &'static str) -> Result<
     name.map_err(|e| Error::os(tried, link, e))
 }
 
+/// What a host and a port stand for.
+pub(super) fn resolve(address: &Address, host: &str) -> Result<Vec<SocketAddr>, Error> {
+    let found: Vec<_> = host.to_socket_addrs().map_err(|e| Error::os("look up", address.link(), e))?.collect();
+    if found.is_empty() {
+        return Err(Error::new(ErrorKind::NotFound, "look up", address.link())
+            .problem("the host has no address")
+            .remedy("check its name with `getent hosts`"));
+    }
+    Ok(found)
+}
+
 /// Nobody listens there now, or too many wait to be let in.
 pub(super) fn nobody_listens(e: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionRefused, NotFound, TimedOut, WouldBlock};
@@ -33,12 +45,12 @@ pub(super) fn nobody_listens(e: &io::Error) -> bool {
 }
 
 /// The same, and somebody may come: what is no socket refuses connections too (`connect(2)`), but never becomes one.
-pub(super) fn is_absent(e: &io::Error, place: &Place) -> bool {
-    nobody_listens(e) && other_than_a_socket(place).is_none()
+pub(super) fn is_absent(e: &io::Error, address: &Address) -> bool {
+    nobody_listens(e) && other_than_a_socket(address).is_none()
 }
 
-fn other_than_a_socket(place: &Place) -> Option<String> {
-    let Place::Path(path) = place else { return None };
+fn other_than_a_socket(address: &Address) -> Option<String> {
+    let Target::Unix(Place::Path(path)) = &address.target else { return None };
     match unix::occupant(path) {
         Ok(Occupant::Other(what)) => Some(what.to_string()),
         _ => None,
@@ -57,12 +69,10 @@ pub(super) fn only_receivers_create(link: &str) -> Error {
 }
 
 pub(super) fn refused(address: &Address, e: io::Error) -> Error {
-    if let Target::Unix(place) = &address.target {
-        if let Some(what) = other_than_a_socket(place) {
-            return Error::new(ErrorKind::NotALink, "open", address.link())
-                .problem(format!("it is {what}, not a socket"))
-                .remedy("choose another name, or remove that file yourself");
-        }
+    if let Some(what) = other_than_a_socket(address) {
+        return Error::new(ErrorKind::NotALink, "open", address.link())
+            .problem(format!("it is {what}, not a socket"))
+            .remedy("choose another name, or remove that file yourself");
     }
     match e.kind() {
         _ if e.raw_os_error() == Some(ginnel_os::errno::EPROTOTYPE) => Error::os("open", address.link(), e)

@@ -7,13 +7,16 @@
 //! | file | mechanism | how messages are told apart |
 //! |---|---|---|
 //! | `pipe` | unnamed pipes, FIFOs | `frame` |
-//! | `stream` | stream sockets | `frame` |
-//! | `packet` | seqpacket and datagram sockets | by the kernel |
+//! | `stream` | stream sockets: Unix, TCP | `frame` |
+//! | `packet` | Unix seqpacket and datagram sockets | by the kernel |
+//! | `datagram` | UDP | by the kernel |
 //! | `mqueue` | POSIX message queues | by the kernel |
 //! | `sysv` | System V message queues | by the kernel |
+//! | `signal` | real-time signals with a value | by the kernel |
 //!
 //! What they share: `frame` (messages in a stream of bytes), `endpoint` (names of sockets), `presence` (who is there, where the kernel does not know), `wait`.
 
+mod datagram;
 mod endpoint;
 mod frame;
 
@@ -23,6 +26,7 @@ mod pipe;
 mod presence;
 mod receiver;
 mod sender;
+mod signal;
 mod stream;
 mod sysv;
 mod wait;
@@ -38,6 +42,7 @@ use crate::shm::Mode;
 use ginnel_core::{Full, Role};
 use ginnel_os::explain;
 use std::io;
+use stream::To;
 use wait::Ready;
 
 /// Largest message where the mechanism sets no limit, in bytes, if the address does not say otherwise.
@@ -102,6 +107,8 @@ pub(crate) enum Outlet {
     Packet(packet::Outlet),
     Mq(mqueue::Outlet),
     Sysv(sysv::Outlet),
+    Signal(signal::Outlet),
+    Datagram(datagram::Outlet),
 }
 
 impl Outlet {
@@ -109,11 +116,14 @@ impl Outlet {
         match &address.target {
             Target::Pipe(_) | Target::Fifo(_) => pipe::Outlet::open(address, mode).map(Self::Pipe),
             Target::Unix(place) if address.socket == SocketType::Stream => {
-                stream::Outlet::open(address, place, mode).map(Self::Stream)
+                stream::Outlet::open(address, &To::Unix(place), mode).map(Self::Stream)
             }
+            Target::Tcp(host) => stream::Outlet::open(address, &To::Tcp(host), mode).map(Self::Stream),
+            Target::Udp(host) => datagram::Outlet::open(address, host, mode).map(Self::Datagram),
             Target::Unix(place) => packet::Outlet::open(address, place, mode).map(Self::Packet),
             Target::Mq(name) => mqueue::Outlet::open(address, name, mode).map(Self::Mq),
             Target::Sysv(key) => sysv::Outlet::open(address, key, mode).map(Self::Sysv),
+            Target::Signal(pid) => signal::Outlet::open(address, *pid, mode).map(Self::Signal),
             _ => Err(unsupported("use", address)),
         }
     }
@@ -125,6 +135,8 @@ impl Outlet {
             Self::Packet(outlet) => outlet.try_send(message),
             Self::Mq(outlet) => outlet.try_send(message),
             Self::Sysv(outlet) => outlet.try_send(tag, message),
+            Self::Signal(outlet) => outlet.try_send(message),
+            Self::Datagram(outlet) => outlet.try_send(message),
         }
     }
 
@@ -133,7 +145,7 @@ impl Outlet {
         match self {
             Self::Pipe(outlet) => outlet.flush(),
             Self::Stream(outlet) => outlet.flush(),
-            Self::Packet(_) | Self::Mq(_) | Self::Sysv(_) => Ok(()),
+            Self::Packet(_) | Self::Mq(_) | Self::Sysv(_) | Self::Signal(_) | Self::Datagram(_) => Ok(()),
         }
     }
 
@@ -145,6 +157,8 @@ impl Outlet {
             Self::Packet(outlet) => outlet.wait(run),
             Self::Mq(outlet) => run(outlet.ready()),
             Self::Sysv(outlet) => run(outlet.ready()),
+            Self::Signal(outlet) => run(outlet.ready()),
+            Self::Datagram(outlet) => run(outlet.ready()),
         }
     }
 
@@ -156,6 +170,8 @@ impl Outlet {
             Self::Packet(outlet) => outlet.max(),
             Self::Mq(outlet) => outlet.max(),
             Self::Sysv(outlet) => outlet.max(),
+            Self::Signal(outlet) => outlet.max(),
+            Self::Datagram(outlet) => outlet.max(),
         }
     }
 
@@ -167,6 +183,8 @@ impl Outlet {
             Self::Packet(outlet) => outlet.limit(),
             Self::Mq(outlet) => outlet.limit(),
             Self::Sysv(outlet) => outlet.limit(),
+            Self::Signal(outlet) => outlet.limit(),
+            Self::Datagram(outlet) => outlet.limit(),
         }
     }
 
@@ -177,13 +195,15 @@ impl Outlet {
             Self::Packet(outlet) => outlet.is_closed(),
             Self::Mq(outlet) => outlet.is_closed(),
             Self::Sysv(outlet) => outlet.is_closed(),
+            Self::Signal(outlet) => outlet.is_closed(),
+            Self::Datagram(_) => false,
         }
     }
 
     /// Messages in it now, if the mechanism counts them; 0 otherwise.
     fn len(&self) -> u64 {
         match self {
-            Self::Pipe(_) | Self::Stream(_) | Self::Packet(_) => 0,
+            Self::Pipe(_) | Self::Stream(_) | Self::Packet(_) | Self::Signal(_) | Self::Datagram(_) => 0,
             Self::Mq(outlet) => outlet.len(),
             Self::Sysv(outlet) => outlet.len(),
         }
@@ -196,6 +216,8 @@ impl Outlet {
             Self::Packet(outlet) => Self::Packet(outlet.try_clone()?),
             Self::Mq(outlet) => Self::Mq(outlet.try_clone()?),
             Self::Sysv(outlet) => Self::Sysv(outlet.try_clone()?),
+            Self::Signal(outlet) => Self::Signal(outlet.try_clone()?),
+            Self::Datagram(outlet) => Self::Datagram(outlet.try_clone(link)?),
         })
     }
 }
@@ -207,6 +229,8 @@ pub(crate) enum Inlet {
     Packet(packet::Inlet),
     Mq(mqueue::Inlet),
     Sysv(sysv::Inlet),
+    Signal(signal::Inlet),
+    Datagram(datagram::Inlet),
 }
 
 impl Inlet {
@@ -214,11 +238,14 @@ impl Inlet {
         match &address.target {
             Target::Pipe(_) | Target::Fifo(_) => pipe::Inlet::open(address, mode).map(Self::Pipe),
             Target::Unix(place) if address.socket == SocketType::Stream => {
-                stream::Inlet::open(address, place, mode).map(Self::Stream)
+                stream::Inlet::open(address, &To::Unix(place), mode).map(Self::Stream)
             }
+            Target::Tcp(host) => stream::Inlet::open(address, &To::Tcp(host), mode).map(Self::Stream),
+            Target::Udp(host) => datagram::Inlet::open(address, host, mode).map(Self::Datagram),
             Target::Unix(place) => packet::Inlet::open(address, place, mode).map(Self::Packet),
             Target::Mq(name) => mqueue::Inlet::open(address, name, mode).map(Self::Mq),
             Target::Sysv(key) => sysv::Inlet::open(address, key, mode).map(Self::Sysv),
+            Target::Signal(pid) => signal::Inlet::open(address, *pid).map(Self::Signal),
             _ => Err(unsupported("use", address)),
         }
     }
@@ -230,6 +257,8 @@ impl Inlet {
             Self::Packet(inlet) => inlet.try_recv(message),
             Self::Mq(inlet) => inlet.try_recv(message),
             Self::Sysv(inlet) => inlet.try_recv(message),
+            Self::Signal(inlet) => inlet.try_recv(message),
+            Self::Datagram(inlet) => inlet.try_recv(message),
         }
     }
 
@@ -240,6 +269,8 @@ impl Inlet {
             Self::Packet(inlet) => inlet.ready(),
             Self::Mq(inlet) => inlet.ready(),
             Self::Sysv(inlet) => inlet.ready(),
+            Self::Signal(inlet) => inlet.ready(),
+            Self::Datagram(inlet) => inlet.ready(),
         }
     }
 
@@ -250,13 +281,23 @@ impl Inlet {
             Self::Packet(inlet) => inlet.is_closed(),
             Self::Mq(inlet) => inlet.is_closed(),
             Self::Sysv(inlet) => inlet.is_closed(),
+            Self::Signal(inlet) => inlet.is_closed(),
+            Self::Datagram(_) => false,
+        }
+    }
+
+    /// Messages that the kernel threw away because this end was too slow.
+    fn dropped(&self) -> u64 {
+        match self {
+            Self::Datagram(inlet) => inlet.dropped(),
+            _ => 0,
         }
     }
 
     /// As an outlet's.
     fn len(&self) -> u64 {
         match self {
-            Self::Pipe(_) | Self::Stream(_) | Self::Packet(_) => 0,
+            Self::Pipe(_) | Self::Stream(_) | Self::Packet(_) | Self::Signal(_) | Self::Datagram(_) => 0,
             Self::Mq(inlet) => inlet.len(),
             Self::Sysv(inlet) => inlet.len(),
         }
@@ -265,17 +306,18 @@ impl Inlet {
     fn capacity(&self) -> u64 {
         match self {
             Self::Pipe(inlet) => inlet.capacity(),
-            Self::Stream(_) | Self::Packet(_) => 0,
+            Self::Stream(_) | Self::Packet(_) | Self::Datagram(_) => 0,
             Self::Mq(inlet) => inlet.capacity(),
             Self::Sysv(inlet) => inlet.capacity(),
+            Self::Signal(inlet) => inlet.capacity(),
         }
     }
 
     fn try_clone(&self, link: &str) -> Result<Self, Error> {
         match self {
-            Self::Pipe(_) | Self::Stream(_) | Self::Packet(_) => Err(no_second_receiver(link)),
             Self::Mq(inlet) => inlet.try_clone().map(Self::Mq),
             Self::Sysv(inlet) => inlet.try_clone().map(Self::Sysv),
+            _ => Err(no_second_receiver(link)),
         }
     }
 }
@@ -285,6 +327,13 @@ pub(super) fn no_second_receiver(link: &str) -> Error {
     Error::new(ErrorKind::Unsupported, "clone a receiver of", link)
         .problem("it has one receiver")
         .remedy("receive in one place, or use `shm:NAME`, which has any number of receivers")
+}
+
+/// It has no descriptor that a child could use in its place.
+pub(crate) fn no_stdio(link: &str) -> Error {
+    Error::new(ErrorKind::Unsupported, "hand over", link)
+        .problem("only a pipe can be a child's standard input or output")
+        .remedy("give the child the address instead")
 }
 
 /// Options that mean something for other links only.

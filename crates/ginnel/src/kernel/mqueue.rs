@@ -2,7 +2,7 @@
 //! not, whoever is killed. Who is there it does not know: see `presence`.
 
 use super::presence::{Found, Presence};
-use super::wait::Ready;
+use super::wait::{Ready, SOON};
 use super::{About, Blocked, Nothing, not_there};
 use crate::address::Address;
 use crate::error::{Error, ErrorKind, SendFailure};
@@ -47,7 +47,7 @@ impl End {
     }
 
     fn ready(&self) -> Ready<'_> {
-        if self.presence.is_unsettled() { Ready::Later } else { Ready::Read(self.set.as_fd()) }
+        if self.presence.is_unsettled() { Ready::Later(SOON) } else { Ready::Read(self.set.as_fd()) }
     }
 
     fn depth(&self) -> u64 {

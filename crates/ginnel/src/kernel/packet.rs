@@ -9,7 +9,7 @@ use super::endpoint::{
     Bound, is_absent, name_of, nobody_listens, not_let_in, only_receivers_create, presence_name, refused,
 };
 use super::presence::{Found, Presence};
-use super::wait::Ready;
+use super::wait::{Ready, SOMEBODY, SOON};
 use super::{About, Blocked, Nothing};
 use crate::address::{Address, Place, SocketType};
 use crate::error::{Error, ErrorKind, RecvFailure, SendFailure};
@@ -75,7 +75,7 @@ impl Outlet {
         outlet.max.set(outlet.room(&unix::socket(kind).map_err(|e| Error::os("open", address.link(), e))?)?);
         match (mode, outlet.connect()) {
             (Mode::Create, _) => Err(only_receivers_create(&outlet.link)),
-            (Mode::Open, Err(e)) if is_absent(&e, place) => Ok(outlet),
+            (Mode::Open, Err(e)) if is_absent(&e, address) => Ok(outlet),
             (_, Err(e)) => Err(refused(address, e)),
             (_, Ok(())) => Ok(outlet),
         }
@@ -160,7 +160,7 @@ impl Outlet {
     pub(super) fn wait<R>(&self, run: impl FnOnce(Ready<'_>) -> R) -> R {
         match &*self.socket.borrow() {
             Some(socket) => run(Ready::Write(socket.as_fd())),
-            None => run(Ready::Later),
+            None => run(Ready::Later(SOMEBODY)),
         }
     }
 
@@ -312,7 +312,7 @@ impl Inlet {
 
     pub(super) fn ready(&self) -> Ready<'_> {
         if self.presence.as_ref().is_some_and(Presence::is_unsettled) {
-            return Ready::Later;
+            return Ready::Later(SOON);
         }
         Ready::Read(self.set.as_fd())
     }

@@ -5,7 +5,7 @@
 //! sends, as nobody can before there is a receiver, and waits for one as long as it may.
 
 use super::frame::{Decoder, Encoder, READ};
-use super::wait::Ready;
+use super::wait::{Ready, SOMEBODY};
 use super::{About, Blocked, MAX, Nothing, not_there};
 use crate::address::{Address, Frame, Target};
 use crate::error::{Error, ErrorKind, SendFailure};
@@ -16,6 +16,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 /// Bytes that the kernel writes whole (`pipe(7)`).
 const PIPE_BUF: usize = 4096;
@@ -47,8 +48,17 @@ impl Outlet {
         Ok(Self::with(None, Some(writer), address.follow, address.frame, max))
     }
 
-    pub(super) fn of(writer: Writer) -> Self {
-        Self::with(None, Some(writer), false, Frame::Length, MAX)
+    /// The end of a new pipe.
+    pub(super) fn of(writer: Writer, address: &Address) -> Self {
+        Self::with(None, Some(writer), false, address.frame, address.wanted.max.unwrap_or(MAX))
+    }
+
+    /// For a child's standard output.
+    pub(super) fn stdio(&self) -> io::Result<Stdio> {
+        match &*self.writer.borrow() {
+            Some(writer) => writer.try_clone().map(Stdio::from),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
 
     fn with(path: Option<PathBuf>, writer: Option<Writer>, follow: bool, frame: Frame, max: u64) -> Self {
@@ -98,7 +108,7 @@ impl Outlet {
     pub(super) fn wait<R>(&self, run: impl FnOnce(Ready<'_>) -> R) -> R {
         match &*self.writer.borrow() {
             Some(writer) => run(Ready::Write(writer.as_fd())),
-            None => run(Ready::Later),
+            None => run(Ready::Later(SOMEBODY)),
         }
     }
 
@@ -149,9 +159,15 @@ impl Inlet {
         Ok(Self::with(reader, decoder, None))
     }
 
-    pub(super) fn of(reader: Reader) -> Self {
-        let max = usize::try_from(MAX).unwrap_or(usize::MAX);
-        Self::with(reader, RefCell::new(Decoder::new(Frame::Length, max)), None)
+    /// The end of a new pipe.
+    pub(super) fn of(reader: Reader, address: &Address) -> Self {
+        let max = usize::try_from(address.wanted.max.unwrap_or(MAX)).unwrap_or(usize::MAX);
+        Self::with(reader, RefCell::new(Decoder::new(address.frame, max)), None)
+    }
+
+    /// For a child's standard input.
+    pub(super) fn stdio(&self) -> io::Result<Stdio> {
+        self.reader.try_clone().map(Stdio::from)
     }
 
     fn with(reader: Reader, decoder: RefCell<Decoder>, keeper: Option<Writer>) -> Self {
@@ -249,4 +265,10 @@ pub(super) fn unlink(address: &Address, path: &Path, force: bool) -> Result<(), 
             .remedy("close it there, or add `--force`: who has it open keeps it"));
     }
     fifo::unlink(path).map_err(os)
+}
+
+/// Both ends of a new pipe.
+pub(super) fn pair(address: &Address) -> Result<(Outlet, Inlet), Error> {
+    let (reader, writer) = ginnel_os::pipe::pair().map_err(|e| Error::os("create", address.link(), e))?;
+    Ok((Outlet::of(writer, address), Inlet::of(reader, address)))
 }

@@ -1,7 +1,7 @@
 //! The receiving end of a link that the kernel carries: a try on its inlet, and a wait when that finds nothing.
 
 use super::wait::{Ended, Waiter};
-use super::{Inlet, Nothing, check};
+use super::{Inlet, Nothing, check, no_stdio};
 use crate::address::Address;
 use crate::error::{Error, RecvError, RecvFailure};
 use crate::message::{Held, Message};
@@ -11,11 +11,8 @@ use ginnel_core::Role;
 use ginnel_os::fork::{self, Generation};
 use std::cell::Cell;
 use std::fmt;
+use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// Longest nap of a receiver that waits for what cannot be polled: a System V queue.
-const NAP: Duration = Duration::from_millis(2);
 
 /// What its operations mean is said at [`crate::Receiver`].
 pub(crate) struct Receiver {
@@ -35,9 +32,20 @@ pub(crate) struct Receiver {
 impl Receiver {
     pub(crate) fn open(address: &Address, mode: Mode) -> Result<Self, Error> {
         check(address, Role::Receiver)?;
-        let inlet = Inlet::open(address, mode)?;
+        Self::of(Inlet::open(address, mode)?, address)
+    }
+
+    pub(super) fn of(inlet: Inlet, address: &Address) -> Result<Self, Error> {
         let generation = fork::generation().map_err(|e| Error::os("open", address.link(), e))?;
         Ok(Self::with(inlet, address.follow, address.link().into(), generation))
+    }
+
+    /// The descriptor, for a child's standard input. What was read already goes with this handle.
+    pub(crate) fn into_stdio(self) -> Result<Stdio, Error> {
+        match &self.inlet {
+            Inlet::Pipe(inlet) => inlet.stdio().map_err(|e| Error::os("hand over", self.link.to_string(), e)),
+            _ => Err(no_stdio(&self.link)),
+        }
     }
 
     pub(crate) fn try_clone(&self) -> Result<Self, Error> {
@@ -98,7 +106,7 @@ impl Receiver {
                 Err(_) if matches!(until, Until::Now) => return Err(RecvFailure::Empty),
                 Err(_) => {}
             }
-            match self.waiter.wait(self.inlet.ready(), until, &mut naps, NAP) {
+            match self.waiter.wait(self.inlet.ready(), until, &mut naps) {
                 Ended::Look => {}
                 Ended::TimedOut => return Err(RecvFailure::TimedOut),
                 Ended::Interrupted => return Err(RecvFailure::Interrupted),
@@ -134,7 +142,7 @@ impl Receiver {
     }
 
     pub(crate) fn dropped(&self) -> u64 {
-        0
+        self.inlet.dropped()
     }
 
     pub(crate) fn interrupter(&self) -> Interrupter {

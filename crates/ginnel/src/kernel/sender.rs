@@ -1,7 +1,7 @@
 //! The sending end of a link that the kernel carries: a try on its outlet, and a wait when that finds no room.
 
 use super::wait::{Ended, Waiter};
-use super::{Blocked, Outlet, check};
+use super::{Blocked, Inlet, Outlet, Receiver, check, no_stdio, pipe};
 use crate::address::Address;
 use crate::error::{Error, SendAllError, SendError, SendFailure};
 use crate::shm::Mode;
@@ -10,11 +10,8 @@ use ginnel_core::{Full, Role};
 use ginnel_os::fork::{self, Generation};
 use std::cell::Cell;
 use std::fmt;
+use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// Longest nap of a sender that waits for what cannot be polled: that somebody comes, or a System V queue has room.
-const NAP: Duration = Duration::from_millis(2);
 
 /// What its operations mean is said at [`crate::Sender`].
 pub(crate) struct Sender {
@@ -36,6 +33,25 @@ impl Sender {
     fn with(outlet: Outlet, rejects: bool, link: Arc<str>) -> Result<Self, Error> {
         let generation = fork::generation().map_err(|e| Error::os("open", link.to_string(), e))?;
         Ok(Self { outlet, waiter: Waiter::new(), rejects, link, generation, spare: Cell::default() })
+    }
+
+    /// Both ends of a new pipe.
+    pub(crate) fn pair(address: &Address) -> Result<(Self, Receiver), Error> {
+        check(address, Role::Sender)?;
+        let (outlet, inlet) = pipe::pair(address)?;
+        let rejects = address.wanted.full == Some(Full::Reject);
+        let sender = Self::with(Outlet::Pipe(outlet), rejects, address.link().into())?;
+        Ok((sender, Receiver::of(Inlet::Pipe(inlet), address)?))
+    }
+
+    /// The descriptor, for a child's standard output.
+    pub(crate) fn into_stdio(self) -> Result<Stdio, Error> {
+        self.attempt(Until::Forever, || self.outlet.flush())
+            .map_err(|e| no_stdio(&self.link).problem(e.to_string()))?;
+        match &self.outlet {
+            Outlet::Pipe(outlet) => outlet.stdio().map_err(|e| Error::os("hand over", self.link.to_string(), e)),
+            _ => Err(no_stdio(&self.link)),
+        }
     }
 
     pub(crate) fn try_clone(&self) -> Result<Self, Error> {
@@ -93,7 +109,7 @@ impl Sender {
                 Err(Blocked::Full) if matches!(until, Until::Now) => return Err(self.error(self.out_of_time(until))),
                 Err(Blocked::Full) => {}
             }
-            match self.outlet.wait(|ready| self.waiter.wait(ready, until, &mut naps, NAP)) {
+            match self.outlet.wait(|ready| self.waiter.wait(ready, until, &mut naps)) {
                 Ended::Look => {}
                 Ended::TimedOut => return Err(self.error(self.out_of_time(until))),
                 Ended::Interrupted => return Err(self.error(SendFailure::Interrupted)),

@@ -1,21 +1,23 @@
-//! `unix:` as a stream: the receiver listens at the address, each sender has a connection of its own (`unix(7)`).
+//! Stream sockets: `unix:` (`unix(7)`) and `tcp:` (`tcp(7)`). The receiver listens at the address, each sender has a connection of its own.
 //!
 //! Messages of one sender keep their order; those of several come as they arrive. A connection that ends in the middle of a message takes
 //! that message with it. A sender may be there first: it connects when it first sends, and waits for the receiver as long as it may.
 
-use super::endpoint::{Bound, is_absent, name_of, nobody_listens, not_let_in, only_receivers_create, refused};
+use super::endpoint::{Bound, is_absent, name_of, nobody_listens, not_let_in, only_receivers_create, refused, resolve};
 use super::frame::{Decoder, Encoder, READ};
-use super::wait::Ready;
+use super::wait::{Ready, SOMEBODY};
 use super::{About, Blocked, MAX, Nothing};
 use crate::address::{Address, Frame, Place};
-use crate::error::{Error, RecvFailure, SendFailure};
+use crate::error::{Error, ErrorKind, RecvFailure, SendFailure};
 use crate::shm::Mode;
 use ginnel_os::epoll::{Epoll, Interest};
+use ginnel_os::inet::{self, Connecting, Sharing};
 use ginnel_os::socket::{self, Kind};
 use ginnel_os::unix;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
@@ -24,46 +26,108 @@ const BACKLOG: u32 = 128;
 /// Name of the listener in the set.
 const LISTENER: u64 = 0;
 
+/// Where an address leads.
+pub(super) enum To<'a> {
+    Unix(&'a Place),
+    /// Host and port.
+    Tcp(&'a str),
+}
+
+/// Where a sender connects to.
+#[derive(Clone)]
+enum Far {
+    Unix(unix::Address),
+    /// What the name of the host stands for; they are tried in turn.
+    Tcp(Vec<SocketAddr>),
+}
+
+/// A sender's connection.
+enum Line {
+    Down,
+    Connecting(Connecting),
+    Up(OwnedFd),
+}
+
 /// The sending end.
 pub(crate) struct Outlet {
-    name: unix::Address,
+    far: Far,
     link: String,
     follow: bool,
     encoder: Encoder,
-    socket: RefCell<Option<OwnedFd>>,
+    line: RefCell<Line>,
+    tried: Cell<usize>,
     frame: Frame,
     closed: Cell<bool>,
 }
 
 impl Outlet {
-    pub(super) fn open(address: &Address, place: &Place, mode: Mode) -> Result<Self, Error> {
-        let name = name_of(place, &address.link(), "open")?;
+    pub(super) fn open(address: &Address, to: &To<'_>, mode: Mode) -> Result<Self, Error> {
+        let far = match to {
+            To::Unix(place) => Far::Unix(name_of(place, &address.link(), "open")?),
+            To::Tcp(host) => Far::Tcp(resolve(address, host)?),
+        };
         let max = address.wanted.max.unwrap_or(MAX);
-        let outlet = Self::with(name, address.link(), address.follow, address.frame, max);
+        let outlet = Self::with(far, address.link(), address.follow, address.frame, max);
         match mode {
             Mode::Create => Err(only_receivers_create(&outlet.link)),
-            Mode::Join => outlet.connect().map(|()| outlet).map_err(|e| refused(address, e)),
+            Mode::Join => outlet.join().map(|()| outlet).map_err(|e| refused(address, e)),
             Mode::Open => match outlet.connect() {
-                Err(e) if !is_absent(&e, place) => Err(refused(address, e)),
+                Err(e) if !is_absent(&e, address) => Err(refused(address, e)),
                 _ => Ok(outlet),
             },
         }
     }
 
-    fn with(name: unix::Address, link: String, follow: bool, frame: Frame, max: u64) -> Self {
+    fn with(far: Far, link: String, follow: bool, frame: Frame, max: u64) -> Self {
         let encoder = Encoder::new(frame, max, usize::MAX);
-        Self { name, link, follow, encoder, socket: RefCell::new(None), frame, closed: Cell::new(false) }
+        let (line, tried, closed) = (RefCell::new(Line::Down), Cell::new(0), Cell::new(false));
+        Self { far, link, follow, encoder, line, tried, frame, closed }
     }
 
     pub(super) fn try_clone(&self) -> Self {
-        let clone = Self::with(self.name.clone(), self.link.clone(), self.follow, self.frame, self.encoder.max());
+        let clone = Self::with(self.far.clone(), self.link.clone(), self.follow, self.frame, self.encoder.max());
         let _ = clone.connect(); // or with its first message
         clone
     }
 
+    /// Connects to a receiver that has to be there.
+    fn join(&self) -> io::Result<()> {
+        loop {
+            match self.connect() {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    if let Line::Connecting(connecting) = &*self.line.borrow() {
+                        ginnel_os::poll::writable(connecting.as_fd(), None)?;
+                    }
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Goes on with connecting, without waiting.
     fn connect(&self) -> io::Result<()> {
-        let socket = unix::connect(Kind::Stream, &self.name, Some(Instant::now()))?;
-        *self.socket.borrow_mut() = Some(socket);
+        let mut line = self.line.borrow_mut();
+        if let Line::Connecting(connecting) = &*line {
+            if !connecting.has_ended()? {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+        }
+        *line = match (std::mem::replace(&mut *line, Line::Down), &self.far) {
+            (Line::Up(socket), _) => Line::Up(socket),
+            (Line::Connecting(connecting), _) => {
+                let socket = connecting.finish(Some(Instant::now()))?;
+                socket.set_nodelay(true)?;
+                Line::Up(socket.into())
+            }
+            (Line::Down, Far::Unix(name)) => Line::Up(unix::connect(Kind::Stream, name, Some(Instant::now()))?),
+            (Line::Down, Far::Tcp(all)) => {
+                let next = all[self.tried.get() % all.len()];
+                self.tried.set(self.tried.get() + 1);
+                *line = Line::Connecting(inet::begin_connect(next)?);
+                drop(line);
+                return self.connect();
+            }
+        };
         Ok(())
     }
 
@@ -72,35 +136,39 @@ impl Outlet {
     }
 
     pub(super) fn flush(&self) -> Result<(), Blocked> {
-        if self.socket.borrow().is_none() {
+        if !matches!(&*self.line.borrow(), Line::Up(_)) {
             return Ok(()); // nothing was begun
         }
         self.with_socket(|socket| self.encoder.flush(|bytes| socket::try_send(socket, bytes)))
     }
 
     fn with_socket(&self, run: impl FnOnce(&OwnedFd) -> Result<(), Blocked>) -> Result<(), Blocked> {
-        if self.socket.borrow().is_none() {
+        if !matches!(&*self.line.borrow(), Line::Up(_)) {
             match self.connect() {
                 Err(e) if nobody_listens(&e) => return Err(Blocked::Full),
                 other => other?,
             }
         }
-        let result = self.socket.borrow().as_ref().map_or(Err(Blocked::Full), run);
+        let result = match &*self.line.borrow() {
+            Line::Up(socket) => run(socket),
+            _ => Err(Blocked::Full),
+        };
         if let Err(Blocked::Failed(SendFailure::Closed { .. })) = result {
-            self.closed.set(true);
             self.encoder.forget();
             if self.follow {
-                *self.socket.borrow_mut() = None; // the next receiver
+                *self.line.borrow_mut() = Line::Down; // the next receiver
                 return Err(Blocked::Full);
             }
+            self.closed.set(true);
         }
         result
     }
 
     pub(super) fn wait<R>(&self, run: impl FnOnce(Ready<'_>) -> R) -> R {
-        match &*self.socket.borrow() {
-            Some(socket) => run(Ready::Write(socket.as_fd())),
-            None => run(Ready::Later),
+        match &*self.line.borrow() {
+            Line::Up(socket) => run(Ready::Write(socket.as_fd())),
+            Line::Connecting(connecting) => run(Ready::Write(connecting.as_fd())),
+            Line::Down => run(Ready::Later(SOMEBODY)),
         }
     }
 
@@ -109,12 +177,59 @@ impl Outlet {
     }
 
     pub(super) fn limit(&self) -> (&'static str, u64) {
-        let buffer = self.socket.borrow().as_ref().and_then(|socket| socket::send_buffer(socket).ok());
-        ("net.core.wmem_default", buffer.unwrap_or_default() as u64)
+        let buffer = match &*self.line.borrow() {
+            Line::Up(socket) => socket::send_buffer(socket).unwrap_or(0),
+            _ => 0,
+        };
+        ("net.core.wmem_default", buffer as u64)
     }
 
     pub(super) fn is_closed(&self) -> bool {
         self.closed.get()
+    }
+}
+
+/// Where connections come in.
+enum Door {
+    Unix(Bound),
+    Tcp(TcpListener),
+}
+
+impl Door {
+    fn open(address: &Address, to: &To<'_>, mode: Mode) -> Result<Self, Error> {
+        let os = |e: io::Error| match e.kind() {
+            io::ErrorKind::AddrInUse => Error::new(ErrorKind::AlreadyExists, "open", address.link())
+                .problem("another receiver has it")
+                .remedy("end that one (`ss -ltnp` shows it), or choose another port"),
+            _ => Error::os("open", address.link(), e),
+        };
+        match to {
+            To::Unix(place) => {
+                let bound = Bound::new(address, place, Kind::Stream, mode)?;
+                unix::listen(&bound.socket, BACKLOG).map_err(os)?;
+                Ok(Self::Unix(bound))
+            }
+            To::Tcp(host) => {
+                let at = resolve(address, host)?[0];
+                inet::listen(at, BACKLOG, Sharing::default()).map(Self::Tcp).map_err(os)
+            }
+        }
+    }
+
+    fn accept(&self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Unix(bound) => unix::try_accept(&bound.socket),
+            Self::Tcp(listener) => inet::accept(listener, Some(Instant::now())).map(|(socket, _)| socket.into()),
+        }
+    }
+}
+
+impl AsFd for Door {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        match self {
+            Self::Unix(bound) => bound.socket.as_fd(),
+            Self::Tcp(listener) => listener.as_fd(),
+        }
     }
 }
 
@@ -128,7 +243,7 @@ struct Connection {
 
 /// The receiving end.
 pub(crate) struct Inlet {
-    bound: Bound,
+    door: Door,
     set: Epoll,
     frame: Frame,
     max: usize,
@@ -138,15 +253,14 @@ pub(crate) struct Inlet {
 }
 
 impl Inlet {
-    pub(super) fn open(address: &Address, place: &Place, mode: Mode) -> Result<Self, Error> {
-        let bound = Bound::new(address, place, Kind::Stream, mode)?;
+    pub(super) fn open(address: &Address, to: &To<'_>, mode: Mode) -> Result<Self, Error> {
         let os = |e| Error::os("open", address.link(), e);
-        unix::listen(&bound.socket, BACKLOG).map_err(os)?;
+        let door = Door::open(address, to, mode)?;
         let set = Epoll::new().map_err(os)?;
-        set.add(bound.socket.as_fd(), Interest::Read, LISTENER).map_err(os)?;
+        set.add(door.as_fd(), Interest::Read, LISTENER).map_err(os)?;
         let max = usize::try_from(address.wanted.max.unwrap_or(MAX)).unwrap_or(usize::MAX);
         let (connections, keys, seen) = (RefCell::default(), Cell::new(LISTENER), Cell::new(false));
-        Ok(Self { bound, set, frame: address.frame, max, connections, keys, seen })
+        Ok(Self { door, set, frame: address.frame, max, connections, keys, seen })
     }
 
     pub(super) fn try_recv(&self, message: &mut Vec<u8>) -> Result<About, Nothing> {
@@ -197,7 +311,7 @@ impl Inlet {
     }
 
     fn accept(&self) -> io::Result<()> {
-        let socket = match unix::try_accept(&self.bound.socket) {
+        let socket = match self.door.accept() {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock || e.kind() == io::ErrorKind::ConnectionAborted => {
                 return Ok(());
             }

@@ -3,7 +3,7 @@
 //! kernel does not know: see `presence`.
 
 use super::presence::{Found, Presence};
-use super::wait::Ready;
+use super::wait::{Ready, SOON};
 use super::{About, Blocked, Nothing, not_there};
 use crate::address::{Address, Key};
 use crate::error::{Error, ErrorKind, SendFailure};
@@ -163,7 +163,7 @@ impl Outlet {
     }
 
     pub(super) fn ready(&self) -> Ready<'_> {
-        Ready::Later
+        Ready::Later(SOON)
     }
 
     pub(super) fn max(&self) -> u64 {
@@ -215,7 +215,7 @@ impl Inlet {
     }
 
     pub(super) fn ready(&self) -> Ready<'_> {
-        Ready::Later
+        Ready::Later(SOON)
     }
 
     pub(super) fn is_closed(&self) -> bool {

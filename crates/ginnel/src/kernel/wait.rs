@@ -15,8 +15,8 @@ pub(crate) enum Ready<'a> {
     Read(BorrowedFd<'a>),
     /// That this descriptor is writable, or its other end gone.
     Write(BorrowedFd<'a>),
-    /// Nothing that `poll(2)` knows: look again after a while.
-    Later,
+    /// Nothing that `poll(2)` knows: look again after a while, of so long at most.
+    Later(Duration),
 }
 
 /// How a wait ended.
@@ -27,6 +27,10 @@ pub(crate) enum Ended {
     Interrupted,
 }
 
+/// Longest nap of who waits for a message or for room that nothing announces.
+pub(crate) const SOON: Duration = Duration::from_millis(2);
+/// Longest nap of who waits for somebody to come.
+pub(crate) const SOMEBODY: Duration = Duration::from_millis(20);
 /// First nap where there is nothing to poll for.
 const NAP_LEAST: Duration = Duration::from_micros(50);
 
@@ -52,8 +56,8 @@ impl Waiter {
         Interrupter::of_event(self.flag.clone(), event.clone())
     }
 
-    /// Waits once; `naps` counts those of one operation that had nothing to poll for, of which none is longer than `longest`.
-    pub(crate) fn wait(&self, ready: Ready<'_>, until: Until, naps: &mut u32, longest: Duration) -> Ended {
+    /// Waits once; `naps` counts those of one operation that had nothing to poll for.
+    pub(crate) fn wait(&self, ready: Ready<'_>, until: Until, naps: &mut u32) -> Ended {
         if self.take_interrupted() {
             return Ended::Interrupted;
         }
@@ -67,7 +71,7 @@ impl Waiter {
         let (file, interest) = match ready {
             Ready::Read(file) => (file, Interest::Read),
             Ready::Write(file) => (file, Interest::Write),
-            Ready::Later => {
+            Ready::Later(longest) => {
                 self.nap(deadline, naps, longest);
                 return Ended::Look;
             }

@@ -229,7 +229,7 @@ fn clean_one(info: &Info, dry_run: bool) -> Result<Option<Cleaned>, Error> {
         let removed = info.liveness == Liveness::Stale && info.messages == 0;
         return Ok(Some(Cleaned { address: info.address.clone(), dead, removed }));
     };
-    let address = Spec { name, wanted: Wanted::default(), follow: false, wait: Wait::default() };
+    let address = Spec { name, wanted: Wanted::default(), follow: false, wait: Wait::default(), private: false };
     let (dead, removed) = Region::tidy(&address)?;
     Ok((dead > 0 || removed).then(|| Cleaned { address: info.address.clone(), dead, removed }))
 }

@@ -1,16 +1,17 @@
-//! Shared-memory links, `shm:NAME`: the engine of ginnel-core over a file on tmpfs.
+//! Shared-memory links, `shm:NAME`: the engine of ginnel-core over a file on tmpfs; and `mem:NAME`, the same in one process.
 //!
 //! | concept | file |
 //! |---|---|
 //! | its ends | `sender`, `receiver`: each call is a try on the engine, and a wait when that finds nothing |
 //! | a message being written | `loan` |
 //! | waiting; who is on the other end; who died | `wait`, `peers`, `watch` |
-//! | the file of a link | `region` |
+//! | the file of a link; links of one process | `region`, `private` |
 //! | looking from outside, cleaning | `list` |
 
 mod list;
 mod loan;
 mod peers;
+mod private;
 mod receiver;
 mod region;
 mod sender;
@@ -34,11 +35,13 @@ pub(crate) struct Spec {
     pub(crate) wanted: Wanted,
     pub(crate) follow: bool,
     pub(crate) wait: Wait,
+    /// `mem:`: in this process alone.
+    pub(crate) private: bool,
 }
 
 impl Spec {
     /// As the link is named in messages: without options.
     pub(crate) fn link(&self) -> String {
-        format!("shm:{}", self.name.as_str())
+        format!("{}:{}", if self.private { "mem" } else { "shm" }, self.name.as_str())
     }
 }

@@ -12,7 +12,7 @@
 //! [I1] A name is removed only by the holder of its file's removal lock, while the name still stands for that file.
 //! [I2] An entry that is not free and whose token nobody holds belongs to a dead participant, and to nobody else.
 
-use super::Spec;
+use super::{Spec, private};
 use crate::address::{Name, Wanted};
 use crate::directory::{Directory, shown};
 use crate::error::{Error, ErrorKind};
@@ -53,12 +53,19 @@ pub(crate) struct Region {
     mapping: Mapping,
     /// Holds no lock, so that a forked child that inherits it keeps nobody alive; used to look at locks, and to grow.
     file: OwnedFd,
-    directory: Directory,
-    name: CString,
+    home: Home,
     link: Arc<str>,
     generation: Generation,
     /// Whether the watcher knows this region.
     pub(crate) watched: AtomicBool,
+}
+
+/// Where a link is found.
+pub(super) enum Home {
+    /// By its name in a directory.
+    Directory(Directory, CString),
+    /// In this process alone: see `private`.
+    Process,
 }
 
 /// A handle's place in the table, which it holds until it is dropped.
@@ -78,6 +85,9 @@ impl std::fmt::Debug for Region {
 impl Region {
     /// Opens a link as one of its ends.
     pub(crate) fn join(address: &Spec, mode: Mode, role: Role) -> Result<Membership, Error> {
+        if address.private {
+            return private::join(address, mode, role);
+        }
         let end = Instant::now() + PATIENCE;
         let mut created = None;
         loop {
@@ -104,20 +114,28 @@ impl Region {
                     continue;
                 }
             };
-            if let Some((option, wanted, is)) = address.wanted.mismatch(region.engine.layout().geometry()) {
+            if let Err(mismatch) = region.agrees(address) {
                 region.reap();
                 if region.remove_if_ended()? {
                     continue; // nothing was left in it
                 }
-                let error = Error::new(ErrorKind::Mismatch, "open", address.link());
-                let problem = format!("it was made with {option}={is}, and {option}={wanted} was asked for");
-                return Err(error.problem(problem).remedy("leave the option out, or remove the link and make it anew"));
+                return Err(mismatch);
             }
             if let Some(membership) = region.enter(role)? {
                 return Ok(membership);
             }
             region.remove_name(end)?; // it ended just now
         }
+    }
+
+    /// Whether a link is as it was asked for.
+    pub(super) fn agrees(&self, address: &Spec) -> Result<(), Error> {
+        let Some((option, wanted, is)) = address.wanted.mismatch(self.engine.layout().geometry()) else {
+            return Ok(());
+        };
+        let error = Error::new(ErrorKind::Mismatch, "open", address.link());
+        let problem = format!("it was made with {option}={is}, and {option}={wanted} was asked for");
+        Err(error.problem(problem).remedy("leave the option out, or remove the link and make it anew"))
     }
 
     /// Finds a link by name. The directory comes back if nothing has the name.
@@ -133,12 +151,11 @@ impl Region {
                 .problem("it was made where membarrier(2) works, and this process may not call it")
                 .remedy("allow that system call in the sandbox, or make the link from inside it"));
         }
-        Self::attach(directory, name, address.link(), file, header).map(Ok)
+        Self::attach(Home::Directory(directory, name), address.link(), file, header).map(Ok)
     }
 
-    fn attach(
-        directory: Directory,
-        name: CString,
+    pub(super) fn attach(
+        home: Home,
         link: String,
         file: OwnedFd,
         (header, layout): (Header, Layout),
@@ -147,16 +164,7 @@ impl Region {
         let mapping = Mapping::of_file(file.as_fd(), layout.total_bytes(), true).map_err(os)?;
         let generation = fork::generation().map_err(os)?;
         let engine = engine(&mapping, layout, header.asymmetric);
-        Ok(Self {
-            engine,
-            mapping,
-            file,
-            directory,
-            name,
-            link: link.into(),
-            generation,
-            watched: AtomicBool::new(false),
-        })
+        Ok(Self { engine, mapping, file, home, link: link.into(), generation, watched: AtomicBool::new(false) })
     }
 
     /// Which file it is.
@@ -167,23 +175,9 @@ impl Region {
 
     /// Makes the file of a new link and names it; says which file it is. `None` if somebody else was first.
     fn create(directory: &Directory, address: &Spec) -> Result<Option<(u64, u64)>, Error> {
-        let tried = "create";
-        let geometry = address.wanted.geometry();
-        let layout = Layout::new(geometry).map_err(|e| invalid_option(address, &e))?;
-        let header = Header { geometry, asymmetric: membarrier::register(), created_ns: process::now_ns() };
-        let os = |e| Error::os(tried, address.link(), e);
+        let os = |e| Error::os("create", address.link(), e);
         let file = tmpfile::create_unnamed(directory.as_fd()).map_err(os)?;
-        // Beyond the limit the kernel does not only refuse: it kills, by SIGXFSZ.
-        if process::file_size_limit().is_some_and(|limit| layout.total_bytes() as u64 > limit) {
-            return Err(os(std::io::Error::from_raw_os_error(errno::EFBIG)));
-        }
-        tmpfile::set_len(file.as_fd(), layout.total_bytes() as u64).map_err(os)?;
-        let bytes = layout.control_bytes() as u64;
-        fallocate::commit(file.as_fd(), 0, bytes).map_err(|e| match e.raw_os_error() {
-            Some(errno::ENOSPC) => no_space(directory, address, bytes, e),
-            _ => os(e),
-        })?;
-        tmpfile::write_at(file.as_fd(), &header.encode(&layout), 0).map_err(os)?;
+        let (_, layout) = Self::build(&file, address, |bytes, e| no_space(directory, address, bytes, e))?;
         // What this process cannot map must not get a name: it would be in the way of one that asks for less.
         drop(Mapping::of_file(file.as_fd(), layout.total_bytes(), true).map_err(os)?);
         match tmpfile::link_at(file.as_fd(), directory.as_fd(), &address.name.to_cstring()) {
@@ -191,6 +185,30 @@ impl Region {
             Err(e) if e.raw_os_error() == Some(errno::EEXIST) => Ok(None),
             Err(e) => Err(os(e)),
         }
+    }
+
+    /// Makes a file into a link that nobody has opened yet.
+    pub(super) fn build(
+        file: &OwnedFd,
+        address: &Spec,
+        no_space: impl FnOnce(u64, std::io::Error) -> Error,
+    ) -> Result<(Header, Layout), Error> {
+        let geometry = address.wanted.geometry();
+        let layout = Layout::new(geometry).map_err(|e| invalid_option(address, &e))?;
+        let header = Header { geometry, asymmetric: membarrier::register(), created_ns: process::now_ns() };
+        let os = |e| Error::os("create", address.link(), e);
+        // Beyond the limit the kernel does not only refuse: it kills, by SIGXFSZ.
+        if process::file_size_limit().is_some_and(|limit| layout.total_bytes() as u64 > limit) {
+            return Err(os(std::io::Error::from_raw_os_error(errno::EFBIG)));
+        }
+        tmpfile::set_len(file.as_fd(), layout.total_bytes() as u64).map_err(os)?;
+        let bytes = layout.control_bytes() as u64;
+        fallocate::commit(file.as_fd(), 0, bytes).map_err(|e| match e.raw_os_error() {
+            Some(errno::ENOSPC) => no_space(bytes, e),
+            _ => os(e),
+        })?;
+        tmpfile::write_at(file.as_fd(), &header.encode(&layout), 0).map_err(os)?;
+        Ok((header, layout))
     }
 
     /// Becomes a participant. `None` if the link has ended.
@@ -348,11 +366,15 @@ impl Region {
 
     /// Removes the name of a link that has ended, if it still stands for this file.
     fn remove_name(&self, end: Instant) -> Result<(), Error> {
+        let Home::Directory(directory, name) = &self.home else {
+            private::forget(self);
+            return Ok(());
+        };
         let _lock = self.lock(REMOVE_BYTE, end)?;
         let os = |e| Error::os("remove", self.link.to_string(), e);
         let mine = self.identity()?;
-        match tmpfile::stat_at(self.directory.as_fd(), &self.name) {
-            Ok(status) if status.identity == mine => tmpfile::unlink_at(self.directory.as_fd(), &self.name).map_err(os),
+        match tmpfile::stat_at(directory.as_fd(), name) {
+            Ok(status) if status.identity == mine => tmpfile::unlink_at(directory.as_fd(), name).map_err(os),
             Ok(_) => Ok(()),
             Err(e) if e.raw_os_error() == Some(errno::ENOENT) => Ok(()),
             Err(e) => Err(os(e)),
@@ -360,7 +382,7 @@ impl Region {
     }
 
     /// Removes the link if nobody is attached and no message is left.
-    fn remove_if_ended(&self) -> Result<bool, Error> {
+    pub(super) fn remove_if_ended(&self) -> Result<bool, Error> {
         if !self.engine.try_remove() {
             return Ok(false);
         }
@@ -392,20 +414,28 @@ impl Region {
     /// Removes a link by name. Without `force`, only if no live process is attached and it holds no message.
     pub(crate) fn unlink(address: &Spec, force: bool) -> Result<(), Error> {
         let tried = "remove";
+        if address.private {
+            return private::unlink(address, force);
+        }
         let Some(directory) = Directory::open_existing()? else { return Err(missing(tried, &address.link())) };
         let Ok(region) = Self::find(directory, address)? else { return Err(missing(tried, &address.link())) };
         region.reap();
+        region.end(force)
+    }
+
+    /// Ends the link: if nothing is in it, or by force.
+    pub(super) fn end(&self, force: bool) -> Result<(), Error> {
         if force {
-            region.engine.remove();
-            region.wake_all();
-            return region.remove_name(Instant::now() + PATIENCE);
+            self.engine.remove();
+            self.wake_all();
+            return self.remove_name(Instant::now() + PATIENCE);
         }
-        if region.remove_if_ended()? {
+        if self.remove_if_ended()? {
             return Ok(());
         }
-        let census = region.engine.census();
-        let error = Error::new(ErrorKind::InUse, tried, address.link());
-        let (there, messages) = (census.senders + census.receivers, region.engine.len());
+        let census = self.engine.census();
+        let error = Error::new(ErrorKind::InUse, "remove", self.link.to_string());
+        let (there, messages) = (census.senders + census.receivers, self.engine.len());
         Err(error
             .problem(format!("{there} handles are open and {messages} messages are in it"))
             .remedy("receive and close, or add `--force` to lose them"))

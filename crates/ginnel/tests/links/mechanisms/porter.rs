@@ -18,7 +18,7 @@
 //! | `signals` | how many came |
 //! | `fork` | uses and drops the handles in a forked child |
 //! | `hold` | leaves a forked child behind that has copies of all descriptors until the orders end |
-//! | `limit N` | no more than N descriptors |
+//! | `no-more`, `more` | no more descriptors than it has; many more |
 //! | `descriptors` | how many this process has |
 //! | `shut N` | closes a descriptor |
 //! | `close` | closes the handles |
@@ -77,7 +77,8 @@ impl Porter {
             ["storm"] => storm(),
             ["fork"] => return Ok(self.fork()),
             ["hold"] => leave_a_child(),
-            ["limit", most] => limit(number(most)),
+            ["no-more"] => limit(lowest_free()? as u64),
+            ["more"] => limit(1000),
             ["descriptors"] => return Ok(std::fs::read_dir("/proc/self/fd")?.count().to_string()),
             ["shut", descriptor] => shut(number(descriptor)),
             ["close"] => *self = Self::default(),
@@ -209,6 +210,11 @@ fn shut(descriptor: i32) {
     drop(unsafe { OwnedFd::from_raw_fd(descriptor) });
 }
 
+fn lowest_free() -> std::io::Result<i32> {
+    use std::os::fd::AsRawFd;
+    Ok(std::fs::File::open("/dev/null")?.as_raw_fd())
+}
+
 fn limit(most: u64) {
     let limit = libc::rlimit { rlim_cur: most, rlim_max: 4096 };
     // SAFETY: reads a struct that lives during the call.
@@ -230,13 +236,14 @@ fn storm() {
     // SAFETY: installs a handler that only adds to an atomic.
     assert_eq!(unsafe { libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut()) }, 0);
     // SAFETY: takes no argument; names this thread to the kernel.
-    let thread = unsafe { libc::syscall(libc::SYS_gettid) } as libc::pid_t;
+    let thread = unsafe { libc::syscall(libc::SYS_gettid) };
+    let process = libc::c_long::from(std::process::id() as i32);
     // A timer of the process would hit the harness's main thread, which joins this one.
     std::thread::spawn(move || {
         loop {
             std::thread::sleep(std::time::Duration::from_millis(1));
             // SAFETY: takes integers: the thread that obeys orders, which lives as long as the process.
-            unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, libc::SIGALRM) };
+            unsafe { libc::syscall(libc::SYS_tgkill, process, thread, libc::c_long::from(libc::SIGALRM)) };
         }
     });
 }
