@@ -479,7 +479,9 @@ fn attributes(queue: BorrowedFd<'_>) -> io::Result<Attributes> {
 fn explain_open(error: io::Error, name: &CString) -> io::Error {
     match error.raw_os_error() {
         Some(e @ libc::ENOENT) => explain(e, format!("there is no queue {name:?} in this IPC namespace")),
-        Some(e @ libc::EACCES) => explain(e, format!("the queue {name:?} is another's, and its mode forbids this")),
+        Some(e @ libc::EACCES) => {
+            explain(e, format!("the queue {name:?} is another's, and its mode forbids this; run as its owner"))
+        }
         _ => error,
     }
 }

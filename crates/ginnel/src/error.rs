@@ -3,6 +3,7 @@
 
 use crate::loan::Loan;
 use ginnel_core::{Corrupt, MESSAGE_MAX};
+use ginnel_os::explain;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -70,7 +71,7 @@ impl Error {
 
     /// From an errno, whose meaning is translated where the bare one would mislead.
     pub(crate) fn os(tried: &'static str, object: impl Into<String>, source: io::Error) -> Self {
-        let (kind, remedy) = match source.raw_os_error().map(rustix_errno) {
+        let (kind, remedy) = match explain::errno(&source).map(rustix_errno) {
             Some(Errno::NotFound) => (ErrorKind::NotFound, ""),
             Some(Errno::Denied) => {
                 (ErrorKind::PermissionDenied, "run as the owner, or set GINNEL_DIR to a directory of yours")
@@ -88,6 +89,8 @@ impl Error {
             Some(Errno::Unsupported) => (ErrorKind::Unsupported, "set GINNEL_DIR to a directory on tmpfs"),
             _ => (ErrorKind::Os, ""),
         };
+        // What is explained says itself what to do.
+        let remedy = if source.raw_os_error().is_some() { remedy } else { "" };
         Self { source: Some(source), ..Self::new(kind, tried, object) }.remedy(remedy)
     }
 

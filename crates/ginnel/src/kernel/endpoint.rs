@@ -1,8 +1,12 @@
 //! Names of sockets: what the receiver takes, and the senders connect to.
 
-use crate::address::{Address, Place};
-use crate::error::{Error, ErrorKind};
+use super::Nothing;
+use super::presence::Presence;
+use crate::address::{Address, Place, Target};
+use crate::error::{Error, ErrorKind, RecvFailure};
 use crate::shm::Mode;
+use ginnel_os::explain;
+use ginnel_os::fork::{self, Generation};
 use ginnel_os::socket::Kind;
 use ginnel_os::unix::{self, Occupant};
 use std::io;
@@ -35,9 +39,27 @@ pub(super) fn resolve(address: &Address, host: &str) -> Result<Vec<SocketAddr>, 
 }
 
 /// Nobody listens there now, or too many wait to be let in.
-pub(super) fn is_absent(e: &io::Error) -> bool {
+pub(super) fn nobody_listens(e: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionRefused, NotFound, TimedOut, WouldBlock};
     matches!(e.kind(), NotFound | ConnectionRefused | TimedOut | WouldBlock)
+}
+
+/// The same, and somebody may come: what is no socket refuses connections too (`connect(2)`), but never becomes one.
+pub(super) fn is_absent(e: &io::Error, address: &Address) -> bool {
+    nobody_listens(e) && other_than_a_socket(address).is_none()
+}
+
+fn other_than_a_socket(address: &Address) -> Option<String> {
+    let Target::Unix(Place::Path(path)) = &address.target else { return None };
+    match unix::occupant(path) {
+        Ok(Occupant::Other(what)) => Some(what.to_string()),
+        _ => None,
+    }
+}
+
+/// One sender could not be let in: no descriptor is left, for example. The others go on.
+pub(super) fn not_let_in(e: &io::Error) -> Nothing {
+    Nothing::CutOff(RecvFailure::Os(explain::errno(e).unwrap_or_default()))
 }
 
 pub(super) fn only_receivers_create(link: &str) -> Error {
@@ -47,7 +69,14 @@ pub(super) fn only_receivers_create(link: &str) -> Error {
 }
 
 pub(super) fn refused(address: &Address, e: io::Error) -> Error {
+    if let Some(what) = other_than_a_socket(address) {
+        return Error::new(ErrorKind::NotALink, "open", address.link())
+            .problem(format!("it is {what}, not a socket"))
+            .remedy("choose another name, or remove that file yourself");
+    }
     match e.kind() {
+        _ if e.raw_os_error() == Some(ginnel_os::errno::EPROTOTYPE) => Error::os("open", address.link(), e)
+            .remedy("its receiver has another type of socket: write the same ?type= as there"),
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             Error::new(ErrorKind::NotFound, "open", address.link())
                 .problem("nobody receives there")
@@ -57,10 +86,21 @@ pub(super) fn refused(address: &Address, e: io::Error) -> Error {
     }
 }
 
+/// Under which name the presence of a datagram socket is: the same from every working directory.
+pub(super) fn presence_name(address: &Address) -> String {
+    match &address.target {
+        Target::Unix(Place::Path(path)) => {
+            std::path::absolute(path).map_or_else(|_| address.link(), |path| format!("unix:{}", path.display()))
+        }
+        _ => address.link(),
+    }
+}
+
 /// The name that a receiver has taken, which goes with it.
 pub(super) struct Bound {
     pub(super) socket: OwnedFd,
     path: Option<(PathBuf, (u64, u64))>,
+    generation: Generation,
 }
 
 impl Bound {
@@ -80,16 +120,17 @@ impl Bound {
                 .problem("a socket has one receiver, which makes it")
                 .remedy("open it instead"));
         }
+        let generation = fork::generation().map_err(os)?;
         match place {
             Place::Path(path) => {
                 let soon = Instant::now() + PATIENCE;
                 let socket = unix::bind_replacing_stale(kind, path, Some(soon)).map_err(os)?;
                 let identity = identity(path).map_err(os)?;
-                Ok(Self { socket, path: Some((path.clone(), identity)) })
+                Ok(Self { socket, path: Some((path.clone(), identity)), generation })
             }
             Place::Abstract(_) => {
                 let name = name_of(place, &link, "open")?;
-                Ok(Self { socket: unix::bind(kind, &name).map_err(os)?, path: None })
+                Ok(Self { socket: unix::bind(kind, &name).map_err(os)?, path: None, generation })
             }
         }
     }
@@ -101,10 +142,10 @@ fn identity(path: &std::path::Path) -> io::Result<(u64, u64)> {
 }
 
 impl Drop for Bound {
-    /// The name goes, unless it has become another's.
+    /// The name goes, unless it has become another's, or always was: in a forked child it is the parent's.
     fn drop(&mut self) {
         if let Some((path, mine)) = &self.path {
-            if identity(path).is_ok_and(|is| is == *mine) {
+            if self.generation.is_current() && identity(path).is_ok_and(|is| is == *mine) {
                 let _ = std::fs::remove_file(path);
             }
         }
@@ -125,9 +166,9 @@ pub(super) fn unlink(address: &Address, path: &std::path::Path, force: bool) -> 
             "somebody has it bound",
             "end that process, or add `--force`: nobody can connect then",
         ),
-        Occupant::Live | Occupant::Stale => {
+        Occupant::Live | Occupant::Stale => Presence::forget(&presence_name(address), || {
             std::fs::remove_file(path).map_err(|e| Error::os("remove", address.link(), e))
-        }
+        }),
         Occupant::Other(what) => {
             refuse(ErrorKind::NotALink, &format!("it is {what}, not a socket"), "remove it yourself")
         }

@@ -32,16 +32,26 @@ const REST: u16 = 2;
 
 /// Messages that may be begun and not ended at once: one for each sender.
 const BEGUN_MAX: usize = 1024;
-/// Bytes that are read at once.
-const READ: usize = 64 * 1024;
+/// Bytes that are read at once, at the least.
+pub(super) const READ: usize = 64 * 1024;
 
-/// Turns a message into pieces of at most `most` bytes each, behind what `out` holds. False if this framing cannot carry it.
-pub(super) fn encode(frame: Frame, out: &mut Vec<u8>, tag: u16, message: &[u8], most: usize, writer: u64) -> bool {
+/// Turns a message into pieces of at most `most` bytes each, behind what `out` holds. The error says why this framing cannot carry it.
+pub(super) fn encode(
+    frame: Frame,
+    out: &mut Vec<u8>,
+    tag: u16,
+    message: &[u8],
+    most: usize,
+    writer: u64,
+) -> Result<(), &'static str> {
     match frame {
+        Frame::Raw if message.is_empty() => {
+            return Err("it is empty, which leaves no trace in a stream of bytes; use ?frame=length");
+        }
         Frame::Raw => out.extend_from_slice(message),
         Frame::Line => {
             if message.contains(&b'\n') {
-                return false;
+                return Err("it holds a newline, which ends a message here; use ?frame=length");
             }
             out.extend_from_slice(message);
             out.push(b'\n');
@@ -61,7 +71,7 @@ pub(super) fn encode(frame: Frame, out: &mut Vec<u8>, tag: u16, message: &[u8], 
             }
         }
     }
-    true
+    Ok(())
 }
 
 fn header(out: &mut Vec<u8>, len: usize, tag: u16, flags: u16) {
@@ -105,11 +115,8 @@ impl Encoder {
         }
         self.flush(&write)?;
         let mut left = self.left.borrow_mut();
-        if !encode(self.frame, &mut left, tag, message, self.whole, self.writer) {
-            return Err(Blocked::Failed(SendFailure::Unfit(
-                "it holds a newline, which ends a message here; use ?frame=length",
-            )));
-        }
+        encode(self.frame, &mut left, tag, message, self.whole, self.writer)
+            .map_err(|why| Blocked::Failed(SendFailure::Unfit(why)))?;
         drop(left);
         match self.flush(&write) {
             Err(Blocked::Full) if self.written.get() > 0 => Ok(()),
@@ -165,32 +172,40 @@ pub(super) struct Decoder {
     /// Largest message, in bytes.
     max: usize,
     bytes: Vec<u8>,
+    /// Of `bytes`, where what was read and not yet taken begins and ends.
     start: usize,
-    /// Of `bytes`, what was looked at for the end of a line.
+    end: usize,
+    /// Of that, what was looked at for the end of a line.
     searched: usize,
     begun: BTreeMap<u64, Vec<u8>>,
 }
 
 impl Decoder {
     pub(super) fn new(frame: Frame, max: usize) -> Self {
-        Self { frame, max, bytes: Vec::new(), start: 0, searched: 0, begun: BTreeMap::new() }
+        Self { frame, max, bytes: Vec::new(), start: 0, end: 0, searched: 0, begun: BTreeMap::new() }
     }
 
-    /// Reads on: `read` fills in some bytes and says how many. As its result.
-    pub(super) fn read<E>(&mut self, read: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<usize, E> {
-        if self.start == self.bytes.len() {
-            self.bytes.clear();
-            self.start = 0;
-        } else if self.start >= READ {
-            self.bytes.drain(..self.start);
-            self.start = 0;
+    /// Reads on: `read` fills in up to `most` bytes and says how many. As its result.
+    pub(super) fn read<E>(
+        &mut self,
+        most: usize,
+        read: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
+        if self.start == self.end || self.start >= most {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
         }
-        let len = self.bytes.len();
-        self.bytes.resize(len + READ, 0);
-        let result = read(&mut self.bytes[len..]);
-        let got = result.as_ref().map_or(0, |got| (*got).min(READ));
-        self.bytes.truncate(len + got);
+        let room = self.end..self.end + most;
+        if self.bytes.len() < room.end {
+            self.bytes.resize(room.end, 0);
+        }
+        let result = read(&mut self.bytes[room]);
+        self.end += result.as_ref().map_or(0, |got| (*got).min(most));
         result
+    }
+
+    fn left(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
     }
 
     /// The next message that was read, into `message`; its tag.
@@ -200,8 +215,8 @@ impl Decoder {
             Frame::Line => self.next_line(message),
             Frame::Raw => {
                 message.clear();
-                message.extend_from_slice(&self.bytes[self.start..]);
-                self.start = self.bytes.len();
+                message.extend_from_slice(&self.left()[..self.left().len().min(self.max)]);
+                self.start += message.len();
                 Ok((!message.is_empty()).then_some(0))
             }
         }
@@ -209,19 +224,19 @@ impl Decoder {
 
     /// At the end of the stream: the last line, if it has no newline.
     pub(super) fn rest(&mut self, message: &mut Vec<u8>) -> Option<u16> {
-        let left = &self.bytes[self.start..];
-        if self.frame != Frame::Line || left.is_empty() {
+        if self.frame != Frame::Line || self.left().is_empty() {
             return None;
         }
         message.clear();
-        message.extend_from_slice(left);
-        self.start = self.bytes.len();
+        message.extend_from_slice(self.left());
+        self.start = self.end;
         Some(0)
     }
 
     fn next_line(&mut self, message: &mut Vec<u8>) -> Result<Option<u16>, Malformed> {
-        let left = &self.bytes[self.start..];
+        let left = &self.bytes[self.start..self.end];
         match left[self.searched.min(left.len())..].iter().position(|byte| *byte == b'\n') {
+            Some(at) if self.searched + at > self.max => Err(Malformed { len: (self.searched + at) as u64 }),
             Some(at) => {
                 let end = self.searched + at;
                 message.clear();
@@ -240,7 +255,7 @@ impl Decoder {
 
     fn next_piece(&mut self, message: &mut Vec<u8>) -> Result<Option<u16>, Malformed> {
         loop {
-            let left = &self.bytes[self.start..];
+            let left = &self.bytes[self.start..self.end];
             let Some((head, _)) = left.split_first_chunk::<HEADER>() else { return Ok(None) };
             let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
             let tag = u16::from_le_bytes([head[4], head[5]]);
@@ -287,7 +302,7 @@ mod tests {
 
     fn feed(decoder: &mut Decoder, bytes: &[u8]) {
         for chunk in bytes.chunks(READ) {
-            let read = decoder.read(|room| {
+            let read = decoder.read(READ, |room| {
                 room[..chunk.len()].copy_from_slice(chunk);
                 Ok::<_, ()>(chunk.len())
             });
@@ -311,7 +326,7 @@ mod tests {
         for cut in [1, 7, 4096, 65536] {
             let mut out = Vec::new();
             for (tag, message) in messages.iter().enumerate() {
-                assert!(encode(Frame::Length, &mut out, tag as u16, message, 4096, 9));
+                encode(Frame::Length, &mut out, tag as u16, message, 4096, 9).unwrap();
             }
             let (mut decoder, mut got) = (Decoder::new(Frame::Length, 100_000), Vec::new());
             for chunk in out.chunks(cut) {
@@ -326,7 +341,7 @@ mod tests {
     #[test]
     fn pieces_are_whole_writes() {
         let mut out = Vec::new();
-        assert!(encode(Frame::Length, &mut out, 0, &[1; 10_000], 4096, 9));
+        encode(Frame::Length, &mut out, 0, &[1; 10_000], 4096, 9).unwrap();
         let lens: Vec<u32> = out.chunks(4096).map(|p| u32::from_le_bytes([p[0], p[1], p[2], p[3]])).collect();
         assert_eq!(lens, [4080, 4080, 1840]);
     }
@@ -334,8 +349,8 @@ mod tests {
     #[test]
     fn pieces_of_two_senders_mix() {
         let (mut a, mut b, mut mixed) = (Vec::new(), Vec::new(), Vec::new());
-        encode(Frame::Length, &mut a, 1, &[1; 9000], 4096, 1);
-        encode(Frame::Length, &mut b, 2, &[2; 9000], 4096, 2);
+        encode(Frame::Length, &mut a, 1, &[1; 9000], 4096, 1).unwrap();
+        encode(Frame::Length, &mut b, 2, &[2; 9000], 4096, 2).unwrap();
         for (a, b) in a.chunks(4096).zip(b.chunks(4096)) {
             mixed.extend_from_slice(a);
             mixed.extend_from_slice(b);
@@ -348,8 +363,8 @@ mod tests {
     #[test]
     fn what_a_killed_sender_began_vanishes() {
         let (mut begun, mut next) = (Vec::new(), Vec::new());
-        encode(Frame::Length, &mut begun, 1, &[1; 9000], 4096, 1);
-        encode(Frame::Length, &mut next, 2, &[2; 5000], 4096, 1);
+        encode(Frame::Length, &mut begun, 1, &[1; 9000], 4096, 1).unwrap();
+        encode(Frame::Length, &mut next, 2, &[2; 5000], 4096, 1).unwrap();
         begun.truncate(4096);
         let mut decoder = Decoder::new(Frame::Length, 9000);
         feed(&mut decoder, &begun);
@@ -358,7 +373,7 @@ mod tests {
         // The rest of a message whose beginning somebody else read.
         let mut decoder = Decoder::new(Frame::Length, 9000);
         let mut whole = Vec::new();
-        encode(Frame::Length, &mut whole, 1, &[1; 9000], 4096, 1);
+        encode(Frame::Length, &mut whole, 1, &[1; 9000], 4096, 1).unwrap();
         feed(&mut decoder, &whole[4096..]);
         assert_eq!(all(&mut decoder), []);
     }
@@ -373,7 +388,7 @@ mod tests {
         }
         // A message of pieces that together are too long.
         let mut out = Vec::new();
-        encode(Frame::Length, &mut out, 0, &[0; 200], 100, 1);
+        encode(Frame::Length, &mut out, 0, &[0; 200], 100, 1).unwrap();
         let mut decoder = Decoder::new(Frame::Length, 100);
         feed(&mut decoder, &out);
         assert!(matches!(decoder.next(&mut message), Err(Malformed { .. })));
@@ -381,7 +396,7 @@ mod tests {
         let mut decoder = Decoder::new(Frame::Length, 100);
         for writer in 0..2 * BEGUN_MAX as u64 {
             let mut out = Vec::new();
-            encode(Frame::Length, &mut out, 0, &[0; 90], 66, writer);
+            encode(Frame::Length, &mut out, 0, &[0; 90], 66, writer).unwrap();
             feed(&mut decoder, &out[..66]);
             assert_eq!(decoder.next(&mut message), Ok(None));
         }
@@ -400,7 +415,11 @@ mod tests {
         assert_eq!(decoder.rest(&mut message), None);
         feed(&mut decoder, b"more than ten bytes");
         assert!(decoder.next(&mut message).is_err());
-        assert!(!encode(Frame::Line, &mut Vec::new(), 0, b"a\nb", 4096, 0));
+        let mut decoder = Decoder::new(Frame::Line, 10);
+        feed(&mut decoder, b"exactly 10\nmore than ten bytes\n");
+        assert_eq!(decoder.next(&mut message), Ok(Some(0)));
+        assert_eq!(decoder.next(&mut message), Err(Malformed { len: 19 }));
+        assert!(encode(Frame::Line, &mut Vec::new(), 0, b"a\nb", 4096, 0).is_err());
     }
 
     #[test]
@@ -408,5 +427,8 @@ mod tests {
         let mut decoder = Decoder::new(Frame::Raw, 10);
         feed(&mut decoder, b"anything");
         assert_eq!(all(&mut decoder), [(0, b"anything".to_vec())]);
+        feed(&mut decoder, b"more than ten");
+        assert_eq!(all(&mut decoder), [(0, b"more than ".to_vec()), (0, b"ten".to_vec())]);
+        assert!(encode(Frame::Raw, &mut Vec::new(), 0, b"", 4096, 0).is_err());
     }
 }

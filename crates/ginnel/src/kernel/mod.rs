@@ -40,6 +40,7 @@ use crate::address::{Address, Place, SocketType, Target};
 use crate::error::{Error, ErrorKind, RecvFailure, SendFailure};
 use crate::shm::Mode;
 use ginnel_core::{Full, Role};
+use ginnel_os::explain;
 use std::io;
 use stream::To;
 use wait::Ready;
@@ -81,7 +82,7 @@ impl From<io::Error> for Nothing {
     fn from(e: io::Error) -> Self {
         match e.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::Empty,
-            _ => Self::Failed(RecvFailure::Os(e.raw_os_error().unwrap_or_default())),
+            _ => Self::Failed(RecvFailure::Os(explain::errno(&e).unwrap_or_default())),
         }
     }
 }
@@ -342,7 +343,19 @@ fn check(address: &Address, role: Role) -> Result<(), Error> {
             .problem("only a shared-memory link can drop the oldest message")
             .remedy("write ?full=block or ?full=reject, or use `shm:NAME?full=drop-oldest`"));
     }
+    if let Some(max) = address.wanted.max.filter(|max| *max > u64::from(u32::MAX)) {
+        return Err(Error::new(ErrorKind::InvalidOption, "open", address.link())
+            .problem(format!("max={max} is above the limit {}", u32::MAX))
+            .remedy(format!("write ?max={} or less, and send what is longer in parts", u32::MAX)));
+    }
     Ok(())
+}
+
+/// What is to be found is not there.
+fn not_there(address: &Address, what: &str) -> Error {
+    Error::new(ErrorKind::NotFound, "open", address.link())
+        .problem(format!("there is no such {what}"))
+        .remedy("`ginnel ls` lists those that are there; `open` and `create` make one, if its directory is there")
 }
 
 /// This cannot be done with this mechanism, or not yet.

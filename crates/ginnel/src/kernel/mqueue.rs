@@ -1,9 +1,9 @@
 //! `mq:/name`: a POSIX message queue (`mq_overview(7)`). The kernel keeps messages whole and sorts them by priority; a message is in the queue or it is
 //! not, whoever is killed. Who is there it does not know: see `presence`.
 
-use super::presence::Presence;
+use super::presence::{Found, Presence};
 use super::wait::{Ready, SOON};
-use super::{About, Blocked, Nothing};
+use super::{About, Blocked, Nothing, not_there};
 use crate::address::Address;
 use crate::error::{Error, ErrorKind, SendFailure};
 use crate::shm::Mode;
@@ -26,7 +26,7 @@ struct End {
 impl End {
     fn open(address: &Address, name: &str, mode: Mode, role: Role) -> Result<Self, Error> {
         let link = address.link();
-        let (queue, presence) = Presence::join(&link, role, |_| queue(address, name, mode))?;
+        let (queue, presence) = Presence::join(&link, role, || queue(address, name, mode))?;
         Self::with(queue, name, &link, presence, role)
     }
 
@@ -35,7 +35,9 @@ impl End {
         let set = Epoll::new().map_err(os)?;
         let interest = if role == Role::Sender { Interest::Write } else { Interest::Read };
         set.add(queue.as_fd(), interest, 0).map_err(os)?;
-        set.add(presence.news(), Interest::Read, 1).map_err(os)?;
+        if let Some(news) = presence.news() {
+            set.add(news, Interest::Read, 1).map_err(os)?;
+        }
         Ok(Self { queue, name: name.to_owned(), link: link.to_owned(), presence, set })
     }
 
@@ -55,9 +57,11 @@ impl End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        let (queue, name) = (&self.queue, &self.name);
+        let name = &self.name;
         self.presence.leave(|made| {
-            let empty = queue.attributes().is_ok_and(|attributes| attributes.depth == 0);
+            // By its name: somebody may have removed this queue, and made another.
+            let depth = Queue::open(name, Access::Both).and_then(|queue| queue.attributes());
+            let empty = depth.map_or(true, |attributes| attributes.depth == 0);
             if empty && made {
                 let _ = mqueue::unlink(name);
             }
@@ -70,13 +74,18 @@ fn access(role: Role) -> Access {
     if role == Role::Sender { Access::Send } else { Access::Receive }
 }
 
-/// Opens or makes the queue; says whether it made it.
-fn queue(address: &Address, name: &str, mode: Mode) -> Result<(Queue, bool), Error> {
+/// Opens or makes the queue; says which.
+fn queue(address: &Address, name: &str, mode: Mode) -> Result<(Queue, Found), Error> {
     let wanted = (address.wanted.capacity, address.wanted.max);
     if mode != Mode::Create {
         match Queue::open(name, Access::Both) {
-            Ok(queue) => return agree(address, &queue).map(|()| (queue, false)),
+            Ok(queue) => {
+                agree(address, &queue)?;
+                let depth = queue.attributes().map_err(|e| Error::os("open", address.link(), e))?.depth;
+                return Ok((queue, if depth == 0 { Found::Empty } else { Found::Messages }));
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound && mode == Mode::Open => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(not_there(address, "queue")),
             Err(e) => return Err(Error::os("open", address.link(), e)),
         }
     }
@@ -92,7 +101,7 @@ fn queue(address: &Address, name: &str, mode: Mode) -> Result<(Queue, bool), Err
         }
     };
     match Queue::create(name, Options { access: Access::Both, mode: 0o600, shape }) {
-        Ok(queue) => Ok((queue, true)),
+        Ok(queue) => Ok((queue, Found::Made)),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && mode == Mode::Create => {
             let error = Error::new(ErrorKind::AlreadyExists, "create", address.link());
             Err(error.remedy(format!("open it instead, or remove it with `ginnel rm {}`", address.link())))
@@ -123,8 +132,12 @@ pub(super) fn unlink(address: &Address, name: &str, force: bool) -> Result<(), E
             .remedy("`ginnel ls` lists those that are there"),
         _ => Error::os("remove", address.link(), e),
     };
-    let queue = Queue::open(name, Access::Both).map_err(os)?;
-    let depth = queue.attributes().map_err(os)?.depth;
+    Presence::forget(&address.link(), || remove(address, name, force, os))
+}
+
+fn remove(address: &Address, name: &str, force: bool, os: impl Fn(io::Error) -> Error) -> Result<(), Error> {
+    let queue = Queue::open(name, Access::Both).map_err(&os)?;
+    let depth = queue.attributes().map_err(&os)?.depth;
     if depth > 0 && !force {
         return Err(Error::new(ErrorKind::InUse, "remove", address.link())
             .problem(format!("{depth} messages are in it"))

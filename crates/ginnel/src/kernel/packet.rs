@@ -5,11 +5,13 @@
 //! - *dgram*: senders send to the receiver's socket, which is full when it holds as many messages as `net.unix.max_dgram_qlen`. Who is there is known by
 //!   `presence`.
 
-use super::endpoint::{Bound, is_absent, name_of, only_receivers_create, refused};
-use super::presence::Presence;
+use super::endpoint::{
+    Bound, is_absent, name_of, nobody_listens, not_let_in, only_receivers_create, presence_name, refused,
+};
+use super::presence::{Found, Presence};
 use super::wait::{Ready, SOMEBODY, SOON};
 use super::{About, Blocked, Nothing};
-use crate::address::{Address, Place, SocketType, Target};
+use crate::address::{Address, Place, SocketType};
 use crate::error::{Error, ErrorKind, RecvFailure, SendFailure};
 use crate::shm::Mode;
 use ginnel_core::Role;
@@ -39,14 +41,7 @@ fn presence(address: &Address, kind: Kind, role: Role) -> Result<Option<Presence
     if kind != Kind::Datagram {
         return Ok(None);
     }
-    // The same from every working directory.
-    let link = match &address.target {
-        Target::Unix(Place::Path(path)) => {
-            std::path::absolute(path).map_or_else(|_| address.link(), |path| format!("unix:{}", path.display()))
-        }
-        _ => address.link(),
-    };
-    Presence::join(&link, role, |_| Ok(((), false))).map(|(_, presence)| Some(presence))
+    Presence::join(&presence_name(address), role, || Ok(((), Found::Empty))).map(|(_, presence)| Some(presence))
 }
 
 /// The sending end.
@@ -80,7 +75,7 @@ impl Outlet {
         outlet.max.set(outlet.room(&unix::socket(kind).map_err(|e| Error::os("open", address.link(), e))?)?);
         match (mode, outlet.connect()) {
             (Mode::Create, _) => Err(only_receivers_create(&outlet.link)),
-            (Mode::Open, Err(e)) if is_absent(&e) => Ok(outlet),
+            (Mode::Open, Err(e)) if is_absent(&e, address) => Ok(outlet),
             (_, Err(e)) => Err(refused(address, e)),
             (_, Ok(())) => Ok(outlet),
         }
@@ -88,7 +83,7 @@ impl Outlet {
 
     pub(super) fn try_clone(&self) -> Result<Self, Error> {
         let presence = self.presence.as_ref().map(|presence| presence.another()).transpose()?;
-        Ok(Self {
+        let clone = Self {
             name: self.name.clone(),
             link: self.link.clone(),
             kind: self.kind,
@@ -98,7 +93,9 @@ impl Outlet {
             socket: RefCell::new(None),
             presence,
             closed: Cell::new(false),
-        })
+        };
+        let _ = clone.connect(); // or with its first message
+        Ok(clone)
     }
 
     /// Gives a socket room for the largest message that was asked for; how large that is.
@@ -133,7 +130,7 @@ impl Outlet {
         }
         if self.socket.borrow().is_none() {
             match self.connect() {
-                Err(e) if is_absent(&e) => return Err(Blocked::Full),
+                Err(e) if nobody_listens(&e) => return Err(Blocked::Full),
                 other => other?,
             }
         }
@@ -213,7 +210,11 @@ impl Inlet {
         let presence = presence(address, kind, Role::Receiver)?;
         let set = Epoll::new().map_err(os)?;
         match &presence {
-            Some(presence) => set.add(presence.news(), Interest::Read, NEWS).map_err(os)?,
+            Some(presence) => {
+                if let Some(news) = presence.news() {
+                    set.add(news, Interest::Read, NEWS).map_err(os)?;
+                }
+            }
             None => {
                 unix::set_pass_credentials(&bound.socket, true).map_err(os)?; // connections inherit it
                 unix::listen(&bound.socket, BACKLOG).map_err(os)?;
@@ -253,7 +254,7 @@ impl Inlet {
         loop {
             let next = self.turns.borrow_mut().pop();
             match next {
-                Some(BOUND) => self.accept()?,
+                Some(BOUND) => self.accept().map_err(|e| not_let_in(&e))?,
                 Some(key) => {
                     if let Some(about) = self.read(key, message)? {
                         return Ok(about);
@@ -291,17 +292,22 @@ impl Inlet {
         let received = unix::try_recv(&connections[index].socket, &mut [IoSliceMut::new(&mut room)], 0);
         match received {
             Ok(received) if received.bytes == 0 && received.credentials.is_none() => {
-                connections.swap_remove(index); // it leaves the set with its last descriptor
+                self.end(connections.swap_remove(index));
                 Ok(None)
             }
             Ok(received) => Ok(Some(taken(message, &room[..received.bytes]))),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(e) if e.kind() == io::ErrorKind::ConnectionReset => {
-                connections.swap_remove(index);
+                self.end(connections.swap_remove(index));
                 Ok(None)
             }
             Err(e) => Err(failed(e, room.len())),
         }
+    }
+
+    /// By name: in a forked child it may be open still, and then it would stay in the set.
+    fn end(&self, connection: Connection) {
+        let _ = self.set.remove(connection.socket.as_fd());
     }
 
     pub(super) fn ready(&self) -> Ready<'_> {

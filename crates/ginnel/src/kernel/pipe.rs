@@ -4,9 +4,9 @@
 //! pieces of the other's messages; a second one of the same FIFO is refused. A sender of a FIFO may be there first: it opens its end when it first
 //! sends, as nobody can before there is a receiver, and waits for one as long as it may.
 
-use super::frame::{Decoder, Encoder};
+use super::frame::{Decoder, Encoder, READ};
 use super::wait::{Ready, SOMEBODY};
-use super::{About, Blocked, MAX, Nothing};
+use super::{About, Blocked, MAX, Nothing, not_there};
 use crate::address::{Address, Frame, Target};
 use crate::error::{Error, ErrorKind, SendFailure};
 use crate::shm::Mode;
@@ -131,6 +131,8 @@ impl Outlet {
 pub(crate) struct Inlet {
     reader: Reader,
     decoder: RefCell<Decoder>,
+    /// Bytes to read at once: all that the pipe can hold, so that what stays in it, for the next receiver, begins with a whole piece.
+    room: Cell<usize>,
     /// With `follow`: a sender that never sends, so that the stream does not end.
     _keeper: Option<Writer>,
 }
@@ -151,21 +153,31 @@ impl Inlet {
                     ));
             }
             let keeper = if address.follow { Some(fifo::try_writer(path).map_err(os)?) } else { None };
-            return Ok(Self { reader, decoder, _keeper: keeper });
+            return Ok(Self::with(reader, decoder, keeper));
         }
         let reader = Reader::from_fd(inherited(address, 0)?).map_err(os)?;
-        Ok(Self { reader, decoder, _keeper: None })
+        Ok(Self::with(reader, decoder, None))
     }
 
     /// The end of a new pipe.
     pub(super) fn of(reader: Reader, address: &Address) -> Self {
         let max = usize::try_from(address.wanted.max.unwrap_or(MAX)).unwrap_or(usize::MAX);
-        Self { reader, decoder: RefCell::new(Decoder::new(address.frame, max)), _keeper: None }
+        Self::with(reader, RefCell::new(Decoder::new(address.frame, max)), None)
     }
 
     /// For a child's standard input.
     pub(super) fn stdio(&self) -> io::Result<Stdio> {
         self.reader.try_clone().map(Stdio::from)
+    }
+
+    fn with(reader: Reader, decoder: RefCell<Decoder>, keeper: Option<Writer>) -> Self {
+        let inlet = Self { reader, decoder, room: Cell::new(READ), _keeper: keeper };
+        inlet.make_room();
+        inlet
+    }
+
+    fn make_room(&self) {
+        self.room.set(self.reader.size().unwrap_or(READ).max(READ));
     }
 
     pub(super) fn try_recv(&self, message: &mut Vec<u8>) -> Result<About, Nothing> {
@@ -174,7 +186,7 @@ impl Inlet {
             if let Some(tag) = decoder.next(message)? {
                 return Ok(About { tag, priority: 0 });
             }
-            match decoder.read(|room| self.reader.try_read(room)) {
+            match decoder.read(self.room.get(), |room| self.reader.try_read(room)) {
                 Ok(0) if self.reader.state().is_ok_and(|state| state == State::NoWriterYet) => {
                     return Err(Nothing::Empty);
                 }
@@ -182,6 +194,7 @@ impl Inlet {
                     let rest = decoder.rest(message).map(|tag| About { tag, priority: 0 });
                     return rest.ok_or(Nothing::Ended);
                 }
+                Ok(got) if got == self.room.get() => self.make_room(), // it may have been made larger
                 Ok(_) => {}
                 Err(e) => return Err(e.into()),
             }
@@ -233,6 +246,7 @@ fn fifo_error(address: &Address, e: io::Error) -> Error {
         io::ErrorKind::InvalidInput => Error::new(ErrorKind::NotALink, "open", address.link())
             .problem(e.to_string())
             .remedy("choose another name, or remove that file yourself"),
+        io::ErrorKind::NotFound => not_there(address, "FIFO"),
         _ => Error::os("open", address.link(), e),
     }
 }

@@ -46,29 +46,29 @@ pub(crate) struct Presence {
     directory: OwnedFd,
     name: CString,
     link: String,
-    news: Inotify,
+    /// `None` where the user has no more of them (`fs.inotify.max_user_instances`): then whoever waits looks again and again.
+    news: Option<Inotify>,
     role: Role,
     look_again: Cell<Option<Instant>>,
     /// Dropped in `leave`.
     token: Option<Token>,
 }
 
-/// The lock on joining and leaving.
-pub(crate) struct Gate {
-    _token: Token,
-    file: OwnedFd,
+/// What somebody who joins finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// No queue: it was made.
+    Made,
+    /// A queue without messages, or nothing that could hold any.
+    Empty,
+    /// A queue with messages.
+    Messages,
 }
 
-impl Gate {
-    /// Whether ginnel made the queue.
-    pub(crate) fn made(&self) -> bool {
-        flags(self.file.as_fd()) & MADE != 0
-    }
-
-    /// Forgets who was here before.
-    pub(crate) fn forget(&self) {
-        let _ = tmpfile::write_at(self.file.as_fd(), &[0], 0);
-    }
+/// The lock on joining and leaving.
+struct Gate {
+    _token: Token,
+    file: OwnedFd,
 }
 
 fn flags(file: BorrowedFd<'_>) -> u8 {
@@ -88,17 +88,22 @@ fn name_of(link: &str) -> CString {
 }
 
 impl Presence {
-    /// Joins. Under the gate, `open` finds or makes the queue, and says whether it made it.
+    /// Joins. Under the gate, `open` finds or makes the queue, and says which.
     pub(crate) fn join<Q>(
         link: &str,
         role: Role,
-        open: impl FnOnce(&Gate) -> Result<(Q, bool), Error>,
+        open: impl FnOnce() -> Result<(Q, Found), Error>,
     ) -> Result<(Q, Self), Error> {
         let os = |e| Error::os("open", link, e);
         let directory = folder()?;
         let name = name_of(link);
         let gate = enter(directory.as_fd(), &name, link)?;
-        let (queue, made) = open(&gate)?;
+        let opened = open();
+        let alone = is_alone(gate.file.as_fd());
+        if alone && opened.is_err() {
+            let _ = tmpfile::unlink_at(directory.as_fd(), &name);
+        }
+        let (queue, found) = opened?;
         let base = if role == Role::Sender { SENDERS } else { RECEIVERS };
         let file = tmpfile::reopen(gate.file.as_fd(), Access::ReadWrite).map_err(os)?;
         let mut token = None;
@@ -110,12 +115,17 @@ impl Presence {
         }
         let seen = if role == Role::Sender { SENDER_SEEN } else { RECEIVER_SEEN };
         let was = flags(file.as_fd());
-        let is = was | seen | if made { MADE } else { 0 };
+        // Whoever was here before a crash is of no concern any more, unless messages of theirs are there.
+        let kept = match found {
+            Found::Empty if alone => was & MADE,
+            Found::Made if alone => 0,
+            _ => was,
+        };
+        let is = kept | seen | if found == Found::Made { MADE } else { 0 };
         if is != was {
             tmpfile::write_at(file.as_fd(), &[is], 0).map_err(os)?;
         }
-        let news = Inotify::new().map_err(os)?;
-        news.watch_close(file.as_fd()).map_err(os)?;
+        let news = watch(file.as_fd());
         Ok((
             queue,
             Self { file, directory, name, link: link.to_owned(), news, role, look_again: Cell::new(None), token },
@@ -124,7 +134,7 @@ impl Presence {
 
     /// Another handle of the same role.
     pub(crate) fn another(&self) -> Result<Self, Error> {
-        Self::join(&self.link, self.role, |_| Ok(((), false))).map(|(_, presence)| presence)
+        Self::join(&self.link, self.role, || Ok(((), Found::Messages))).map(|(_, presence)| presence)
     }
 
     /// Whether there was a peer, and none is there now.
@@ -138,13 +148,14 @@ impl Presence {
     }
 
     /// Readable when somebody came or went.
-    pub(crate) fn news(&self) -> BorrowedFd<'_> {
-        self.news.as_fd()
+    pub(crate) fn news(&self) -> Option<BorrowedFd<'_>> {
+        self.news.as_ref().map(Inotify::as_fd)
     }
 
     /// Takes note of the news. True as long as it is better to look again in a moment than to wait for more.
     pub(crate) fn is_unsettled(&self) -> bool {
-        if self.news.read().is_ok_and(|news| news.is_none_or(|news| !news.is_empty())) {
+        let Some(news) = &self.news else { return true };
+        if news.read().is_ok_and(|news| news.is_none_or(|news| !news.is_empty())) {
             self.look_again.set(Some(Instant::now() + AGAIN));
         }
         match self.look_again.get() {
@@ -157,21 +168,60 @@ impl Presence {
     }
 
     /// Leaves. If this was the last one, `end` is asked, under the gate, to remove the queue if it is empty and ginnel made it (which it is told), and says
-    /// whether nothing is left; then the file goes too.
+    /// whether nothing is left; then the file goes too. If somebody removed the link meanwhile, what has its name now is not this one's.
     pub(crate) fn leave(&mut self, end: impl FnOnce(bool) -> bool) {
         if !self.token.as_ref().is_some_and(Token::is_ours) {
             return; // the parent's
         }
-        let Ok(gate) = enter(self.directory.as_fd(), &self.name, &self.link) else {
-            self.token = None;
-            return;
-        };
+        let gate = self.enter_again();
         self.token = None;
-        let alone = |base| matches!(ofd_lock::first_locked(self.file.as_fd(), base, HANDLES), Ok(None));
-        if alone(SENDERS) && alone(RECEIVERS) && end(gate.made()) {
+        if gate.is_some() && is_alone(self.file.as_fd()) && end(flags(self.file.as_fd()) & MADE != 0) {
             let _ = tmpfile::unlink_at(self.directory.as_fd(), &self.name);
         }
     }
+
+    /// The gate of this very file, if it still has its name.
+    fn enter_again(&self) -> Option<Token> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if !has_name(self.file.as_fd(), self.directory.as_fd(), &self.name) {
+                return None;
+            }
+            match Token::take(self.file.as_fd(), GATE) {
+                Ok(Some(gate)) if has_name(self.file.as_fd(), self.directory.as_fd(), &self.name) => return Some(gate),
+                Ok(_) if Instant::now() < end => std::thread::sleep(Duration::from_micros(50)),
+                _ => return None,
+            }
+        }
+    }
+
+    /// Removes a link with `remove`, under the gate, and who is there from it: whoever opens the link from now on has a new one.
+    pub(crate) fn forget(link: &str, remove: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        let (directory, name) = (folder()?, name_of(link));
+        if tmpfile::stat_at(directory.as_fd(), &name).is_err() {
+            return remove(); // nobody was there
+        }
+        let _gate = enter(directory.as_fd(), &name, link)?;
+        remove()?;
+        let _ = tmpfile::unlink_at(directory.as_fd(), &name);
+        Ok(())
+    }
+}
+
+fn is_alone(file: BorrowedFd<'_>) -> bool {
+    let none = |base| matches!(ofd_lock::first_locked(file, base, HANDLES), Ok(None));
+    none(SENDERS) && none(RECEIVERS)
+}
+
+fn has_name(file: BorrowedFd<'_>, directory: BorrowedFd<'_>, name: &CString) -> bool {
+    let named = tmpfile::stat_at(directory, name).map(|status| status.identity);
+    named.is_ok_and(|named| tmpfile::fstat(file).is_ok_and(|status| status.identity == named))
+}
+
+fn watch(file: BorrowedFd<'_>) -> Option<Inotify> {
+    let news = Inotify::new().ok()?;
+    news.watch_close(file).ok()?;
+    Some(news)
 }
 
 fn folder() -> Result<OwnedFd, Error> {
@@ -196,8 +246,7 @@ fn enter(directory: BorrowedFd<'_>, name: &CString, link: &str) -> Result<Gate, 
             other => other.map_err(os)?,
         };
         if let Some(token) = Token::take(file.as_fd(), GATE).map_err(os)? {
-            let named = tmpfile::stat_at(directory, name).map(|status| status.identity);
-            if named.is_ok_and(|named| tmpfile::fstat(file.as_fd()).is_ok_and(|status| status.identity == named)) {
+            if has_name(file.as_fd(), directory, name) {
                 return Ok(Gate { _token: token, file });
             }
         }

@@ -25,6 +25,8 @@ pub(crate) struct Receiver {
     /// A buffer that is not in use.
     spare: Cell<Vec<u8>>,
     failed: Cell<Option<RecvFailure>>,
+    /// What the next call says, and then no more.
+    told_later: Cell<Option<RecvFailure>>,
 }
 
 impl Receiver {
@@ -52,8 +54,9 @@ impl Receiver {
     }
 
     fn with(inlet: Inlet, follow: bool, link: Arc<str>, generation: Generation) -> Self {
-        let (received, spare, failed) = (Cell::new(0), Cell::default(), Cell::new(None));
-        Self { inlet, waiter: Waiter::new(), follow, link, generation, received, spare, failed }
+        let (received, spare) = (Cell::new(0), Cell::default());
+        let (failed, told_later) = (Cell::new(None), Cell::new(None));
+        Self { inlet, waiter: Waiter::new(), follow, link, generation, received, spare, failed, told_later }
     }
 
     pub(crate) fn recv_until(&self, until: Until) -> Result<Message<'_>, RecvError> {
@@ -69,8 +72,12 @@ impl Receiver {
         while messages.len() < most {
             match self.try_take() {
                 Ok(message) => messages.push(message),
-                Err(Nothing::Failed(reason) | Nothing::CutOff(reason)) => {
+                Err(Nothing::Failed(reason)) => {
                     self.failed.set(Some(reason)); // the next call says so
+                    break;
+                }
+                Err(Nothing::CutOff(reason)) => {
+                    self.told_later.set(Some(reason));
                     break;
                 }
                 Err(_) => break,
@@ -83,7 +90,7 @@ impl Receiver {
         if !self.generation.is_current() {
             return Err(RecvFailure::Forked);
         }
-        if let Some(reason) = self.failed.get() {
+        if let Some(reason) = self.failed.get().or_else(|| self.told_later.take()) {
             return Err(reason);
         }
         let mut naps = 0;

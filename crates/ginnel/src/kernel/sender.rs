@@ -64,6 +64,10 @@ impl Sender {
         // What was accepted and is still here is sent on as long as there is time; the rest goes with what comes next.
         match self.attempt(until, || self.outlet.flush()) {
             Err(SendError { reason: SendFailure::Full { .. } | SendFailure::TimedOut { .. }, .. }) => Ok(()),
+            Err(SendError { reason: SendFailure::Interrupted, .. }) => {
+                self.waiter.interrupt_later(); // this message counts as sent
+                Ok(())
+            }
             other => other,
         }
     }
@@ -156,8 +160,9 @@ impl Sender {
 }
 
 impl Drop for Sender {
-    /// Sends on what was accepted and is still here, unless nobody is left to read it.
+    /// Sends on what was accepted and is still here, unless nobody is left to read it, or an interruption comes meanwhile.
     fn drop(&mut self) {
+        self.waiter.take_interrupted();
         let _ = self.attempt(Until::Forever, || self.outlet.flush());
     }
 }

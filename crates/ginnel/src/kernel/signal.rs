@@ -5,7 +5,7 @@
 //! only real-time ones are taken. The receiver blocks the signal and reads it from a `signalfd(2)`. It stays blocked in the thread that opened the
 //! receiver: one that came later would kill the process. For the same reason every other thread must block it too; that is checked.
 
-use super::presence::Presence;
+use super::presence::{Found, Presence};
 use super::wait::{Ready, SOON};
 use super::{About, Blocked, Nothing};
 use crate::address::Address;
@@ -77,7 +77,7 @@ impl Outlet {
                 .problem("there is no such process")
                 .remedy("`ps` lists those that are there"));
         }
-        let (_, presence) = Presence::join(&meeting(pid, signal), Role::Sender, |_| Ok(((), false)))?;
+        let (_, presence) = Presence::join(&meeting(pid, signal), Role::Sender, || Ok(((), Found::Empty)))?;
         Ok(Self { pid, signal, follow: address.follow, presence, ready: Cell::new(false) })
     }
 
@@ -164,13 +164,12 @@ impl Inlet {
                 .remedy("open the receiver before starting threads, or block the signal in them"));
         }
         let file = SignalFd::new(&signals).map_err(os)?;
-        let ((), presence) = Presence::join(&meeting(me, signal), Role::Receiver, |gate| {
-            gate.forget(); // of an earlier process with this number
-            Ok(((), false))
-        })?;
+        let ((), presence) = Presence::join(&meeting(me, signal), Role::Receiver, || Ok(((), Found::Empty)))?;
         let set = Epoll::new().map_err(os)?;
         set.add(file.as_fd(), Interest::Read, 0).map_err(os)?;
-        set.add(presence.news(), Interest::Read, 1).map_err(os)?;
+        if let Some(news) = presence.news() {
+            set.add(news, Interest::Read, 1).map_err(os)?;
+        }
         Ok(Self { file, set, presence })
     }
 

@@ -3,8 +3,8 @@
 //! Messages of one sender keep their order; those of several come as they arrive. A connection that ends in the middle of a message takes
 //! that message with it. A sender may be there first: it connects when it first sends, and waits for the receiver as long as it may.
 
-use super::endpoint::{Bound, is_absent, name_of, only_receivers_create, refused, resolve};
-use super::frame::{Decoder, Encoder};
+use super::endpoint::{Bound, is_absent, name_of, nobody_listens, not_let_in, only_receivers_create, refused, resolve};
+use super::frame::{Decoder, Encoder, READ};
 use super::wait::{Ready, SOMEBODY};
 use super::{About, Blocked, MAX, Nothing};
 use crate::address::{Address, Frame, Place};
@@ -72,7 +72,7 @@ impl Outlet {
             Mode::Create => Err(only_receivers_create(&outlet.link)),
             Mode::Join => outlet.join().map(|()| outlet).map_err(|e| refused(address, e)),
             Mode::Open => match outlet.connect() {
-                Err(e) if !is_absent(&e) => Err(refused(address, e)),
+                Err(e) if !is_absent(&e, address) => Err(refused(address, e)),
                 _ => Ok(outlet),
             },
         }
@@ -85,7 +85,9 @@ impl Outlet {
     }
 
     pub(super) fn try_clone(&self) -> Self {
-        Self::with(self.far.clone(), self.link.clone(), self.follow, self.frame, self.encoder.max())
+        let clone = Self::with(self.far.clone(), self.link.clone(), self.follow, self.frame, self.encoder.max());
+        let _ = clone.connect(); // or with its first message
+        clone
     }
 
     /// Connects to a receiver that has to be there.
@@ -143,7 +145,7 @@ impl Outlet {
     fn with_socket(&self, run: impl FnOnce(&OwnedFd) -> Result<(), Blocked>) -> Result<(), Blocked> {
         if !matches!(&*self.line.borrow(), Line::Up(_)) {
             match self.connect() {
-                Err(e) if is_absent(&e) => return Err(Blocked::Full),
+                Err(e) if nobody_listens(&e) => return Err(Blocked::Full),
                 other => other?,
             }
         }
@@ -262,9 +264,13 @@ impl Inlet {
     }
 
     pub(super) fn try_recv(&self, message: &mut Vec<u8>) -> Result<About, Nothing> {
+        let mut refused = None;
         loop {
             if let Some(about) = self.next_read(message)? {
                 return Ok(about);
+            }
+            if let Some(e) = refused.take() {
+                return Err(not_let_in(&e));
             }
             let ready = self.set.ready()?;
             if ready.is_empty() {
@@ -272,7 +278,7 @@ impl Inlet {
                 return Err(if none_left { Nothing::Ended } else { Nothing::Empty });
             }
             for key in ready {
-                if key == LISTENER { self.accept()? } else { self.read(key)? }
+                if key == LISTENER { refused = self.accept().err() } else { self.read(key)? }
             }
         }
     }
@@ -294,6 +300,8 @@ impl Inlet {
                 Ok(None) if !first.ended => connections.rotate_left(1),
                 Ok(None) => drop(connections.pop_front()),
                 Err(malformed) => {
+                    // By name: in a forked child it may be open still.
+                    let _ = self.set.remove(first.socket.as_fd());
                     connections.pop_front();
                     return Err(Nothing::CutOff(RecvFailure::Malformed { len: malformed.len }));
                 }
@@ -321,7 +329,7 @@ impl Inlet {
     fn read(&self, key: u64) -> io::Result<()> {
         let mut connections = self.connections.borrow_mut();
         let Some(connection) = connections.iter_mut().find(|connection| connection.key == key) else { return Ok(()) };
-        match connection.decoder.read(|room| socket::try_recv(&connection.socket, room)) {
+        match connection.decoder.read(READ, |room| socket::try_recv(&connection.socket, room)) {
             Ok(0) => self.end(connection),
             Ok(_) => Ok(()),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),

@@ -2,9 +2,9 @@
 //! programs use. There is no descriptor to wait for: a handle that finds nothing looks again after a nap of up to 2 ms. Who is there the
 //! kernel does not know: see `presence`.
 
-use super::presence::Presence;
+use super::presence::{Found, Presence};
 use super::wait::{Ready, SOON};
-use super::{About, Blocked, Nothing};
+use super::{About, Blocked, Nothing, not_there};
 use crate::address::{Address, Key};
 use crate::error::{Error, ErrorKind, SendFailure};
 use crate::shm::Mode;
@@ -27,7 +27,7 @@ impl End {
     fn open(address: &Address, key: &Key, mode: Mode, role: Role) -> Result<Self, Error> {
         let link = address.link();
         let key = kernel_key(key).map_err(|e| Error::os("open", link.as_str(), e))?;
-        let (queue, presence) = Presence::join(&link, role, |_| queue(address, key, mode))?;
+        let (queue, presence) = Presence::join(&presence_name(key), role, || queue(address, key, mode))?;
         let end = Self::with(queue, &link, presence)?;
         if let Some(bytes) = address.wanted.memory {
             queue.set_bytes_max(bytes).map_err(|e| Error::os("open", link.as_str(), e))?;
@@ -56,7 +56,7 @@ impl Drop for End {
     fn drop(&mut self) {
         let queue = self.queue;
         self.presence.leave(|made| {
-            let empty = queue.stat().is_ok_and(|stat| stat.depth == 0);
+            let empty = queue.stat().map_or(true, |stat| stat.depth == 0); // or somebody removed it
             if empty && made {
                 let _ = queue.remove();
             }
@@ -72,17 +72,26 @@ fn kernel_key(key: &Key) -> io::Result<sysv_ipc::Key> {
     }
 }
 
-/// Opens or makes the queue; says whether it made it.
-fn queue(address: &Address, key: sysv_ipc::Key, mode: Mode) -> Result<(Queue, bool), Error> {
+/// The same, whether the address gives the key or a file.
+fn presence_name(key: sysv_ipc::Key) -> String {
+    format!("sysv:{}", key.number())
+}
+
+/// Opens or makes the queue; says which.
+fn queue(address: &Address, key: sysv_ipc::Key, mode: Mode) -> Result<(Queue, Found), Error> {
     if mode != Mode::Create {
         match Queue::open(key) {
-            Ok(queue) => return Ok((queue, false)),
+            Ok(queue) => {
+                let depth = queue.stat().map_err(|e| Error::os("open", address.link(), e))?.depth;
+                return Ok((queue, if depth == 0 { Found::Empty } else { Found::Messages }));
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound && mode == Mode::Open => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(not_there(address, "queue")),
             Err(e) => return Err(Error::os("open", address.link(), e)),
         }
     }
     match Queue::create(key, 0o600) {
-        Ok(queue) => Ok((queue, true)),
+        Ok(queue) => Ok((queue, Found::Made)),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
             let error = Error::new(ErrorKind::AlreadyExists, "create", address.link());
             Err(error.remedy(format!("open it instead, or remove it with `ginnel rm {}`", address.link())))
@@ -99,8 +108,13 @@ pub(super) fn unlink(address: &Address, key: &Key, force: bool) -> Result<(), Er
             .remedy("`ginnel ls` lists those that are there"),
         _ => Error::os("remove", address.link(), e),
     };
-    let queue = kernel_key(key).and_then(Queue::open).map_err(os)?;
-    let depth = queue.stat().map_err(os)?.depth;
+    let key = kernel_key(key).map_err(os)?;
+    Presence::forget(&presence_name(key), || remove(address, key, force, os))
+}
+
+fn remove(address: &Address, key: sysv_ipc::Key, force: bool, os: impl Fn(io::Error) -> Error) -> Result<(), Error> {
+    let queue = Queue::open(key).map_err(&os)?;
+    let depth = queue.stat().map_err(&os)?.depth;
     if depth > 0 && !force {
         return Err(Error::new(ErrorKind::InUse, "remove", address.link())
             .problem(format!("{depth} messages are in it"))
@@ -119,6 +133,14 @@ pub(crate) struct Outlet {
 impl Outlet {
     pub(super) fn open(address: &Address, key: &Key, mode: Mode) -> Result<Self, Error> {
         let end = End::open(address, key, mode, Role::Sender)?;
+        let longest = end.buffer.borrow().capacity() as u64;
+        if let Some(max) = address.wanted.max.filter(|max| *max > longest) {
+            return Err(Error::new(ErrorKind::InvalidOption, "open", address.link())
+                .problem(format!("max={max} is above {longest}, the most that kernel.msgmax and the queue allow"))
+                .remedy(format!(
+                    "raise it with `sysctl kernel.msgmax={max} kernel.msgmnb={max}`, or leave ?max= out"
+                )));
+        }
         Ok(Self { end, follow: address.follow, max: address.wanted.max })
     }
 

@@ -96,7 +96,16 @@ impl Waiter {
         }
     }
 
-    fn take_interrupted(&self) -> bool {
+    /// Has the next wait end as if it were interrupted: this one's interruption came too late to be of use.
+    pub(crate) fn interrupt_later(&self) {
+        self.flag.store(true, Ordering::SeqCst);
+        if let Some(event) = self.event.get() {
+            event.signal();
+        }
+    }
+
+    /// Whether it was interrupted; it is not any more.
+    pub(crate) fn take_interrupted(&self) -> bool {
         if !self.flag.load(Ordering::Relaxed) || !self.flag.swap(false, Ordering::SeqCst) {
             return false;
         }

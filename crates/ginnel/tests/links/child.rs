@@ -33,13 +33,13 @@ impl Child {
     pub(crate) fn start_with(role: &str, directory: &Path, descriptor: Option<(i32, i32)>) -> Self {
         let mut command = Self::command(role);
         if let Some((here, there)) = descriptor {
-            // SAFETY: the closure makes one system call, on integers.
-            unsafe {
-                command.pre_exec(move || match libc::dup2(here, there) {
-                    -1 => Err(std::io::Error::last_os_error()),
-                    _ => Ok(()),
-                })
+            let inherit = move || {
+                // SAFETY: makes one system call, on integers; nothing in the child has the new number yet.
+                let copied = unsafe { libc::dup2(here, there) };
+                if copied == -1 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
             };
+            // SAFETY: the closure makes one system call, which is allowed between fork and exec.
+            unsafe { command.pre_exec(inherit) };
         }
         let mut process = command
             .env(ginnel::DIRECTORY_VARIABLE, directory)

@@ -53,7 +53,7 @@ impl Random {
 pub(super) struct Ledger {
     /// The next number of each sender.
     next: BTreeMap<u32, u32>,
-    pub(super) bytes: u64,
+    entries: u32,
     /// Numbers may be missing: somebody else gets messages too.
     shared: bool,
 }
@@ -79,7 +79,7 @@ impl Ledger {
         let fits = if self.shared { number >= *next } else { number == *next };
         assert!(fits, "{who}.{number} came, {who}.{next} was next");
         *next = number + 1;
-        self.bytes += bytes.len() as u64;
+        self.entries += 1;
     }
 
     /// How many came of a sender; of a shared link, the last number + 1.
@@ -87,8 +87,9 @@ impl Ledger {
         self.next.get(&who).copied().unwrap_or_default()
     }
 
-    pub(super) fn count(&self) -> u32 {
-        self.next.values().sum()
+    /// How many came, of everybody.
+    pub(super) fn entries(&self) -> u32 {
+        self.entries
     }
 }
 

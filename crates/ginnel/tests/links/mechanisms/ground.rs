@@ -83,16 +83,16 @@ pub(super) struct Ground {
     pipe: Option<(OwnedFd, OwnedFd)>,
 }
 
-/// Where the ends of a pipe are in a child.
-const READS: i32 = 8;
-const WRITES: i32 = 9;
+/// Where the ends of a pipe are in a child: beyond what the child, or who starts it, has open.
+const READS: i32 = 900;
+const WRITES: i32 = 901;
 
 impl Ground {
     pub(super) fn new(mechanism: Mechanism) -> Self {
         static LAST: AtomicU32 = AtomicU32::new(0);
         place::home();
         let pipe = (mechanism == Pipe).then(|| {
-            let (reader, writer) = std::io::pipe().expect("a pipe");
+            let (reader, writer) = ginnel_os::pipe::pair().expect("a pipe");
             (reader.into(), writer.into())
         });
         let number = LAST.fetch_add(1, Ordering::Relaxed);

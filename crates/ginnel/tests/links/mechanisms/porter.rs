@@ -5,17 +5,20 @@
 //! | `sender ADDRESS`, `receiver ADDRESS` | opens a handle |
 //! | `send WHO COUNT MOST` | sends numbered messages of random length up to MOST |
 //! | `exact WHO COUNT LEN` | sends numbered messages of one length |
+//! | `bulk WHO BYTES MOST` | sends numbered messages of random length until they are so many bytes; says as `drain` does |
 //! | `flood WHO LEN` | sends until it is killed; says `ok begun` first |
 //! | `keep` | receives a message and does not let go of it |
 //! | `recv COUNT`, `drain` | receives so many, or until the end, and says what came |
-//! | `sweep` | as `drain`, of a link that others drain too |
+//! | `sweep` | as `drain`, of a link that others drain too; says how many came |
+//! | `early MS` | waits so long, and says how long that was |
 //! | `idle` | whether a wait of 0.3 s for a message that does not come costs next to nothing |
 //! | `try MS` | waits so long for a message that does not come |
 //! | `wait` | says `ok begun`, then waits for a message, and says what came of it |
 //! | `storm` | from now on a signal comes each millisecond, and interrupts system calls |
+//! | `signals` | how many came |
 //! | `fork` | uses and drops the handles in a forked child |
 //! | `hold` | leaves a forked child behind that has copies of all descriptors until the orders end |
-//! | `limit N` | no more than N descriptors |
+//! | `no-more`, `more` | no more descriptors than it has; many more |
 //! | `descriptors` | how many this process has |
 //! | `shut N` | closes a descriptor |
 //! | `close` | closes the handles |
@@ -27,6 +30,7 @@ use crate::script::linger;
 use ginnel::{Receiver, RecvFailure, SendFailure, Sender};
 use std::error::Error;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 #[derive(Default)]
@@ -62,15 +66,19 @@ impl Porter {
             ["flood", who, len] => self.flood(number(who), number(len))?,
             ["keep"] => std::mem::forget(self.receiver().recv()?),
             ["recv", count] => return self.recv(number(count)),
-            ["drain"] => return self.drain(Ledger::default()),
-            ["sweep"] => return self.drain(Ledger::shared()),
+            ["drain"] => return Ok(self.drain(Ledger::default())?.to_string()),
+            ["sweep"] => return Ok(self.drain(Ledger::shared())?.entries().to_string()),
+            ["bulk", who, bytes, most] => return self.bulk(number(who), number(bytes), number(most)),
+            ["early", ms] => return Ok(self.early(Duration::from_millis(number(ms)))),
+            ["signals"] => return Ok(SIGNALS.load(SeqCst).to_string()),
             ["idle"] => return Ok(self.is_idle().to_string()),
             ["try", ms] => _ = self.receiver().recv_timeout(Duration::from_millis(number(ms))),
             ["wait"] => return Ok(self.wait()),
             ["storm"] => storm(),
             ["fork"] => return Ok(self.fork()),
             ["hold"] => leave_a_child(),
-            ["limit", most] => limit(number(most)),
+            ["no-more"] => limit(lowest_free()? as u64),
+            ["more"] => limit(1000),
             ["descriptors"] => return Ok(std::fs::read_dir("/proc/self/fd")?.count().to_string()),
             ["shut", descriptor] => shut(number(descriptor)),
             ["close"] => *self = Self::default(),
@@ -102,6 +110,25 @@ impl Porter {
         Ok(())
     }
 
+    fn bulk(&self, who: u32, bytes: u64, most: usize) -> Result<String, Box<dyn Error>> {
+        let (mut random, mut sent, mut count) = (Random::new(u64::from(who)), 0, 0);
+        while sent < bytes {
+            let next = message(who, count, random.len(most));
+            self.sender().send(&next)?;
+            sent += next.len() as u64;
+            count += 1;
+        }
+        Ok(format!("{who}:{count}"))
+    }
+
+    /// Milliseconds that a wait took for which nothing came.
+    fn early(&self, wait: Duration) -> String {
+        let begin = Instant::now();
+        let reason = self.receiver().recv_timeout(wait).map(|_| ()).unwrap_err().reason();
+        assert_eq!(reason, RecvFailure::TimedOut);
+        begin.elapsed().as_millis().to_string()
+    }
+
     fn flood(&self, who: u32, len: usize) -> Result<(), Box<dyn Error>> {
         say("ok begun");
         for index in 0.. {
@@ -118,11 +145,11 @@ impl Porter {
         Ok(ledger.to_string())
     }
 
-    fn drain(&self, mut ledger: Ledger) -> Result<String, Box<dyn Error>> {
+    fn drain(&self, mut ledger: Ledger) -> Result<Ledger, Box<dyn Error>> {
         loop {
             match self.receiver().recv() {
                 Ok(message) => ledger.enter(&message),
-                Err(e) if matches!(e.reason(), RecvFailure::Closed { .. }) => return Ok(ledger.to_string()),
+                Err(e) if matches!(e.reason(), RecvFailure::Closed { .. }) => return Ok(ledger),
                 Err(e) => return Err(e.into()),
             }
         }
@@ -183,30 +210,40 @@ fn shut(descriptor: i32) {
     drop(unsafe { OwnedFd::from_raw_fd(descriptor) });
 }
 
+fn lowest_free() -> std::io::Result<i32> {
+    use std::os::fd::AsRawFd;
+    Ok(std::fs::File::open("/dev/null")?.as_raw_fd())
+}
+
 fn limit(most: u64) {
     let limit = libc::rlimit { rlim_cur: most, rlim_max: 4096 };
     // SAFETY: reads a struct that lives during the call.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
 }
 
-extern "C" fn nothing(_: libc::c_int) {}
+static SIGNALS: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn count(_: libc::c_int) {
+    SIGNALS.fetch_add(1, SeqCst);
+}
 
 /// `SIGALRM` each millisecond, without `SA_RESTART`, to whichever thread it hits: the others of the harness are asleep.
 fn storm() {
-    let handler = nothing as extern "C" fn(libc::c_int);
+    let handler = count as extern "C" fn(libc::c_int);
     // SAFETY: an all-zero struct is a valid one: no flags, so system calls are not restarted, and an empty mask.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = handler as libc::sighandler_t;
-    // SAFETY: installs a handler that does nothing.
+    // SAFETY: installs a handler that only adds to an atomic.
     assert_eq!(unsafe { libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut()) }, 0);
     // SAFETY: takes no argument; names this thread to the kernel.
-    let thread = unsafe { libc::syscall(libc::SYS_gettid) } as libc::pid_t;
+    let thread = unsafe { libc::syscall(libc::SYS_gettid) };
+    let process = libc::c_long::from(std::process::id() as i32);
     // A timer of the process would hit the harness's main thread, which joins this one.
     std::thread::spawn(move || {
         loop {
             std::thread::sleep(std::time::Duration::from_millis(1));
             // SAFETY: takes integers: the thread that obeys orders, which lives as long as the process.
-            unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, libc::SIGALRM) };
+            unsafe { libc::syscall(libc::SYS_tgkill, process, thread, libc::c_long::from(libc::SIGALRM)) };
         }
     });
 }
