@@ -126,6 +126,14 @@ impl EventFd {
     ///
     /// # Errors
     /// The errno; `WouldBlock` when it is 0.
+    ///
+    /// # Examples
+    /// ```
+    /// let event = ginnel_os::eventfd::EventFd::new()?;
+    /// event.signal();
+    /// assert_eq!(event.try_read()?, 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn try_read(&self) -> io::Result<u64> {
         Ok(self.take()?)
     }
@@ -163,6 +171,16 @@ impl EventFd {
     ///
     /// # Errors
     /// As [`Self::add`]; `WouldBlock` when the sum is too great.
+    ///
+    /// # Examples
+    /// ```
+    /// use ginnel_os::eventfd::{EventFd, MOST};
+    ///
+    /// let event = EventFd::new()?;
+    /// event.try_add(MOST)?;
+    /// assert_eq!(event.try_add(1).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn try_add(&self, value: u64) -> io::Result<()> {
         self.put(value).map_err(explain)
     }

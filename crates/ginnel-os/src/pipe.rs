@@ -581,6 +581,13 @@ impl Writer {
 
     /// `sigaction(2)`: looks the disposition of `SIGPIPE` up again. Only needed after the program has changed it from ignored to
     /// something else.
+    ///
+    /// # Examples
+    /// ```
+    /// let (_reader, mut writer) = ginnel_os::pipe::pair()?;
+    /// writer.learn_sigpipe();
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn learn_sigpipe(&mut self) {
         self.care = Care::learn();
     }
@@ -649,6 +656,15 @@ impl Writer {
     ///
     /// # Errors
     /// As [`Self::write`].
+    ///
+    /// # Examples
+    /// ```
+    /// use std::io::IoSlice;
+    ///
+    /// let (_reader, writer) = ginnel_os::pipe::pair()?;
+    /// assert_eq!(writer.write_vectored(&[IoSlice::new(b"one"), IoSlice::new(b" two")], None)?, 7);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn write_vectored(&self, buffers: &[IoSlice<'_>], deadline: Option<Instant>) -> io::Result<usize> {
         self.send(buffers, Patience::of(deadline))
     }
@@ -676,6 +692,15 @@ impl Writer {
     ///
     /// # Errors
     /// As [`Self::write_atomic`]; `WouldBlock` when there is no room.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::io::IoSlice;
+    ///
+    /// let (_reader, writer) = ginnel_os::pipe::pair()?;
+    /// writer.try_write_atomic(&[IoSlice::new(&[5]), IoSlice::new(b"hello")])?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn try_write_atomic(&self, buffers: &[IoSlice<'_>]) -> io::Result<()> {
         check_atomic(buffers)?;
         self.send(buffers, Patience::Try).map(drop)
@@ -1063,9 +1088,23 @@ mod tests {
         writer.write_all(&[0; 1 << 15], None).unwrap();
         let error = writer.set_size(page).unwrap_err();
         assert!(error.to_string().contains("32768 bytes in it"), "{error}");
-        let error = writer.end.size_refused(1 << 30, Errno::PERM).to_string();
         let limit = std::fs::read_to_string("/proc/sys/fs/pipe-max-size").unwrap();
-        assert!(error.contains(limit.trim()), "{error}");
+        let too_much = limit.trim().parse::<usize>().unwrap() + 1;
+        let refused = without_rights(move || writer.set_size(too_much)).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
+        assert!(refused.to_string().contains(limit.trim()), "{refused}");
+    }
+
+    /// In a thread that is another user's, if this process is root's.
+    fn without_rights<R: Send>(run: impl FnOnce() -> R + Send) -> R {
+        let thread = move || {
+            if rustix::process::geteuid().is_root() {
+                let nobody = rustix::process::Uid::from_raw(65534);
+                rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+            }
+            run()
+        };
+        std::thread::scope(|scope| scope.spawn(thread).join().unwrap())
     }
 
     #[test]

@@ -89,6 +89,15 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Self::splice`]; `WouldBlock` when nothing is there, or no room.
+    ///
+    /// # Examples
+    /// ```
+    /// let (reader, writer) = ginnel_os::pipe::pair()?;
+    /// let (_other, to_other) = ginnel_os::pipe::pair()?;
+    /// writer.write(b"hello", None)?;
+    /// assert_eq!(reader.try_splice(&to_other, None, 3)?, 3);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn try_splice(&self, to: impl AsFd, offset: Option<&mut u64>, most: usize) -> io::Result<usize> {
         self.splice_with(to.as_fd(), offset, most, Patience::Try)
     }
@@ -129,6 +138,15 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Self::tee`]; `WouldBlock` when nothing is there, or no room.
+    ///
+    /// # Examples
+    /// ```
+    /// let (reader, writer) = ginnel_os::pipe::pair()?;
+    /// let (_other, to_other) = ginnel_os::pipe::pair()?;
+    /// writer.write(b"hello", None)?;
+    /// assert_eq!(reader.try_tee(&to_other, 3)?, 3);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn try_tee(&self, to: &Writer, most: usize) -> io::Result<usize> {
         self.tee_with(to, most, Patience::Try)
     }
@@ -192,6 +210,15 @@ impl Writer {
     ///
     /// # Errors
     /// As [`Self::splice`]; `WouldBlock` when there is no room, or nothing to move.
+    ///
+    /// # Examples
+    /// ```
+    /// let (reader, writer) = ginnel_os::pipe::pair()?;
+    /// let (_other, to_other) = ginnel_os::pipe::pair()?;
+    /// writer.write(b"hello", None)?;
+    /// assert_eq!(to_other.try_splice(&reader, None, 3)?, 3);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn try_splice(&self, from: impl AsFd, offset: Option<&mut u64>, most: usize) -> io::Result<usize> {
         self.splice_with(from.as_fd(), offset, most, Patience::Try)
     }
@@ -231,6 +258,13 @@ impl Writer {
     ///
     /// # Errors
     /// As [`Self::vmsplice`]; `WouldBlock` when there is no room.
+    ///
+    /// # Examples
+    /// ```
+    /// let (_reader, writer) = ginnel_os::pipe::pair()?;
+    /// assert_eq!(writer.try_vmsplice(b"fixed")?, 5);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn try_vmsplice(&self, bytes: &'static [u8]) -> io::Result<usize> {
         self.vmsplice_with(bytes, Patience::Try)
     }
