@@ -265,7 +265,7 @@ impl From<EventFd> for OwnedFd {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storm::Storm;
+    use crate::storm::{Storm, cpu_time};
     use std::io::ErrorKind;
     use std::time::Duration;
 
@@ -302,11 +302,6 @@ mod tests {
         event.try_add(5).unwrap();
         event.signal();
         assert_eq!(event.try_read().unwrap(), MOST);
-    }
-
-    fn cpu_time() -> Duration {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-        Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap())
     }
 
     #[test]

@@ -283,7 +283,7 @@ impl Writer {
 mod tests {
     use super::*;
     use crate::pipe::{self, pair};
-    use crate::storm::{Storm, eventually};
+    use crate::storm::{Storm, cpu_time, eventually};
     use std::io::{ErrorKind, Read, Write};
     use std::os::unix::net::UnixStream;
 
@@ -342,9 +342,11 @@ mod tests {
         let (reader, _writer) = pair().unwrap();
         let (_other, to_other) = pair().unwrap();
         let _storm = Storm::here();
-        let until = Instant::now() + Duration::from_millis(60);
+        let before = cpu_time();
+        let until = Instant::now() + Duration::from_millis(200);
         assert_eq!(reader.splice(&to_other, None, 9, Some(until)).unwrap_err().kind(), ErrorKind::TimedOut);
         assert!(Instant::now() >= until);
+        assert!(cpu_time() - before < Duration::from_millis(100), "it spun");
     }
 
     #[test]
