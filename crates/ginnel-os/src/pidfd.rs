@@ -102,7 +102,7 @@ impl PidFd {
     /// # Errors
     /// The errno.
     pub fn has_ended(&self) -> io::Result<bool> {
-        poll::readable(&[self.0.as_fd()], Some(Instant::now()))
+        poll::is_readable(self.0.as_fd())
     }
 
     /// `poll(2)`: waits until the process has ended; false if it still runs after `limit`.

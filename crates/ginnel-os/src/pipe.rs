@@ -121,6 +121,12 @@ impl End {
         Self { file, second: OnceLock::new() }
     }
 
+    /// How a call is made that may wait.
+    #[inline]
+    fn blocking(&self) -> Way<'_> {
+        Way(self.file.as_fd(), ReadWriteFlags::empty(), usize::MAX)
+    }
+
     /// Makes a call until it has a result or patience ends.
     fn run<R>(
         &self,
@@ -130,7 +136,7 @@ impl End {
     ) -> Result<R, Errno> {
         loop {
             let result = match patience {
-                Patience::Forever => call(Way(self.file.as_fd(), ReadWriteFlags::empty(), usize::MAX)),
+                Patience::Forever => call(self.blocking()),
                 _ => self.attempt(events, call),
             };
             match result {
@@ -324,6 +330,7 @@ impl Reader {
     /// assert_eq!(reader.read(&mut [0; 8], Some(soon)).unwrap_err().kind(), std::io::ErrorKind::TimedOut);
     /// # Ok::<(), std::io::Error>(())
     /// ```
+    #[inline]
     pub fn read(&self, buffer: &mut [u8], deadline: Option<Instant>) -> io::Result<usize> {
         self.receive(&mut [IoSliceMut::new(buffer)], Patience::of(deadline))
     }
@@ -391,8 +398,21 @@ impl Reader {
         Ok(())
     }
 
+    #[inline]
     fn receive(&self, buffers: &mut [IoSliceMut<'_>], patience: Patience) -> io::Result<usize> {
-        if buffers.iter().all(|buffer| buffer.is_empty()) {
+        if patience == Patience::Forever {
+            match receive(&self.end.blocking(), buffers) {
+                Ok(taken @ 1..) => return Ok(taken),
+                Ok(_) if have_no_room(buffers) || self.is_over(patience)? => return Ok(0),
+                _ => {} // An error comes again.
+            }
+        }
+        self.receive_with(buffers, patience)
+    }
+
+    #[inline(never)]
+    fn receive_with(&self, buffers: &mut [IoSliceMut<'_>], patience: Patience) -> io::Result<usize> {
+        if have_no_room(buffers) {
             return Ok(0);
         }
         loop {
@@ -599,6 +619,7 @@ impl Writer {
     /// assert_eq!(writer.write(b"hello", None).unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
     /// # Ok::<(), std::io::Error>(())
     /// ```
+    #[inline]
     pub fn write(&self, bytes: &[u8], deadline: Option<Instant>) -> io::Result<usize> {
         self.send(&[IoSlice::new(bytes)], Patience::of(deadline))
     }
@@ -681,7 +702,19 @@ impl Writer {
         self.send(buffers, Patience::Try).map(drop)
     }
 
+    #[inline]
     fn send(&self, buffers: &[IoSlice<'_>], patience: Patience) -> io::Result<usize> {
+        if patience == Patience::Forever && self.care == Care::Nothing {
+            if let Ok(written @ 1..) = write_as(Care::Nothing, self.end.file.as_fd(), ReadWriteFlags::empty(), buffers)
+            {
+                return Ok(written);
+            }
+        }
+        self.send_with(buffers, patience)
+    }
+
+    #[inline(never)]
+    fn send_with(&self, buffers: &[IoSlice<'_>], patience: Patience) -> io::Result<usize> {
         if buffers.iter().all(|buffer| buffer.is_empty()) {
             return Ok(0);
         }
@@ -851,6 +884,11 @@ fn check_atomic(buffers: &[IoSlice<'_>]) -> io::Result<()> {
     Ok(())
 }
 
+fn have_no_room(buffers: &[IoSliceMut<'_>]) -> bool {
+    buffers.iter().all(|buffer| buffer.is_empty())
+}
+
+#[inline]
 fn receive(&Way(file, flags, _): &Way<'_>, buffers: &mut [IoSliceMut<'_>]) -> Result<usize, Errno> {
     match buffers {
         [buffer] if flags.is_empty() => rustix::io::read(file, &mut **buffer),
@@ -868,6 +906,7 @@ fn send(care: Care, &Way(file, flags, longest): &Way<'_>, buffers: &[IoSlice<'_>
     write_as(care, file, flags, buffers)
 }
 
+#[inline]
 fn write_as(care: Care, file: BorrowedFd<'_>, flags: ReadWriteFlags, buffers: &[IoSlice<'_>]) -> Result<usize, Errno> {
     match (care, buffers) {
         (Care::Nothing, [buffer]) if flags.is_empty() => rustix::io::write(file, buffer),

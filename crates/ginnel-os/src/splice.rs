@@ -27,7 +27,7 @@ struct Move<'a> {
 }
 
 impl Move<'_> {
-    fn run(&self, call: &mut dyn FnMut(SpliceFlags) -> Result<usize, Errno>) -> Result<usize, Errno> {
+    fn run(&self, mut call: impl FnMut(SpliceFlags) -> Result<usize, Errno>) -> Result<usize, Errno> {
         let flags = match self.patience {
             Patience::Forever => SpliceFlags::empty(),
             _ => SpliceFlags::NONBLOCK,
@@ -102,7 +102,7 @@ impl Reader {
     ) -> io::Result<usize> {
         let step = Move { from: Some(self.as_fd()), to, patience, care: self.care() };
         self.until_some(most, patience, || {
-            step.run(&mut |flags| rustix::pipe::splice(self.as_fd(), None, to, offset.as_deref_mut(), most, flags))
+            step.run(|flags| rustix::pipe::splice(self.as_fd(), None, to, offset.as_deref_mut(), most, flags))
         })
     }
 
@@ -135,7 +135,7 @@ impl Reader {
 
     fn tee_with(&self, to: &Writer, most: usize, patience: Patience) -> io::Result<usize> {
         let step = Move { from: Some(self.as_fd()), to: to.as_fd(), patience, care: to.care() };
-        self.until_some(most, patience, || step.run(&mut |flags| rustix::pipe::tee(self, to, most, flags)))
+        self.until_some(most, patience, || step.run(|flags| rustix::pipe::tee(self, to, most, flags)))
     }
 
     /// Repeats a call that found nothing until there is something, or it is the end.
@@ -204,7 +204,7 @@ impl Writer {
         patience: Patience,
     ) -> io::Result<usize> {
         let step = Move { from: Some(from), to: self.as_fd(), patience, care: self.care() };
-        Ok(step.run(&mut |flags| rustix::pipe::splice(from, offset.as_deref_mut(), self, None, most, flags))?)
+        Ok(step.run(|flags| rustix::pipe::splice(from, offset.as_deref_mut(), self, None, most, flags))?)
     }
 
     /// `vmsplice(2)`: puts bytes into the pipe without copying them, as they never change; says how many, at least one unless there are none. A
@@ -237,7 +237,7 @@ impl Writer {
 
     fn vmsplice_with(&self, bytes: &'static [u8], patience: Patience) -> io::Result<usize> {
         let step = Move { from: None, to: self.as_fd(), patience, care: self.care() };
-        Ok(step.run(&mut |flags| {
+        Ok(step.run(|flags| {
             let pages = [IoSliceRaw::from_slice(bytes)];
             // SAFETY: the bytes are there as long as the process and nobody may change them, so what the pipe refers to stays what it is.
             unsafe { rustix::pipe::vmsplice(self, &pages, flags) }

@@ -140,6 +140,12 @@ pub(crate) fn sem_wait(at: *mut sem_t) {
 }
 
 #[inline(always)]
+pub(crate) fn sem_timedwait(at: *mut sem_t, until: &timespec) {
+    // SAFETY: callers pass a semaphore that is mapped.
+    done(unsafe { libc::sem_timedwait(at, until) });
+}
+
+#[inline(always)]
 pub(crate) fn sem_trywait(at: *mut sem_t) {
     // SAFETY: callers pass a semaphore that is mapped.
     done(unsafe { libc::sem_trywait(at) });

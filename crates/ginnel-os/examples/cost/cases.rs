@@ -27,7 +27,11 @@ pub(crate) struct Case {
 pub(crate) type Cases = Vec<Case>;
 
 /// Both sides leave things as they found them, so that they can run in any number and order.
-pub(crate) fn case<W, B>(name: &'static str, wrapped: impl FnMut() -> W + 'static, bare: impl FnMut() -> B + 'static) -> Case {
+pub(crate) fn case<W, B>(
+    name: &'static str,
+    wrapped: impl FnMut() -> W + 'static,
+    bare: impl FnMut() -> B + 'static,
+) -> Case {
     Case { name, class: Class::Same, is_in_process: false, wrapped: side(wrapped), bare: side(bare) }
 }
 

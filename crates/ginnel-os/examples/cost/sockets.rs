@@ -67,10 +67,14 @@ fn nothing((one, two): Pair) -> Case {
     let (a, mut buffer) = (one.clone(), [0; 64]);
     bare::set_nonblocking(raw(&*two));
     let mut other = [0; 64];
-    case("unix stream try_recv of nothing", move || socket::try_recv(&*a, &mut buffer).is_err(), move || {
-        let _open = &one;
-        bare::read_nothing(raw(&*two), &mut other)
-    })
+    case(
+        "unix stream try_recv of nothing",
+        move || socket::try_recv(&*a, &mut buffer).is_err(),
+        move || {
+            let _open = &one;
+            bare::read_nothing(raw(&*two), &mut other)
+        },
+    )
 }
 
 fn until((one, two): Pair) -> Case {
