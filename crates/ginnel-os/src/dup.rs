@@ -130,6 +130,17 @@ mod tests {
     }
 
     #[test]
+    fn one_that_lies_there_already_is_only_kept_open() {
+        let (reader, writer) = pipe::pair().unwrap();
+        let number = writer.as_fd().as_raw_fd();
+        let mut command = shell(&format!("echo here >/proc/self/fd/{number}"));
+        pass(&mut command, writer, number).unwrap();
+        assert!(command.status().unwrap().success());
+        drop(command);
+        assert_eq!(io::read_to_string(reader).unwrap(), "here\n");
+    }
+
+    #[test]
     fn a_program_that_is_not_there_is_still_an_error() {
         let (_reader, writer) = pipe::pair().unwrap();
         let mut command = Command::new("/nonexistent/program");

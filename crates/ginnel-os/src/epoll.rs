@@ -16,10 +16,13 @@ pub use crate::poll::Interest;
 ///
 /// let (set, news) = (Epoll::new()?, EventFd::new()?);
 /// set.add(news.as_fd(), Interest::Read, 7)?;
-/// assert_eq!(set.ready()?, []);
+/// let mut keys = Vec::new();
+/// set.ready(&mut keys)?;
+/// assert_eq!(keys, []);
 /// news.signal();
 /// assert!(poll::readable(&[set.as_fd()], None)?);
-/// assert_eq!(set.ready()?, [7]);
+/// set.ready(&mut keys)?;
+/// assert_eq!(keys, [7]);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
@@ -55,17 +58,22 @@ impl Epoll {
         Ok(epoll::delete(&self.0, file)?)
     }
 
-    /// `epoll_wait(2)` without waiting: the keys of those that are ready, 32 of them at most; the next look tells of the others.
+    /// `epoll_wait(2)` without waiting: adds the keys of those that are ready, 32 of them at most; the next look tells of the others. It only
+    /// takes memory where `keys` has no room.
     ///
     /// # Errors
     /// The errno.
-    pub fn ready(&self) -> io::Result<Vec<u64>> {
+    #[inline]
+    pub fn ready(&self, keys: &mut Vec<u64>) -> io::Result<()> {
         let mut events: [std::mem::MaybeUninit<epoll::Event>; AT_ONCE] =
             [const { std::mem::MaybeUninit::uninit() }; AT_ONCE];
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
         loop {
             match epoll::wait(&self.0, &mut events, Some(&zero)) {
-                Ok((events, _)) => return Ok(events.iter().map(|event| event.data.u64()).collect()),
+                Ok((events, _)) => {
+                    keys.extend(events.iter().map(|event| event.data.u64()));
+                    return Ok(());
+                }
                 Err(rustix::io::Errno::INTR) => {}
                 Err(e) => return Err(e.into()),
             }
@@ -84,6 +92,12 @@ mod tests {
     use super::*;
     use crate::eventfd::EventFd;
 
+    fn ready(set: &Epoll) -> Vec<u64> {
+        let mut keys = Vec::new();
+        set.ready(&mut keys).unwrap();
+        keys
+    }
+
     #[test]
     fn tells_which_are_ready() {
         let (set, first, second) = (Epoll::new().unwrap(), EventFd::new().unwrap(), EventFd::new().unwrap());
@@ -91,9 +105,9 @@ mod tests {
         set.add(second.as_fd(), Interest::Read, 2).unwrap();
         assert_eq!(set.add(second.as_fd(), Interest::Read, 3).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         second.signal();
-        assert_eq!(set.ready().unwrap(), [2]);
+        assert_eq!(ready(&set), [2]);
         drop(second);
-        assert_eq!(set.ready().unwrap(), []);
+        assert_eq!(ready(&set), []);
         set.remove(first.as_fd()).unwrap();
         assert_eq!(set.remove(first.as_fd()).unwrap_err().kind(), io::ErrorKind::NotFound);
     }

@@ -126,6 +126,14 @@ impl EventFd {
     ///
     /// # Errors
     /// The errno; `WouldBlock` when it is 0.
+    ///
+    /// # Examples
+    /// ```
+    /// let event = ginnel_os::eventfd::EventFd::new()?;
+    /// event.signal();
+    /// assert_eq!(event.try_read()?, 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn try_read(&self) -> io::Result<u64> {
         Ok(self.take()?)
     }
@@ -163,6 +171,16 @@ impl EventFd {
     ///
     /// # Errors
     /// As [`Self::add`]; `WouldBlock` when the sum is too great.
+    ///
+    /// # Examples
+    /// ```
+    /// use ginnel_os::eventfd::{EventFd, MOST};
+    ///
+    /// let event = EventFd::new()?;
+    /// event.try_add(MOST)?;
+    /// assert_eq!(event.try_add(1).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn try_add(&self, value: u64) -> io::Result<()> {
         self.put(value).map_err(explain)
     }
@@ -247,7 +265,7 @@ impl From<EventFd> for OwnedFd {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storm::Storm;
+    use crate::storm::{Storm, cpu_time};
     use std::io::ErrorKind;
     use std::time::Duration;
 
@@ -284,11 +302,6 @@ mod tests {
         event.try_add(5).unwrap();
         event.signal();
         assert_eq!(event.try_read().unwrap(), MOST);
-    }
-
-    fn cpu_time() -> Duration {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-        Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap())
     }
 
     #[test]

@@ -332,7 +332,7 @@ fn open_flags(info: &str) -> Option<OFlags> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipe::State;
+    use crate::pipe::{Patience, State};
     use crate::storm::{Storm, eventually};
     use std::io::ErrorKind;
     use std::path::PathBuf;
@@ -400,7 +400,10 @@ mod tests {
         try_writer(&name.0).unwrap().write(b"x", None).unwrap();
         eventually(|| reader.state().unwrap() == State::Ended);
         assert_eq!(reader.available().unwrap(), 1);
+        // As a read finds it that saw nothing just before the writer came.
+        assert!(!reader.is_over(Patience::Try).unwrap());
         assert_eq!(reader.try_read(&mut [0; 8]).unwrap(), 1);
+        assert!(reader.is_over(Patience::Try).unwrap());
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl Connecting {
     /// # Errors
     /// The errno.
     pub fn has_ended(&self) -> io::Result<bool> {
-        poll::writable(self.0.as_fd(), Some(Instant::now()))
+        poll::is_writable(self.0.as_fd())
     }
 }
 

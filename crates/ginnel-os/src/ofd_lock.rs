@@ -309,6 +309,23 @@ impl Lock<'_> {
     ///
     /// # Errors
     /// As [`lock`].
+    ///
+    /// # Examples
+    /// ```
+    /// use ginnel_os::ofd_lock::{self, Kind};
+    /// use std::os::fd::AsFd;
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let path = format!("/dev/shm/ginnel-lock-doc-v-{}", std::process::id());
+    /// let open = || std::fs::File::options().read(true).write(true).create(true).truncate(true).open(&path);
+    /// let (one, other) = (open()?, open()?);
+    /// let mut lock = ofd_lock::try_lock(one.as_fd(), Kind::Read, ..)?;
+    /// let _reads_too = ofd_lock::try_lock(other.as_fd(), Kind::Read, ..)?;
+    /// let soon = Instant::now() + Duration::from_millis(5);
+    /// assert_eq!(lock.convert(Kind::Write, Some(soon)).unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+    /// std::fs::remove_file(&path)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn convert(&mut self, kind: Kind, deadline: Option<Instant>) -> io::Result<()> {
         set_until(self.file, kind, self.span, deadline)?;
         self.kind = kind;

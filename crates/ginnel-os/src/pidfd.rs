@@ -101,8 +101,15 @@ impl PidFd {
     ///
     /// # Errors
     /// The errno.
+    ///
+    /// # Examples
+    /// ```
+    /// let me = ginnel_os::pidfd::PidFd::open(std::process::id())?;
+    /// assert!(!me.has_ended()?);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn has_ended(&self) -> io::Result<bool> {
-        poll::readable(&[self.0.as_fd()], Some(Instant::now()))
+        poll::is_readable(self.0.as_fd())
     }
 
     /// `poll(2)`: waits until the process has ended; false if it still runs after `limit`.
@@ -118,6 +125,18 @@ impl PidFd {
     /// # Errors
     /// The errno: `ECHILD` if it is not a child of this process, was reaped before, or `SIGCHLD` is ignored, so that the kernel reaps. `TimedOut`: it still
     /// ran at the deadline.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use ginnel_os::pidfd::PidFd;
+    ///
+    /// let child = std::process::Command::new("true").spawn()?;
+    /// let process = PidFd::open(child.id())?;
+    /// let status = process.reap(Some(Instant::now() + Duration::from_secs(60)))?;
+    /// assert!(status.success());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn reap(&self, deadline: Option<Instant>) -> io::Result<ExitStatus> {
         let options = match deadline {
             None => WaitIdOptions::EXITED,
@@ -134,6 +153,17 @@ impl PidFd {
     ///
     /// # Errors
     /// As [`Self::reap`]; `WouldBlock` if it still runs.
+    ///
+    /// # Examples
+    /// ```
+    /// use ginnel_os::pidfd::PidFd;
+    ///
+    /// let child = std::process::Command::new("true").spawn()?;
+    /// let process = PidFd::open(child.id())?;
+    /// process.wait(None)?;
+    /// assert!(process.try_reap()?.success());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn try_reap(&self) -> io::Result<ExitStatus> {
         self.waitid(WaitIdOptions::EXITED | WaitIdOptions::NOHANG)?.ok_or_else(|| Errno::AGAIN.into())
     }

@@ -121,6 +121,12 @@ impl End {
         Self { file, second: OnceLock::new() }
     }
 
+    /// How a call is made that may wait.
+    #[inline]
+    fn blocking(&self) -> Way<'_> {
+        Way(self.file.as_fd(), ReadWriteFlags::empty(), usize::MAX)
+    }
+
     /// Makes a call until it has a result or patience ends.
     fn run<R>(
         &self,
@@ -130,7 +136,7 @@ impl End {
     ) -> Result<R, Errno> {
         loop {
             let result = match patience {
-                Patience::Forever => call(Way(self.file.as_fd(), ReadWriteFlags::empty(), usize::MAX)),
+                Patience::Forever => call(self.blocking()),
                 _ => self.attempt(events, call),
             };
             match result {
@@ -324,6 +330,7 @@ impl Reader {
     /// assert_eq!(reader.read(&mut [0; 8], Some(soon)).unwrap_err().kind(), std::io::ErrorKind::TimedOut);
     /// # Ok::<(), std::io::Error>(())
     /// ```
+    #[inline]
     pub fn read(&self, buffer: &mut [u8], deadline: Option<Instant>) -> io::Result<usize> {
         self.receive(&mut [IoSliceMut::new(buffer)], Patience::of(deadline))
     }
@@ -391,8 +398,21 @@ impl Reader {
         Ok(())
     }
 
+    #[inline]
     fn receive(&self, buffers: &mut [IoSliceMut<'_>], patience: Patience) -> io::Result<usize> {
-        if buffers.iter().all(|buffer| buffer.is_empty()) {
+        if patience == Patience::Forever {
+            match receive(&self.end.blocking(), buffers) {
+                Ok(taken @ 1..) => return Ok(taken),
+                Ok(_) if have_no_room(buffers) || self.is_over(patience)? => return Ok(0),
+                _ => {} // An error comes again.
+            }
+        }
+        self.receive_with(buffers, patience)
+    }
+
+    #[inline(never)]
+    fn receive_with(&self, buffers: &mut [IoSliceMut<'_>], patience: Patience) -> io::Result<usize> {
+        if have_no_room(buffers) {
             return Ok(0);
         }
         loop {
@@ -581,6 +601,13 @@ impl Writer {
 
     /// `sigaction(2)`: looks the disposition of `SIGPIPE` up again. Only needed after the program has changed it from ignored to
     /// something else.
+    ///
+    /// # Examples
+    /// ```
+    /// let (_reader, mut writer) = ginnel_os::pipe::pair()?;
+    /// writer.learn_sigpipe();
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn learn_sigpipe(&mut self) {
         self.care = Care::learn();
     }
@@ -599,6 +626,7 @@ impl Writer {
     /// assert_eq!(writer.write(b"hello", None).unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
     /// # Ok::<(), std::io::Error>(())
     /// ```
+    #[inline]
     pub fn write(&self, bytes: &[u8], deadline: Option<Instant>) -> io::Result<usize> {
         self.send(&[IoSlice::new(bytes)], Patience::of(deadline))
     }
@@ -649,6 +677,15 @@ impl Writer {
     ///
     /// # Errors
     /// As [`Self::write`].
+    ///
+    /// # Examples
+    /// ```
+    /// use std::io::IoSlice;
+    ///
+    /// let (_reader, writer) = ginnel_os::pipe::pair()?;
+    /// assert_eq!(writer.write_vectored(&[IoSlice::new(b"one"), IoSlice::new(b" two")], None)?, 7);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn write_vectored(&self, buffers: &[IoSlice<'_>], deadline: Option<Instant>) -> io::Result<usize> {
         self.send(buffers, Patience::of(deadline))
     }
@@ -676,12 +713,33 @@ impl Writer {
     ///
     /// # Errors
     /// As [`Self::write_atomic`]; `WouldBlock` when there is no room.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::io::IoSlice;
+    ///
+    /// let (_reader, writer) = ginnel_os::pipe::pair()?;
+    /// writer.try_write_atomic(&[IoSlice::new(&[5]), IoSlice::new(b"hello")])?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn try_write_atomic(&self, buffers: &[IoSlice<'_>]) -> io::Result<()> {
         check_atomic(buffers)?;
         self.send(buffers, Patience::Try).map(drop)
     }
 
+    #[inline]
     fn send(&self, buffers: &[IoSlice<'_>], patience: Patience) -> io::Result<usize> {
+        if patience == Patience::Forever && self.care == Care::Nothing {
+            if let Ok(written @ 1..) = write_as(Care::Nothing, self.end.file.as_fd(), ReadWriteFlags::empty(), buffers)
+            {
+                return Ok(written);
+            }
+        }
+        self.send_with(buffers, patience)
+    }
+
+    #[inline(never)]
+    fn send_with(&self, buffers: &[IoSlice<'_>], patience: Patience) -> io::Result<usize> {
         if buffers.iter().all(|buffer| buffer.is_empty()) {
             return Ok(0);
         }
@@ -851,6 +909,11 @@ fn check_atomic(buffers: &[IoSlice<'_>]) -> io::Result<()> {
     Ok(())
 }
 
+fn have_no_room(buffers: &[IoSliceMut<'_>]) -> bool {
+    buffers.iter().all(|buffer| buffer.is_empty())
+}
+
+#[inline]
 fn receive(&Way(file, flags, _): &Way<'_>, buffers: &mut [IoSliceMut<'_>]) -> Result<usize, Errno> {
     match buffers {
         [buffer] if flags.is_empty() => rustix::io::read(file, &mut **buffer),
@@ -868,6 +931,7 @@ fn send(care: Care, &Way(file, flags, longest): &Way<'_>, buffers: &[IoSlice<'_>
     write_as(care, file, flags, buffers)
 }
 
+#[inline]
 fn write_as(care: Care, file: BorrowedFd<'_>, flags: ReadWriteFlags, buffers: &[IoSlice<'_>]) -> Result<usize, Errno> {
     match (care, buffers) {
         (Care::Nothing, [buffer]) if flags.is_empty() => rustix::io::write(file, buffer),
@@ -1063,9 +1127,23 @@ mod tests {
         writer.write_all(&[0; 1 << 15], None).unwrap();
         let error = writer.set_size(page).unwrap_err();
         assert!(error.to_string().contains("32768 bytes in it"), "{error}");
-        let error = writer.end.size_refused(1 << 30, Errno::PERM).to_string();
         let limit = std::fs::read_to_string("/proc/sys/fs/pipe-max-size").unwrap();
-        assert!(error.contains(limit.trim()), "{error}");
+        let too_much = limit.trim().parse::<usize>().unwrap() + 1;
+        let refused = without_rights(move || writer.set_size(too_much)).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
+        assert!(refused.to_string().contains(limit.trim()), "{refused}");
+    }
+
+    /// In a thread that is another user's, if this process is root's.
+    fn without_rights<R: Send>(run: impl FnOnce() -> R + Send) -> R {
+        let thread = move || {
+            if rustix::process::geteuid().is_root() {
+                let nobody = rustix::process::Uid::from_raw(65534);
+                rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+            }
+            run()
+        };
+        std::thread::scope(|scope| scope.spawn(thread).join().unwrap())
     }
 
     #[test]

@@ -174,15 +174,25 @@ impl<'a> Semaphore<'a> {
     /// False if there is none to take.
     #[inline]
     fn taken(&self) -> io::Result<bool> {
+        if self.took() { Ok(true) } else { self.not_taken() }
+    }
+
+    #[inline]
+    fn took(&self) -> bool {
+        // SAFETY: the semaphore is mapped for 'a.
+        unsafe { libc::sem_trywait(self.at.as_ptr()) == 0 }
+    }
+
+    /// Why the last try did not take one; tries again after a signal.
+    #[cold]
+    fn not_taken(&self) -> io::Result<bool> {
         loop {
-            // SAFETY: the semaphore is mapped for 'a.
-            if unsafe { libc::sem_trywait(self.at.as_ptr()) } == 0 {
-                return Ok(true);
-            }
-            match io::Error::last_os_error().raw_os_error() {
-                Some(libc::EINTR) => {}
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
                 Some(libc::EAGAIN) => return Ok(false),
-                _ => return Err(io::Error::last_os_error()),
+                Some(libc::EINTR) if self.took() => return Ok(true),
+                Some(libc::EINTR) => {}
+                _ => return Err(error),
             }
         }
     }

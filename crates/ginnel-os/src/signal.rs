@@ -324,6 +324,17 @@ pub fn send(pid: u32, signal: Signal) -> io::Result<()> {
 ///
 /// # Errors
 /// As [`send`]; group 1, which C would take for everybody, is `ESRCH`.
+///
+/// # Examples
+/// ```
+/// use ginnel_os::signal::{self, Signal};
+/// use std::os::unix::process::{CommandExt, ExitStatusExt};
+///
+/// let mut child = std::process::Command::new("sleep").arg("60").process_group(0).spawn()?;
+/// signal::send_to_group(child.id(), Signal::TERM)?;
+/// assert_eq!(child.wait()?.signal(), Some(Signal::TERM.number()));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn send_to_group(group: u32, signal: Signal) -> io::Result<()> {
     let group = if group == 1 { 0 } else { group };
     kill(-one(group)?, signal.0)
@@ -333,6 +344,18 @@ pub fn send_to_group(group: u32, signal: Signal) -> io::Result<()> {
 ///
 /// # Errors
 /// As [`send`].
+///
+/// # Examples
+/// ```
+/// use ginnel_os::{signal::{self, Signal}, sigset::Set};
+///
+/// let set = Set::from_iter([Signal::USR1]);
+/// let _blocked = set.block();
+/// let me: u32 = std::fs::read_link("/proc/thread-self")?.file_name().unwrap().to_str().unwrap().parse().unwrap();
+/// signal::send_to_thread(std::process::id(), me, Signal::USR1)?;
+/// assert_eq!(set.wait(None)?.signal, Signal::USR1);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn send_to_thread(pid: u32, thread: u32, signal: Signal) -> io::Result<()> {
     let (pid, thread) = (one(pid)?, one(thread)?);
     // SAFETY: a system call that takes integers.

@@ -27,7 +27,7 @@ struct Move<'a> {
 }
 
 impl Move<'_> {
-    fn run(&self, call: &mut dyn FnMut(SpliceFlags) -> Result<usize, Errno>) -> Result<usize, Errno> {
+    fn run(&self, mut call: impl FnMut(SpliceFlags) -> Result<usize, Errno>) -> Result<usize, Errno> {
         let flags = match self.patience {
             Patience::Forever => SpliceFlags::empty(),
             _ => SpliceFlags::NONBLOCK,
@@ -89,6 +89,15 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Self::splice`]; `WouldBlock` when nothing is there, or no room.
+    ///
+    /// # Examples
+    /// ```
+    /// let (reader, writer) = ginnel_os::pipe::pair()?;
+    /// let (_other, to_other) = ginnel_os::pipe::pair()?;
+    /// writer.write(b"hello", None)?;
+    /// assert_eq!(reader.try_splice(&to_other, None, 3)?, 3);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn try_splice(&self, to: impl AsFd, offset: Option<&mut u64>, most: usize) -> io::Result<usize> {
         self.splice_with(to.as_fd(), offset, most, Patience::Try)
     }
@@ -102,7 +111,7 @@ impl Reader {
     ) -> io::Result<usize> {
         let step = Move { from: Some(self.as_fd()), to, patience, care: self.care() };
         self.until_some(most, patience, || {
-            step.run(&mut |flags| rustix::pipe::splice(self.as_fd(), None, to, offset.as_deref_mut(), most, flags))
+            step.run(|flags| rustix::pipe::splice(self.as_fd(), None, to, offset.as_deref_mut(), most, flags))
         })
     }
 
@@ -129,13 +138,22 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Self::tee`]; `WouldBlock` when nothing is there, or no room.
+    ///
+    /// # Examples
+    /// ```
+    /// let (reader, writer) = ginnel_os::pipe::pair()?;
+    /// let (_other, to_other) = ginnel_os::pipe::pair()?;
+    /// writer.write(b"hello", None)?;
+    /// assert_eq!(reader.try_tee(&to_other, 3)?, 3);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn try_tee(&self, to: &Writer, most: usize) -> io::Result<usize> {
         self.tee_with(to, most, Patience::Try)
     }
 
     fn tee_with(&self, to: &Writer, most: usize, patience: Patience) -> io::Result<usize> {
         let step = Move { from: Some(self.as_fd()), to: to.as_fd(), patience, care: to.care() };
-        self.until_some(most, patience, || step.run(&mut |flags| rustix::pipe::tee(self, to, most, flags)))
+        self.until_some(most, patience, || step.run(|flags| rustix::pipe::tee(self, to, most, flags)))
     }
 
     /// Repeats a call that found nothing until there is something, or it is the end.
@@ -192,6 +210,15 @@ impl Writer {
     ///
     /// # Errors
     /// As [`Self::splice`]; `WouldBlock` when there is no room, or nothing to move.
+    ///
+    /// # Examples
+    /// ```
+    /// let (reader, writer) = ginnel_os::pipe::pair()?;
+    /// let (_other, to_other) = ginnel_os::pipe::pair()?;
+    /// writer.write(b"hello", None)?;
+    /// assert_eq!(to_other.try_splice(&reader, None, 3)?, 3);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn try_splice(&self, from: impl AsFd, offset: Option<&mut u64>, most: usize) -> io::Result<usize> {
         self.splice_with(from.as_fd(), offset, most, Patience::Try)
     }
@@ -204,7 +231,7 @@ impl Writer {
         patience: Patience,
     ) -> io::Result<usize> {
         let step = Move { from: Some(from), to: self.as_fd(), patience, care: self.care() };
-        Ok(step.run(&mut |flags| rustix::pipe::splice(from, offset.as_deref_mut(), self, None, most, flags))?)
+        Ok(step.run(|flags| rustix::pipe::splice(from, offset.as_deref_mut(), self, None, most, flags))?)
     }
 
     /// `vmsplice(2)`: puts bytes into the pipe without copying them, as they never change; says how many, at least one unless there are none. A
@@ -231,13 +258,20 @@ impl Writer {
     ///
     /// # Errors
     /// As [`Self::vmsplice`]; `WouldBlock` when there is no room.
+    ///
+    /// # Examples
+    /// ```
+    /// let (_reader, writer) = ginnel_os::pipe::pair()?;
+    /// assert_eq!(writer.try_vmsplice(b"fixed")?, 5);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn try_vmsplice(&self, bytes: &'static [u8]) -> io::Result<usize> {
         self.vmsplice_with(bytes, Patience::Try)
     }
 
     fn vmsplice_with(&self, bytes: &'static [u8], patience: Patience) -> io::Result<usize> {
         let step = Move { from: None, to: self.as_fd(), patience, care: self.care() };
-        Ok(step.run(&mut |flags| {
+        Ok(step.run(|flags| {
             let pages = [IoSliceRaw::from_slice(bytes)];
             // SAFETY: the bytes are there as long as the process and nobody may change them, so what the pipe refers to stays what it is.
             unsafe { rustix::pipe::vmsplice(self, &pages, flags) }
@@ -249,7 +283,7 @@ impl Writer {
 mod tests {
     use super::*;
     use crate::pipe::{self, pair};
-    use crate::storm::{Storm, eventually};
+    use crate::storm::{Storm, cpu_time, eventually};
     use std::io::{ErrorKind, Read, Write};
     use std::os::unix::net::UnixStream;
 
@@ -308,9 +342,11 @@ mod tests {
         let (reader, _writer) = pair().unwrap();
         let (_other, to_other) = pair().unwrap();
         let _storm = Storm::here();
-        let until = Instant::now() + Duration::from_millis(60);
+        let before = cpu_time();
+        let until = Instant::now() + Duration::from_millis(200);
         assert_eq!(reader.splice(&to_other, None, 9, Some(until)).unwrap_err().kind(), ErrorKind::TimedOut);
         assert!(Instant::now() >= until);
+        assert!(cpu_time() - before < Duration::from_millis(100), "it spun");
     }
 
     #[test]

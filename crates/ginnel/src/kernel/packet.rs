@@ -261,12 +261,12 @@ impl Inlet {
                     }
                 }
                 None => {
-                    let mut ready = self.set.ready()?;
-                    if ready.is_empty() {
+                    let mut turns = self.turns.borrow_mut();
+                    self.set.ready(&mut turns)?;
+                    if turns.is_empty() {
                         return Err(if self.is_closed() { Nothing::Ended } else { Nothing::Empty });
                     }
-                    ready.reverse();
-                    *self.turns.borrow_mut() = ready;
+                    turns.reverse();
                 }
             }
         }
