@@ -158,7 +158,11 @@ impl Geometry {
 
     /// Least block memory with which the largest message can be sent.
     pub fn memory_min(&self) -> u64 {
-        if self.max <= INLINE_MAX as u64 { 0 } else { self.max.next_power_of_two().max(EXTENT_MIN as u64) }
+        if self.max <= INLINE_MAX as u64 {
+            0
+        } else {
+            self.max.checked_next_power_of_two().unwrap_or(u64::MAX).max(EXTENT_MIN as u64)
+        }
     }
 }
 

@@ -17,7 +17,7 @@ pub const NAME_MAX: usize = 200;
 const SCHEMES: [(&str, &str, &[&str]); 10] = [
     ("shm", "shm:NAME", ENGINE),
     ("mem", "mem:NAME", ENGINE),
-    ("pipe", "pipe:", &["max", "full", "frame", "follow"]),
+    ("pipe", "pipe:", &["max", "full", "frame"]),
     ("fifo", "fifo:/path", &["max", "full", "frame", "follow"]),
     ("mq", "mq:/name", &["capacity", "max", "full", "priority", "follow"]),
     ("sysv", "sysv:KEY", &["max", "memory", "full", "follow"]),

@@ -171,6 +171,13 @@ pub enum SendFailure {
         /// Messages that it may hold.
         capacity: u64,
     },
+    /// The mechanism has room for no more now: a limit of the kernel's, and its value.
+    NoRoom {
+        /// Its name.
+        limit: &'static str,
+        /// Its value, in bytes or, of queues, messages.
+        value: u64,
+    },
     /// Every block of this size is in use, and the link's ceiling of block memory is reached.
     NoMemory {
         /// The ceiling, in bytes.
@@ -272,8 +279,14 @@ impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot send to {}: ", self.link)?;
         match &self.reason {
+            SendFailure::Full { capacity: 0 } => {
+                f.write_str("nobody receives there; start a receiver, or wait for one")
+            }
             SendFailure::Full { capacity } => {
                 write!(f, "it is full with {capacity} messages; receive some, or make it anew with a larger ?capacity=")
+            }
+            SendFailure::NoRoom { limit, value } => {
+                write!(f, "it is full ({limit} {value}); receive some, or raise that limit")
             }
             SendFailure::NoMemory { ceiling } => {
                 write!(
@@ -281,11 +294,17 @@ impl fmt::Display for SendError {
                     "its {ceiling} bytes of block memory are in use; receive some, or make it anew with a larger ?memory="
                 )
             }
-            SendFailure::TimedOut { limit, value } => {
+            SendFailure::TimedOut { value: 0, .. } => {
+                f.write_str("timed out: nobody receives there; start a receiver, or wait longer")
+            }
+            SendFailure::TimedOut { limit: limit @ ("capacity" | "memory"), value } => {
                 write!(
                     f,
                     "timed out: it stayed full ({limit}={value}); receive some, or make it anew with a larger ?{limit}="
                 )
+            }
+            SendFailure::TimedOut { limit, value } => {
+                write!(f, "timed out: it stayed full ({limit} {value}); receive faster, or raise that limit")
             }
             SendFailure::Closed { died: 0 } => {
                 f.write_str("nobody is left who could make room; start a receiver, or wait for one with ?follow")

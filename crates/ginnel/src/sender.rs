@@ -126,7 +126,8 @@ impl Sender {
     /// Sends a message if there is room now.
     ///
     /// # Errors
-    /// As [`Self::send`], and [`SendFailure::Full`] or [`SendFailure::NoMemory`] if there is no room.
+    /// As [`Self::send`], and [`SendFailure::Full`], [`SendFailure::NoRoom`] or [`SendFailure::NoMemory`] if there is no room. Of a stream,
+    /// a part of a large message may be on its way then: sent again, it goes on; if another is sent, it never arrives.
     #[inline]
     pub fn try_send<M: AsRef<[u8]> + ?Sized>(&self, message: &M) -> Result<(), SendError> {
         self.send_until(0, message.as_ref(), Until::Now)

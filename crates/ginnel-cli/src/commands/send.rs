@@ -185,7 +185,7 @@ impl<'a> Outlet<'a> {
 
 /// Whether somebody may make room.
 fn is_worth_waiting(error: &SendError) -> bool {
-    matches!(error.reason(), SendFailure::Full { .. } | SendFailure::NoMemory { .. })
+    matches!(error.reason(), SendFailure::Full { .. } | SendFailure::NoRoom { .. } | SendFailure::NoMemory { .. })
 }
 
 struct Sending<'a> {

@@ -13,14 +13,15 @@
 //! is killed leaves pieces of a message whose last never comes, which nobody sees.
 //!
 //! [I1] A message is committed by its last piece. A first piece of a sender gives up what that sender had begun.
-//! [I2] Lengths are a peer's: nothing is kept of a piece longer than the message may be, nor of more than [`BEGUN_MAX`] messages at once.
+//! [I2] Lengths are a peer's: nothing is kept of a piece longer than the message may be, nor of more than [`BEGUN_MAX`] messages at once, of one
+//! where each sender has a stream of its own.
 
 use super::Blocked;
 use crate::address::Frame;
 use crate::error::SendFailure;
 use ginnel_os::process;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,8 +31,8 @@ const PIECE_HEADER: usize = 16;
 const MORE: u16 = 1;
 const REST: u16 = 2;
 
-/// Messages that may be begun and not ended at once: one for each sender.
-const BEGUN_MAX: usize = 1024;
+/// Messages that may be begun and not ended at once on a pipe: one for each sender.
+pub(super) const BEGUN_MAX: usize = 64;
 /// Bytes that are read at once, at the least.
 pub(super) const READ: usize = 64 * 1024;
 
@@ -52,6 +53,9 @@ pub(super) fn encode(
         Frame::Line => {
             if message.contains(&b'\n') {
                 return Err("it holds a newline, which ends a message here; use ?frame=length");
+            }
+            if most < PIECE && message.len() >= most {
+                return Err("it is longer than a pipe writes at once (4096 bytes with its newline); use ?frame=length");
             }
             out.extend_from_slice(message);
             out.push(b'\n');
@@ -81,29 +85,52 @@ fn header(out: &mut Vec<u8>, len: usize, tag: u16, flags: u16) {
 }
 
 /// Messages on their way into a stream, written by `write` calls that never wait.
+///
+/// A message is sent when all of it was written, and not before. If there is no more time, what is left of it waits here: the same message, sent again, goes on
+/// where it was. Any other message gives it up, and the receiver never sees it, as a first piece takes back what came before it; but of a piece that
+/// was cut the rest has to go first, and if that was the last one, the message arrives after all.
 #[derive(Debug)]
 pub(super) struct Encoder {
     frame: Frame,
     /// Largest message, in bytes.
     max: u64,
-    /// Bytes that the mechanism writes whole; others may be cut anywhere.
-    whole: usize,
+    cut: Cut,
     writer: u64,
-    /// Of a message that was begun: what is to be written still. [I1] has it that the message is not sent before that.
+    /// The message that is being sent, as it is written, and how much of it was.
     left: RefCell<Vec<u8>>,
     written: Cell<usize>,
+    /// The next one, while there are two.
+    next: RefCell<Vec<u8>>,
 }
 
+/// Where a mechanism may cut what it is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// Nowhere, up to so many bytes.
+    Never(usize),
+    /// Anywhere.
+    Anywhere,
+}
+
+/// Bytes of a piece where the mechanism cuts anywhere: so much has to be ended of a message that is given up.
+const PIECE: usize = 64 * 1024;
+
 impl Encoder {
-    pub(super) fn new(frame: Frame, max: u64, whole: usize) -> Self {
-        Self { frame, max, whole, writer: writer(), left: RefCell::default(), written: Cell::new(0) }
+    pub(super) fn new(frame: Frame, max: u64, cut: Cut) -> Self {
+        let (left, written, next) = (RefCell::default(), Cell::new(0), RefCell::default());
+        Self { frame, max, cut, writer: writer(), left, written, next }
     }
 
     pub(super) fn max(&self) -> u64 {
         self.max
     }
 
-    /// Sends a message: all of it, or none, or, with success, as much as there is room for: the rest goes with the next call, or [`Self::flush`].
+    /// Whether a part of a message was written.
+    pub(super) fn has_begun(&self) -> bool {
+        self.written.get() > 0
+    }
+
+    /// Begins to send a message, or goes on with it if it is the one that was begun.
     pub(super) fn send(
         &self,
         tag: u16,
@@ -113,27 +140,35 @@ impl Encoder {
         if message.len() as u64 > self.max {
             return Err(Blocked::Failed(SendFailure::TooLarge { len: message.len(), max: self.max }));
         }
-        self.flush(&write)?;
-        let mut left = self.left.borrow_mut();
-        encode(self.frame, &mut left, tag, message, self.whole, self.writer)
+        let mut next = self.next.borrow_mut();
+        next.clear();
+        encode(self.frame, &mut next, tag, message, self.piece(), self.writer)
             .map_err(|why| Blocked::Failed(SendFailure::Unfit(why)))?;
-        drop(left);
-        match self.flush(&write) {
-            Err(Blocked::Full) if self.written.get() > 0 => Ok(()),
-            Err(blocked) => {
-                self.forget();
-                Err(blocked)
-            }
-            Ok(()) => Ok(()),
+        if self.has_begun() && *self.left.borrow() != *next {
+            self.end_piece();
+            self.flush(&write)?;
         }
+        if !self.has_begun() {
+            std::mem::swap(&mut *self.left.borrow_mut(), &mut *next);
+        }
+        drop(next);
+        let result = self.flush(&write);
+        if result.is_err() && !self.has_begun() {
+            self.forget();
+        }
+        result
     }
 
-    /// Writes what is left of a message that was begun.
+    /// Goes on with the message that was begun.
     pub(super) fn flush(&self, write: impl Fn(&[u8]) -> io::Result<usize>) -> Result<(), Blocked> {
         let left = self.left.borrow();
+        let most = match self.cut {
+            Cut::Never(most) => most,
+            Cut::Anywhere => usize::MAX,
+        };
         while self.written.get() < left.len() {
             let next = &left[self.written.get()..];
-            let written = write(&next[..next.len().min(self.whole)])?;
+            let written = write(&next[..next.len().min(most)])?;
             self.written.set(self.written.get() + written);
         }
         drop(left);
@@ -145,6 +180,21 @@ impl Encoder {
     pub(super) fn forget(&self) {
         self.left.borrow_mut().clear();
         self.written.set(0);
+    }
+
+    fn piece(&self) -> usize {
+        match self.cut {
+            Cut::Never(most) => most,
+            Cut::Anywhere => PIECE,
+        }
+    }
+
+    /// Forgets the pieces that were not begun.
+    fn end_piece(&self) {
+        if self.frame == Frame::Length {
+            let end = self.written.get().next_multiple_of(self.piece());
+            self.left.borrow_mut().truncate(end);
+        }
     }
 }
 
@@ -177,12 +227,16 @@ pub(super) struct Decoder {
     end: usize,
     /// Of that, what was looked at for the end of a line.
     searched: usize,
-    begun: BTreeMap<u64, Vec<u8>>,
+    /// By sender, the one that was begun first in front.
+    begun: VecDeque<(u64, Vec<u8>)>,
+    /// So many of them at most.
+    begun_max: usize,
 }
 
 impl Decoder {
-    pub(super) fn new(frame: Frame, max: usize) -> Self {
-        Self { frame, max, bytes: Vec::new(), start: 0, end: 0, searched: 0, begun: BTreeMap::new() }
+    pub(super) fn new(frame: Frame, max: usize, begun_max: usize) -> Self {
+        let (bytes, begun) = (Vec::new(), VecDeque::new());
+        Self { frame, max, bytes, start: 0, end: 0, searched: 0, begun, begun_max }
     }
 
     /// Reads on: `read` fills in up to `most` bytes and says how many. As its result.
@@ -267,32 +321,47 @@ impl Decoder {
             if left.len() < at + len {
                 return Ok(None);
             }
-            let (head, bytes) = left[..at + len].split_at(at);
-            self.start += at + len;
-            let Some(writer) = head.get(HEADER..).and_then(|writer| writer.first_chunk::<8>()) else {
+            let writer =
+                left[..at].get(HEADER..).and_then(|writer| writer.first_chunk::<8>()).map(|w| u64::from_le_bytes(*w));
+            let piece = self.start + at..self.start + at + len;
+            self.start = piece.end;
+            let Some(writer) = writer else {
                 message.clear();
-                message.extend_from_slice(bytes);
+                message.extend_from_slice(&self.bytes[piece]);
                 return Ok(Some(tag));
             };
-            let writer = u64::from_le_bytes(*writer);
-            if flags & REST == 0 {
-                self.begun.remove(&writer);
-                if self.begun.len() >= BEGUN_MAX {
-                    self.begun.pop_first(); // of one that is long dead, most likely
-                }
-            }
             let (first, whole) = (flags & REST == 0, flags & MORE == 0);
-            let begun = if first { Some(self.begun.entry(writer).or_default()) } else { self.begun.get_mut(&writer) };
-            let Some(begun) = begun else { continue }; // its first piece came before this end was there
+            let at = self.begun.iter().position(|(who, _)| *who == writer);
+            let at = match at {
+                Some(at) if first => {
+                    self.begun.remove(at);
+                    self.begin(writer)
+                }
+                None if first => self.begin(writer),
+                Some(at) => at,
+                None => continue, // its first piece came before this end was there, or was given up
+            };
+            let (begun, bytes) = (&mut self.begun[at].1, &self.bytes[piece]);
             if begun.len() + bytes.len() > self.max {
                 return Err(Malformed { len: (begun.len() + bytes.len()) as u64 });
             }
             begun.extend_from_slice(bytes);
             if whole {
-                *message = self.begun.remove(&writer).unwrap_or_default();
+                *message = self.begun.remove(at).map_or_else(Vec::new, |(_, message)| message);
                 return Ok(Some(tag));
             }
         }
+    }
+}
+
+impl Decoder {
+    /// A place for the message of a sender that begins one; where it is.
+    fn begin(&mut self, writer: u64) -> usize {
+        if self.begun.len() >= self.begun_max {
+            self.begun.pop_front(); // of one that is long dead, most likely
+        }
+        self.begun.push_back((writer, Vec::new()));
+        self.begun.len() - 1
     }
 }
 
@@ -328,7 +397,7 @@ mod tests {
             for (tag, message) in messages.iter().enumerate() {
                 encode(Frame::Length, &mut out, tag as u16, message, 4096, 9).unwrap();
             }
-            let (mut decoder, mut got) = (Decoder::new(Frame::Length, 100_000), Vec::new());
+            let (mut decoder, mut got) = (Decoder::new(Frame::Length, 100_000, BEGUN_MAX), Vec::new());
             for chunk in out.chunks(cut) {
                 feed(&mut decoder, chunk);
                 got.extend(all(&mut decoder));
@@ -355,7 +424,7 @@ mod tests {
             mixed.extend_from_slice(a);
             mixed.extend_from_slice(b);
         }
-        let mut decoder = Decoder::new(Frame::Length, 9000);
+        let mut decoder = Decoder::new(Frame::Length, 9000, BEGUN_MAX);
         feed(&mut decoder, &mixed);
         assert_eq!(all(&mut decoder), [(1, vec![1; 9000]), (2, vec![2; 9000])]);
     }
@@ -366,12 +435,12 @@ mod tests {
         encode(Frame::Length, &mut begun, 1, &[1; 9000], 4096, 1).unwrap();
         encode(Frame::Length, &mut next, 2, &[2; 5000], 4096, 1).unwrap();
         begun.truncate(4096);
-        let mut decoder = Decoder::new(Frame::Length, 9000);
+        let mut decoder = Decoder::new(Frame::Length, 9000, BEGUN_MAX);
         feed(&mut decoder, &begun);
         feed(&mut decoder, &next);
         assert_eq!(all(&mut decoder), [(2, vec![2; 5000])]);
         // The rest of a message whose beginning somebody else read.
-        let mut decoder = Decoder::new(Frame::Length, 9000);
+        let mut decoder = Decoder::new(Frame::Length, 9000, BEGUN_MAX);
         let mut whole = Vec::new();
         encode(Frame::Length, &mut whole, 1, &[1; 9000], 4096, 1).unwrap();
         feed(&mut decoder, &whole[4096..]);
@@ -382,18 +451,18 @@ mod tests {
     fn lies_are_refused() {
         let mut message = Vec::new();
         for (bytes, len) in [(&b"\xff\xff\xff\xff\0\0\0\0"[..], u64::from(u32::MAX)), (b"\x01\0\0\0\0\0\x04\0", 1)] {
-            let mut decoder = Decoder::new(Frame::Length, 100);
+            let mut decoder = Decoder::new(Frame::Length, 100, BEGUN_MAX);
             feed(&mut decoder, bytes);
             assert_eq!(decoder.next(&mut message), Err(Malformed { len }));
         }
         // A message of pieces that together are too long.
         let mut out = Vec::new();
         encode(Frame::Length, &mut out, 0, &[0; 200], 100, 1).unwrap();
-        let mut decoder = Decoder::new(Frame::Length, 100);
+        let mut decoder = Decoder::new(Frame::Length, 100, BEGUN_MAX);
         feed(&mut decoder, &out);
         assert!(matches!(decoder.next(&mut message), Err(Malformed { .. })));
         // Many that begin and never end: no more is kept than one for each of so many senders.
-        let mut decoder = Decoder::new(Frame::Length, 100);
+        let mut decoder = Decoder::new(Frame::Length, 100, BEGUN_MAX);
         for writer in 0..2 * BEGUN_MAX as u64 {
             let mut out = Vec::new();
             encode(Frame::Length, &mut out, 0, &[0; 90], 66, writer).unwrap();
@@ -405,7 +474,7 @@ mod tests {
 
     #[test]
     fn lines() {
-        let mut decoder = Decoder::new(Frame::Line, 10);
+        let mut decoder = Decoder::new(Frame::Line, 10, BEGUN_MAX);
         let mut message = Vec::new();
         feed(&mut decoder, b"one\n\ntw");
         assert_eq!(all(&mut decoder), [(0, b"one".to_vec()), (0, Vec::new())]);
@@ -415,7 +484,7 @@ mod tests {
         assert_eq!(decoder.rest(&mut message), None);
         feed(&mut decoder, b"more than ten bytes");
         assert!(decoder.next(&mut message).is_err());
-        let mut decoder = Decoder::new(Frame::Line, 10);
+        let mut decoder = Decoder::new(Frame::Line, 10, BEGUN_MAX);
         feed(&mut decoder, b"exactly 10\nmore than ten bytes\n");
         assert_eq!(decoder.next(&mut message), Ok(Some(0)));
         assert_eq!(decoder.next(&mut message), Err(Malformed { len: 19 }));
@@ -424,7 +493,7 @@ mod tests {
 
     #[test]
     fn raw() {
-        let mut decoder = Decoder::new(Frame::Raw, 10);
+        let mut decoder = Decoder::new(Frame::Raw, 10, BEGUN_MAX);
         feed(&mut decoder, b"anything");
         assert_eq!(all(&mut decoder), [(0, b"anything".to_vec())]);
         feed(&mut decoder, b"more than ten");

@@ -39,7 +39,7 @@ pub(crate) use sender::Sender;
 use crate::address::{Address, Place, SocketType, Target};
 use crate::error::{Error, ErrorKind, RecvFailure, SendFailure};
 use crate::shm::Mode;
-use ginnel_core::{Full, Role};
+use ginnel_core::{Full, MESSAGE_MAX, Role};
 use ginnel_os::explain;
 use std::io;
 use stream::To;
@@ -140,7 +140,16 @@ impl Outlet {
         }
     }
 
-    /// Sends on what it still has of a message that was accepted.
+    /// Whether a part of a message was written.
+    fn has_begun(&self) -> bool {
+        match self {
+            Self::Pipe(outlet) => outlet.has_begun(),
+            Self::Stream(outlet) => outlet.has_begun(),
+            _ => false,
+        }
+    }
+
+    /// Goes on with the message that was begun.
     fn flush(&self) -> Result<(), Blocked> {
         match self {
             Self::Pipe(outlet) => outlet.flush(),
@@ -338,6 +347,11 @@ pub(crate) fn no_stdio(link: &str) -> Error {
 
 /// Options that mean something for other links only.
 fn check(address: &Address, role: Role) -> Result<(), Error> {
+    if let Some(max) = address.wanted.max.filter(|max| !(1..=MESSAGE_MAX).contains(max)) {
+        return Err(Error::new(ErrorKind::InvalidOption, "open", address.link())
+            .problem(format!("max={max} is not from 1 to {MESSAGE_MAX}"))
+            .remedy(format!("write ?max= with a number from 1 to {MESSAGE_MAX}")));
+    }
     if address.wanted.full == Some(Full::DropOldest) && role == Role::Sender {
         return Err(Error::new(ErrorKind::InvalidOption, "open", address.link())
             .problem("only a shared-memory link can drop the oldest message")

@@ -4,7 +4,7 @@
 //! pieces of the other's messages; a second one of the same FIFO is refused. A sender of a FIFO may be there first: it opens its end when it first
 //! sends, as nobody can before there is a receiver, and waits for one as long as it may.
 
-use super::frame::{Decoder, Encoder, READ};
+use super::frame::{BEGUN_MAX, Cut, Decoder, Encoder, READ};
 use super::wait::{Ready, SOMEBODY};
 use super::{About, Blocked, MAX, Nothing, not_there};
 use crate::address::{Address, Frame, Target};
@@ -20,6 +20,8 @@ use std::process::Stdio;
 
 /// Bytes that the kernel writes whole (`pipe(7)`).
 const PIPE_BUF: usize = 4096;
+/// Reads in one try.
+const READS: usize = 64;
 
 /// The sending end.
 pub(crate) struct Outlet {
@@ -62,7 +64,7 @@ impl Outlet {
     }
 
     fn with(path: Option<PathBuf>, writer: Option<Writer>, follow: bool, frame: Frame, max: u64) -> Self {
-        let (writer, encoder) = (RefCell::new(writer), Encoder::new(frame, max, PIPE_BUF));
+        let (writer, encoder) = (RefCell::new(writer), Encoder::new(frame, max, Cut::Never(PIPE_BUF)));
         Self { path, follow, writer, encoder, frame, closed: Cell::new(false) }
     }
 
@@ -75,11 +77,16 @@ impl Outlet {
     fn connect(&self) -> io::Result<()> {
         let path = self.path.as_ref().ok_or(io::ErrorKind::BrokenPipe)?;
         *self.writer.borrow_mut() = Some(fifo::try_writer(path)?);
+        self.closed.set(false);
         Ok(())
     }
 
     pub(super) fn try_send(&self, tag: u16, message: &[u8]) -> Result<(), Blocked> {
         self.with_writer(|writer| self.encoder.send(tag, message, |bytes| writer.try_write(bytes)))
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.encoder.has_begun()
     }
 
     pub(super) fn flush(&self) -> Result<(), Blocked> {
@@ -140,7 +147,7 @@ pub(crate) struct Inlet {
 impl Inlet {
     pub(super) fn open(address: &Address, mode: Mode) -> Result<Self, Error> {
         let max = usize::try_from(address.wanted.max.unwrap_or(MAX)).unwrap_or(usize::MAX);
-        let decoder = RefCell::new(Decoder::new(address.frame, max));
+        let decoder = RefCell::new(Decoder::new(address.frame, max, BEGUN_MAX));
         let os = |e| fifo_error(address, e);
         if let Target::Fifo(path) = &address.target {
             make(address, path, mode)?;
@@ -162,7 +169,7 @@ impl Inlet {
     /// The end of a new pipe.
     pub(super) fn of(reader: Reader, address: &Address) -> Self {
         let max = usize::try_from(address.wanted.max.unwrap_or(MAX)).unwrap_or(usize::MAX);
-        Self::with(reader, RefCell::new(Decoder::new(address.frame, max)), None)
+        Self::with(reader, RefCell::new(Decoder::new(address.frame, max, BEGUN_MAX)), None)
     }
 
     /// For a child's standard input.
@@ -182,7 +189,7 @@ impl Inlet {
 
     pub(super) fn try_recv(&self, message: &mut Vec<u8>) -> Result<About, Nothing> {
         let mut decoder = self.decoder.borrow_mut();
-        loop {
+        for _ in 0..READS {
             if let Some(tag) = decoder.next(message)? {
                 return Ok(About { tag, priority: 0 });
             }
@@ -199,6 +206,7 @@ impl Inlet {
                 Err(e) => return Err(e.into()),
             }
         }
+        Err(Nothing::Empty) // for now: bytes that make no message must not keep it from its deadline
     }
 
     pub(super) fn ready(&self) -> Ready<'_> {

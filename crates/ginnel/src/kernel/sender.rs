@@ -60,16 +60,12 @@ impl Sender {
 
     pub(crate) fn send_until(&self, tag: u16, message: &[u8], until: Until) -> Result<(), SendError> {
         let until = if self.rejects { Until::Now } else { until };
-        self.attempt(until, || self.outlet.try_send(tag, message))?;
-        // What was accepted and is still here is sent on as long as there is time; the rest goes with what comes next.
-        match self.attempt(until, || self.outlet.flush()) {
-            Err(SendError { reason: SendFailure::Full { .. } | SendFailure::TimedOut { .. }, .. }) => Ok(()),
-            Err(SendError { reason: SendFailure::Interrupted, .. }) => {
-                self.waiter.interrupt_later(); // this message counts as sent
-                Ok(())
-            }
-            other => other,
-        }
+        let begun = Cell::new(false);
+        self.attempt(until, || {
+            let result = if begun.get() { self.outlet.flush() } else { self.outlet.try_send(tag, message) };
+            begun.set(self.outlet.has_begun());
+            result
+        })
     }
 
     pub(crate) fn send_all_until<M: AsRef<[u8]>>(&self, messages: &[M], until: Until) -> Result<u64, SendAllError> {
@@ -120,7 +116,8 @@ impl Sender {
     fn out_of_time(&self, until: Until) -> SendFailure {
         let (limit, value) = self.outlet.limit();
         match until {
-            Until::Now => SendFailure::Full { capacity: value },
+            Until::Now if value == 0 || limit == "capacity" => SendFailure::Full { capacity: value },
+            Until::Now => SendFailure::NoRoom { limit, value },
             _ => SendFailure::TimedOut { limit, value },
         }
     }
@@ -156,14 +153,6 @@ impl Sender {
 
     pub(crate) fn address(&self) -> &Arc<str> {
         &self.link
-    }
-}
-
-impl Drop for Sender {
-    /// Sends on what was accepted and is still here, unless nobody is left to read it, or an interruption comes meanwhile.
-    fn drop(&mut self) {
-        self.waiter.take_interrupted();
-        let _ = self.attempt(Until::Forever, || self.outlet.flush());
     }
 }
 

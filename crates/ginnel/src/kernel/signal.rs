@@ -13,8 +13,9 @@ use crate::error::{Error, ErrorKind, SendFailure};
 use crate::shm::Mode;
 use ginnel_core::Role;
 use ginnel_os::epoll::{Epoll, Interest};
+use ginnel_os::pidfd::PidFd;
 use ginnel_os::process;
-use ginnel_os::signal::{self, Signal, Value};
+use ginnel_os::signal::{Signal, Value};
 use ginnel_os::signalfd::SignalFd;
 use ginnel_os::sigset::Set;
 use std::cell::Cell;
@@ -52,6 +53,8 @@ fn meeting(pid: u32, signal: Signal) -> String {
 /// The sending end.
 pub(crate) struct Outlet {
     pid: u32,
+    /// That very process, and none that gets its number later.
+    process: PidFd,
     signal: Signal,
     follow: bool,
     presence: Presence,
@@ -72,18 +75,28 @@ impl Outlet {
                 .problem("processes are not made that way")
                 .remedy("open it instead"));
         }
-        if !signal::is_process(pid).map_err(|e| Error::os("open", address.link(), e))? {
-            return Err(Error::new(ErrorKind::NotFound, "open", address.link())
+        let process = PidFd::open(pid).map_err(|e| match e.raw_os_error() {
+            Some(ginnel_os::errno::ESRCH) => Error::new(ErrorKind::NotFound, "open", address.link())
                 .problem("there is no such process")
-                .remedy("`ps` lists those that are there"));
-        }
+                .remedy("`ps` lists those that are there"),
+            _ => Error::os("open", address.link(), e),
+        })?;
         let (_, presence) = Presence::join(&meeting(pid, signal), Role::Sender, || Ok(((), Found::Empty)))?;
-        Ok(Self { pid, signal, follow: address.follow, presence, ready: Cell::new(false) })
+        Ok(Self { pid, process, signal, follow: address.follow, presence, ready: Cell::new(false) })
     }
 
     pub(super) fn try_clone(&self) -> Result<Self, Error> {
         let presence = self.presence.another()?;
-        Ok(Self { pid: self.pid, signal: self.signal, follow: self.follow, presence, ready: self.ready.clone() })
+        let process =
+            PidFd::open(self.pid).map_err(|e| Error::os("clone a sender of", meeting(self.pid, self.signal), e))?;
+        Ok(Self {
+            pid: self.pid,
+            process,
+            signal: self.signal,
+            follow: self.follow,
+            presence,
+            ready: self.ready.clone(),
+        })
     }
 
     pub(super) fn try_send(&self, message: &[u8]) -> Result<(), Blocked> {
@@ -98,7 +111,7 @@ impl Outlet {
         if !self.ready.get() {
             return Err(if self.is_there() { Blocked::Full } else { Blocked::Failed(SendFailure::Closed { died: 1 }) });
         }
-        match signal::queue(self.pid, self.signal, Value::from_int(number)) {
+        match self.process.queue(self.signal, Value::from_int(number)) {
             Err(e) if e.raw_os_error() == Some(ginnel_os::errno::ESRCH) => {
                 Err(Blocked::Failed(SendFailure::Closed { died: 1 }))
             }
@@ -110,7 +123,7 @@ impl Outlet {
     }
 
     fn is_there(&self) -> bool {
-        signal::is_process(self.pid).unwrap_or(false)
+        !self.process.has_ended().unwrap_or(true)
     }
 
     pub(super) fn ready(&self) -> Ready<'_> {
@@ -154,7 +167,7 @@ impl Inlet {
         }
         let mut signals = Set::empty();
         signals.insert(signal);
-        std::mem::forget(signals.block()); // for good: see above
+        let blocked = signals.block();
         if let Some(thread) = unblocked_thread(signal) {
             return Err(Error::new(ErrorKind::InUse, "open", address.link())
                 .problem(format!(
@@ -164,6 +177,7 @@ impl Inlet {
                 .remedy("open the receiver before starting threads, or block the signal in them"));
         }
         let file = SignalFd::new(&signals).map_err(os)?;
+        std::mem::forget(blocked); // for good: see above
         let ((), presence) = Presence::join(&meeting(me, signal), Role::Receiver, || Ok(((), Found::Empty)))?;
         let set = Epoll::new().map_err(os)?;
         set.add(file.as_fd(), Interest::Read, 0).map_err(os)?;

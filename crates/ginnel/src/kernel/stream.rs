@@ -4,7 +4,7 @@
 //! that message with it. A sender may be there first: it connects when it first sends, and waits for the receiver as long as it may.
 
 use super::endpoint::{Bound, is_absent, name_of, nobody_listens, not_let_in, only_receivers_create, refused, resolve};
-use super::frame::{Decoder, Encoder, READ};
+use super::frame::{Cut, Decoder, Encoder, READ};
 use super::wait::{Ready, SOMEBODY};
 use super::{About, Blocked, MAX, Nothing};
 use crate::address::{Address, Frame, Place};
@@ -23,6 +23,8 @@ use std::time::Instant;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 128;
+/// Looks at what is ready in one try.
+const READS: usize = 64;
 /// Name of the listener in the set.
 const LISTENER: u64 = 0;
 
@@ -79,7 +81,7 @@ impl Outlet {
     }
 
     fn with(far: Far, link: String, follow: bool, frame: Frame, max: u64) -> Self {
-        let encoder = Encoder::new(frame, max, usize::MAX);
+        let encoder = Encoder::new(frame, max, Cut::Anywhere);
         let (line, tried, closed) = (RefCell::new(Line::Down), Cell::new(0), Cell::new(false));
         Self { far, link, follow, encoder, line, tried, frame, closed }
     }
@@ -133,6 +135,10 @@ impl Outlet {
 
     pub(super) fn try_send(&self, tag: u16, message: &[u8]) -> Result<(), Blocked> {
         self.with_socket(|socket| self.encoder.send(tag, message, |bytes| socket::try_send(socket, bytes)))
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.encoder.has_begun()
     }
 
     pub(super) fn flush(&self) -> Result<(), Blocked> {
@@ -264,23 +270,24 @@ impl Inlet {
     }
 
     pub(super) fn try_recv(&self, message: &mut Vec<u8>) -> Result<About, Nothing> {
-        let mut refused = None;
-        loop {
+        let (mut refused, mut ready) = (None, Vec::new());
+        for _ in 0..READS {
             if let Some(about) = self.next_read(message)? {
                 return Ok(about);
             }
             if let Some(e) = refused.take() {
                 return Err(not_let_in(&e));
             }
-            let ready = self.set.ready()?;
+            self.set.ready(&mut ready)?;
             if ready.is_empty() {
                 let none_left = self.connections.borrow().is_empty() && self.seen.get();
                 return Err(if none_left { Nothing::Ended } else { Nothing::Empty });
             }
-            for key in ready {
+            for key in ready.drain(..) {
                 if key == LISTENER { refused = self.accept().err() } else { self.read(key)? }
             }
         }
+        Err(Nothing::Empty) // for now: bytes that make no message must not keep it from its deadline
     }
 
     /// A message that was read already. The connections take turns.
@@ -321,7 +328,7 @@ impl Inlet {
         self.keys.set(key);
         self.set.add(socket.as_fd(), Interest::Read, key)?;
         self.seen.set(true);
-        let decoder = Decoder::new(self.frame, self.max);
+        let decoder = Decoder::new(self.frame, self.max, 1);
         self.connections.borrow_mut().push_back(Connection { socket, decoder, key, ended: false });
         Ok(())
     }

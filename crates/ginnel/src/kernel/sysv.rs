@@ -28,11 +28,10 @@ impl End {
         let link = address.link();
         let key = kernel_key(key).map_err(|e| Error::os("open", link.as_str(), e))?;
         let (queue, presence) = Presence::join(&presence_name(key), role, || queue(address, key, mode))?;
-        let end = Self::with(queue, &link, presence)?;
         if let Some(bytes) = address.wanted.memory {
             queue.set_bytes_max(bytes).map_err(|e| Error::os("open", link.as_str(), e))?;
         }
-        Ok(end)
+        Self::with(queue, &link, presence)
     }
 
     fn with(queue: Queue, link: &str, presence: Presence) -> Result<Self, Error> {

@@ -60,7 +60,7 @@ impl Waiter {
 
     /// Waits once; `naps` counts those of one operation that had nothing to poll for.
     pub(crate) fn wait(&self, ready: Ready<'_>, until: Until, naps: &mut u32) -> Ended {
-        if self.take_interrupted() {
+        if self.flag.load(Ordering::SeqCst) && self.take_interrupted() {
             return Ended::Interrupted;
         }
         if until.has_come() {
@@ -75,7 +75,7 @@ impl Waiter {
             Ready::Write(file) => (file, Interest::Write),
             Ready::Later(longest) => {
                 self.nap(deadline, naps, longest);
-                return Ended::Look;
+                return if self.take_interrupted() { Ended::Interrupted } else { Ended::Look };
             }
         };
         let event = self.event.get().map(|event| event.as_fd());
@@ -96,22 +96,11 @@ impl Waiter {
         }
     }
 
-    /// Has the next wait end as if it were interrupted: this one's interruption came too late to be of use.
-    pub(crate) fn interrupt_later(&self) {
-        self.flag.store(true, Ordering::SeqCst);
-        if let Some(event) = self.event.get() {
-            event.signal();
-        }
-    }
-
-    /// Whether it was interrupted; it is not any more.
-    pub(crate) fn take_interrupted(&self) -> bool {
-        if !self.flag.load(Ordering::Relaxed) || !self.flag.swap(false, Ordering::SeqCst) {
-            return false;
-        }
+    /// Whether it was interrupted; it is not any more. The event first: it is raised after the flag, so that whoever sees neither is woken by it.
+    fn take_interrupted(&self) -> bool {
         if let Some(event) = self.event.get() {
             event.clear();
         }
-        true
+        self.flag.swap(false, Ordering::SeqCst)
     }
 }

@@ -276,7 +276,7 @@ pub(super) fn fill(sender: &Sender, len: usize) -> u32 {
     for sent in 0..100_000 {
         match sender.try_send(&super::freight::message(99, sent, len)) {
             Ok(()) => {}
-            Err(e) if matches!(e.reason(), SendFailure::Full { .. }) => return sent,
+            Err(e) if matches!(e.reason(), SendFailure::Full { .. } | SendFailure::NoRoom { .. }) => return sent,
             Err(e) => panic!("{e}"),
         }
     }
