@@ -5,8 +5,10 @@ use ginnel::Link;
 use serde::{Deserialize, Serialize};
 use std::fs::DirBuilder;
 use std::hash::{BuildHasher, Hasher};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A way between two processes, or two threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
@@ -142,6 +144,10 @@ impl Way {
     }
 }
 
+/// How often, and after which pause, removing is tried.
+const TRIES: u32 = 50;
+const LOOK: Duration = Duration::from_millis(2);
+
 /// Where the two meet: a directory of their own, and names that nobody else has. It goes, with all that has a name, when this is dropped.
 pub(super) struct Place {
     id: u64,
@@ -214,6 +220,12 @@ impl Place {
                 let _ = Link::new(&self.address(way)).and_then(|link| link.unlink(true));
             }
         }
-        let _ = std::fs::remove_dir_all(&self.dir);
+        // The others may be about to leave, and move things meanwhile.
+        for _ in 0..TRIES {
+            match std::fs::remove_dir_all(&self.dir) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound || self.dir.exists() => std::thread::sleep(LOOK),
+                _ => return,
+            }
+        }
     }
 }

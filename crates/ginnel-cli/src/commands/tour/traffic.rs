@@ -164,11 +164,15 @@ pub(crate) fn child() -> Option<ExitCode> {
     if !["tour-send", "tour-recv", "tour-both"].iter().any(|side| first == *side) {
         return None;
     }
-    let found = match <ChildArgs as clap::Parser>::parse().side {
-        Side::Send(task) => task.send().map(|sent| json(&sent)),
-        Side::Recv(task) => task.recv().map(|received| json(&received)),
-        Side::Both(task) => task.both().map(|both| json(&both)),
+    let side = <ChildArgs as clap::Parser>::parse().side;
+    let (task, found) = match &side {
+        Side::Send(task) => (task, task.send().map(|sent| json(&sent))),
+        Side::Recv(task) => (task, task.recv().map(|received| json(&received))),
+        Side::Both(task) => (task, task.both().map(|both| json(&both))),
     };
+    if task.is_orphan() {
+        task.place().remove();
+    }
     let (text, status) = match found {
         Ok(text) => (text, ExitCode::SUCCESS),
         Err(Fault { text, status }) => (text, status.into()),
@@ -184,6 +188,10 @@ fn json(found: &impl Serialize) -> String {
 impl Task {
     fn place(&self) -> Place {
         Place::of_parent(self.mechanism, self.id)
+    }
+
+    fn is_orphan(&self) -> bool {
+        std::os::unix::process::parent_id() != self.parent
     }
 
     /// From now on this process ends when its time is over or its parent has; Ctrl-C is for the parent, which is told as well.
