@@ -290,3 +290,37 @@ fn c_reads_and_writes_queues() {
         ground.leaves_nothing();
     }
 }
+
+/// The lines of Python in `docs/mechanisms.md` do what is said there.
+#[test]
+fn the_lines_in_the_documentation_work() {
+    let _limit = place::limit(LIMIT);
+    let page = include_str!("../../../../../docs/mechanisms.md");
+    let line = |holds: &str, ground: &Ground| {
+        let line = page.lines().find(|line| line.starts_with("import ") && line.contains(holds)).expect("such a line");
+        let path = ground.path().display().to_string();
+        line.replace("/tmp/orders", &path).replace("/run/orders", &path)
+    };
+    let ground = Ground::new(Fifo);
+    let receiver = ground.receiver("");
+    let Some(writer) = python(&line("os.write(f", &ground), &[]) else { return };
+    assert_eq!(&*receiver.recv_timeout(LATE * 5).unwrap(), b"two coffees");
+    writer.says();
+    drop(receiver);
+    let reader = python(&line("print(f.read(length))", &ground), &[]).unwrap();
+    ground.sender("").send(b"two coffees").unwrap();
+    assert_eq!(reader.says(), "b'two coffees'");
+    let ground = Ground::new(Seqpacket);
+    let receiver = ground.receiver("");
+    python(&line("SOCK_SEQPACKET", &ground), &[]).unwrap().says();
+    assert_eq!(&*receiver.recv_timeout(LATE).unwrap(), b"two coffees");
+    let ground = Ground::new(Dgram);
+    let reader = python(&line("SOCK_DGRAM", &ground), &[]).unwrap();
+    ground.sender("").send(b"two coffees").unwrap();
+    assert_eq!(reader.says(), "b'two coffees'");
+    let ground = Ground::new(Tcp);
+    let receiver = ground.receiver("");
+    let (_, at) = python_address(&ground);
+    python(&line("create_connection", &ground).replace("(\"127.0.0.1\", 4711)", &at), &[]).unwrap().says();
+    assert_eq!(&*receiver.recv_timeout(LATE).unwrap(), b"two coffees");
+}
