@@ -40,6 +40,11 @@ impl Outlet {
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
         let most = if to.is_ipv4() { MAX_V4 } else { MAX_V6 };
+        if let Some(max) = address.wanted.max.filter(|max| *max > most) {
+            return Err(Error::new(ErrorKind::InvalidOption, "open", address.link())
+                .problem(format!("max={max} is above {most}, the most that a datagram can carry"))
+                .remedy("leave ?max= out, and send what is longer in parts, or use `tcp:`"));
+        }
         let os = |e| Error::os("open", address.link(), e);
         let socket = inet::bind(own, Sharing::default()).map_err(os)?;
         socket.connect(to).map_err(os)?;

@@ -340,8 +340,7 @@ impl Inlet {
             Ok(0) => self.end(connection),
             Ok(_) => Ok(()),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => self.end(connection),
-            Err(e) => Err(e),
+            Err(_) => self.end(connection), // reset, or the network failed: of this sender nothing more comes
         }
     }
 

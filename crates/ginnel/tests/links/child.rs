@@ -31,7 +31,27 @@ impl Child {
 
     /// The same, with a descriptor of this process under another number.
     pub(crate) fn start_with(role: &str, directory: &Path, descriptor: Option<(i32, i32)>) -> Self {
+        Self::spawn(Self::command(role), role, directory, descriptor)
+    }
+
+    /// The same, in which every thread blocks a signal.
+    pub(crate) fn start_blocking(role: &str, directory: &Path, signal: i32) -> Self {
         let mut command = Self::command(role);
+        let block = move || {
+            // SAFETY: an all-zero set is an empty one.
+            let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+            // SAFETY: changes a set that lives during the call.
+            unsafe { libc::sigaddset(&raw mut set, signal) };
+            // SAFETY: reads a set that lives during the call; what it sets, exec keeps, and every thread inherits.
+            unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+            Ok(())
+        };
+        // SAFETY: the closure makes system calls only.
+        unsafe { command.pre_exec(block) };
+        Self::spawn(command, role, directory, None)
+    }
+
+    fn spawn(mut command: Command, role: &str, directory: &Path, descriptor: Option<(i32, i32)>) -> Self {
         if let Some((here, there)) = descriptor {
             let inherit = move || {
                 // SAFETY: makes one system call, on integers; nothing in the child has the new number yet.

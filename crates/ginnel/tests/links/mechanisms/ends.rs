@@ -1,7 +1,7 @@
 //! Ends, deaths, forks, and what is left behind.
 
 use super::freight::{Ledger, message};
-use super::ground::Mechanism::{Dgram, Fifo, Mq, Seqpacket, Shm, Stream, Sysv};
+use super::ground::Mechanism::{Dgram, Fifo, Mq, Seqpacket, Shm, Stream, Sysv, Tcp};
 use super::ground::{ALL, Ground, LATE, LIMIT, Mechanism, NAMED, SHORT, drain, eventually};
 use super::promises::takes;
 use crate::place;
@@ -128,7 +128,7 @@ fn a_forked_child_changes_nothing() {
         sender.must("exact 1 1 100");
         assert_eq!(sender.must("fork"), "0");
         assert_eq!(receiver.must("recv 1"), "1:1", "{}", mechanism.name());
-        if mechanism.is_socket() {
+        if mechanism.is_unix() {
             assert!(ground.path().metadata().unwrap().file_type().is_socket(), "the child removed the name");
             ground.sender("").send(&message(2, 0, 100)).unwrap();
             assert_eq!(receiver.must("recv 1"), "2:1", "{}", mechanism.name());
@@ -145,7 +145,7 @@ fn a_forked_child_changes_nothing() {
 #[test]
 fn connections_that_a_forked_child_keeps_do_not_confuse() {
     let _limit = place::limit(LIMIT);
-    for mechanism in [Stream, Seqpacket, Dgram] {
+    for mechanism in [Stream, Seqpacket, Dgram, Tcp] {
         let ground = Ground::new(mechanism);
         let mut receiver = ground.receiving_child("follow");
         let sender = ground.sender("");

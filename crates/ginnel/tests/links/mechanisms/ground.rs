@@ -27,13 +27,16 @@ pub(super) enum Mechanism {
     Stream,
     Seqpacket,
     Dgram,
+    Tcp,
+    Mem,
 }
 
-use Mechanism::{Dgram, Fifo, Mq, Pipe, Seqpacket, Shm, Stream, Sysv};
+use Mechanism::{Dgram, Fifo, Mem, Mq, Pipe, Seqpacket, Shm, Stream, Sysv, Tcp};
 
-pub(super) const ALL: [Mechanism; 8] = [Shm, Pipe, Fifo, Mq, Sysv, Stream, Seqpacket, Dgram];
+/// Those that join processes.
+pub(super) const ALL: [Mechanism; 9] = [Shm, Pipe, Fifo, Mq, Sysv, Stream, Seqpacket, Dgram, Tcp];
 /// Those with a name that processes find.
-pub(super) const NAMED: [Mechanism; 7] = [Shm, Fifo, Mq, Sysv, Stream, Seqpacket, Dgram];
+pub(super) const NAMED: [Mechanism; 8] = [Shm, Fifo, Mq, Sysv, Stream, Seqpacket, Dgram, Tcp];
 
 impl Mechanism {
     pub(super) fn name(self) -> &'static str {
@@ -46,13 +49,15 @@ impl Mechanism {
             Stream => "unix stream",
             Seqpacket => "unix seqpacket",
             Dgram => "unix dgram",
+            Tcp => "tcp",
+            Mem => "mem",
         }
     }
 
     /// A message that is large for it.
     pub(super) fn large(self) -> usize {
         match self {
-            Shm | Pipe | Fifo | Stream => 300_000,
+            Shm | Mem | Pipe | Fifo | Stream | Tcp => 300_000,
             Mq | Sysv => 8_000,
             Seqpacket | Dgram => 100_000,
         }
@@ -60,17 +65,17 @@ impl Mechanism {
 
     /// Messages go in frames, so that a large one may be under way.
     pub(super) fn is_framed(self) -> bool {
-        matches!(self, Pipe | Fifo | Stream)
+        matches!(self, Pipe | Fifo | Stream | Tcp)
     }
 
-    /// Its receiver makes it.
-    pub(super) fn is_socket(self) -> bool {
+    /// Its receiver makes a socket with a path.
+    pub(super) fn is_unix(self) -> bool {
         matches!(self, Stream | Seqpacket | Dgram)
     }
 
     /// Any number of receivers share its messages.
     pub(super) fn is_shared(self) -> bool {
-        matches!(self, Shm | Mq | Sysv)
+        matches!(self, Shm | Mem | Mq | Sysv)
     }
 }
 
@@ -81,6 +86,7 @@ pub(super) struct Ground {
     number: u32,
     /// Of a pipe: what reads, what writes.
     pipe: Option<(OwnedFd, OwnedFd)>,
+    host: String,
 }
 
 /// Where the ends of a pipe are in a child: beyond what the child, or who starts it, has open.
@@ -96,7 +102,7 @@ impl Ground {
             (reader.into(), writer.into())
         });
         let number = LAST.fetch_add(1, Ordering::Relaxed);
-        Self { mechanism, folder: place::new_directory(), number, pipe }
+        Self { mechanism, folder: place::new_directory(), number, pipe, host: super::loose::host() }
     }
 
     /// What no other link here is called.
@@ -117,6 +123,8 @@ impl Ground {
         let path = self.path().display().to_string();
         match self.mechanism {
             Shm => format!("shm:{}", self.id()),
+            Mem => format!("mem:{}", self.id()),
+            Tcp => format!("tcp://{}", self.host),
             Pipe => "pipe:".to_owned(),
             Fifo => format!("fifo:{path}"),
             Mq => format!("mq:/{}", self.id()),
@@ -171,7 +179,7 @@ impl Ground {
     /// Options with which it is soon full, for either end.
     pub(super) fn small(&self) -> &'static str {
         match self.mechanism {
-            Shm => "capacity=4&max=1MiB&memory=4MiB",
+            Shm | Mem => "capacity=4&max=1MiB&memory=4MiB",
             Mq => "capacity=4",
             _ => "",
         }
@@ -273,10 +281,21 @@ impl Drop for Ground {
 /// Sends until it is full; how many.
 #[track_caller]
 pub(super) fn fill(sender: &Sender, len: usize) -> u32 {
+    // TCP makes room for a while by itself.
+    let settle = if sender.address().starts_with("tcp:") { SHORT * 6 } else { Duration::ZERO };
     for sent in 0..100_000 {
-        match sender.try_send(&super::freight::message(99, sent, len)) {
+        let bytes = super::freight::message(99, sent, len);
+        let result = sender.try_send(&bytes).or_else(|_| sender.send_timeout(&bytes, settle));
+        match result {
             Ok(()) => {}
-            Err(e) if matches!(e.reason(), SendFailure::Full { .. } | SendFailure::NoRoom { .. }) => return sent,
+            Err(e)
+                if matches!(
+                    e.reason(),
+                    SendFailure::Full { .. } | SendFailure::NoRoom { .. } | SendFailure::TimedOut { .. }
+                ) =>
+            {
+                return sent;
+            }
             Err(e) => panic!("{e}"),
         }
     }

@@ -7,6 +7,7 @@
 //! | another process that carries them | `porter` |
 //! | the table of `docs/mechanisms.md`, read and held against what happens | `table` |
 //! | what each of its columns means | `promises` |
+//! | UDP and signals, which promise little | `loose` |
 //! | much, large, many, empty; a storm of signals | `exchange` |
 //! | ends, deaths, what is left behind | `ends` |
 //! | names, files and bytes that are wrong | `refusals` |
@@ -17,6 +18,7 @@ mod exchange;
 mod freight;
 mod ground;
 mod interop;
+mod loose;
 pub(crate) mod porter;
 mod promises;
 mod refusals;

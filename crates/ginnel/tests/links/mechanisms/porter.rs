@@ -7,6 +7,7 @@
 //! | `exact WHO COUNT LEN` | sends numbered messages of one length |
 //! | `bulk WHO BYTES MOST` | sends numbered messages of random length until they are so many bytes; says as `drain` does |
 //! | `flood WHO LEN` | sends until it is killed; says `ok begun` first |
+//! | `text` | receives a message and says it |
 //! | `keep` | receives a message and does not let go of it |
 //! | `recv COUNT`, `drain` | receives so many, or until the end, and says what came |
 //! | `sweep` | as `drain`, of a link that others drain too; says how many came |
@@ -64,6 +65,7 @@ impl Porter {
             ["send", who, count, most] => self.send(number(who), number(count), number(most))?,
             ["exact", who, count, len] => self.exact(number(who), number(count), number(len))?,
             ["flood", who, len] => self.flood(number(who), number(len))?,
+            ["text"] => return Ok(String::from_utf8_lossy(&self.receiver().recv()?).into_owned()),
             ["keep"] => std::mem::forget(self.receiver().recv()?),
             ["recv", count] => return self.recv(number(count)),
             ["drain"] => return Ok(self.drain(Ledger::default())?.to_string()),

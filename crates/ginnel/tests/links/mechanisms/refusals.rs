@@ -2,7 +2,7 @@
 //! Nothing hangs, nothing panics, and what was there is there afterwards.
 
 use super::freight::{Ledger, message};
-use super::ground::Mechanism::{Dgram, Fifo, Mq, Pipe, Seqpacket, Stream, Sysv};
+use super::ground::Mechanism::{Dgram, Fifo, Mq, Pipe, Seqpacket, Stream, Sysv, Tcp};
 use super::ground::{ALL, Ground, LATE, LIMIT, SHORT, drain};
 use crate::child::Child;
 use crate::place::{self, skipped};
@@ -129,7 +129,7 @@ fn what_one_may_not_open_is_refused() {
         if let Some(folder) = ground.path().parent() {
             std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755)).unwrap();
         }
-        if mechanism.is_socket() {
+        if mechanism.is_unix() {
             std::fs::set_permissions(ground.path(), PermissionsExt::from_mode(0o600)).unwrap();
         }
         let theirs = place::new_directory();
@@ -249,7 +249,7 @@ fn an_overlong_packet_is_told() {
 #[test]
 fn a_connection_that_cannot_be_let_in_harms_no_other() {
     let _limit = place::limit(LIMIT);
-    for mechanism in [Stream, Seqpacket] {
+    for mechanism in [Stream, Seqpacket, Tcp] {
         let ground = Ground::new(mechanism);
         let mut receiver = ground.receiving_child("follow");
         let first = ground.sender("");
