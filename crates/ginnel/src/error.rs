@@ -70,7 +70,7 @@ impl Error {
 
     /// From an errno, whose meaning is translated where the bare one would mislead.
     pub(crate) fn os(tried: &'static str, object: impl Into<String>, source: io::Error) -> Self {
-        let (kind, remedy) = match source.raw_os_error().map(rustix_errno) {
+        let (kind, remedy) = match ginnel_os::explain::errno(&source).map(rustix_errno) {
             Some(Errno::NotFound) => (ErrorKind::NotFound, ""),
             Some(Errno::Denied) => {
                 (ErrorKind::PermissionDenied, "run as the owner, or set GINNEL_DIR to a directory of yours")

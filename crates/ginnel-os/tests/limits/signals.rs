@@ -4,6 +4,7 @@ use crate::apart::{apart, told};
 use ginnel_os::signal::{self, Signal, Value};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
 struct Killed(Child);
 
@@ -14,13 +15,26 @@ impl Drop for Killed {
     }
 }
 
+fn status(child: &Killed) -> String {
+    std::fs::read_to_string(format!("/proc/{}/status", child.0.id())).unwrap()
+}
+
+/// A process that is stopped takes nothing.
+fn stop(child: &Killed) {
+    signal::send(child.0.id(), Signal::STOP).unwrap();
+    let until = Instant::now() + Duration::from_secs(10);
+    while !status(child).contains("State:\tT") {
+        assert!(Instant::now() < until, "it does not stop");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 #[test]
 fn too_many_are_pending() {
     apart("signals::too_many_are_pending", ":", || {
         setrlimit(Resource::Sigpending, Rlimit { current: Some(8), maximum: Some(8) }).unwrap();
         let child = Killed(Command::new("sleep").arg("60").spawn().unwrap());
-        // A process that is stopped takes nothing.
-        signal::send(child.0.id(), Signal::STOP).unwrap();
+        stop(&child);
         let mut queued = 0;
         let fill = || -> std::io::Result<()> {
             loop {
@@ -29,7 +43,7 @@ fn too_many_are_pending() {
             }
         };
         told("signal: more pending than RLIMIT_SIGPENDING", fill, &["RLIMIT_SIGPENDING", "is 8", "ulimit -i"]);
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.0.id())).unwrap();
-        assert!(status.contains(&format!("SigQ:\t{queued}/8")), "what was queued is still there: {status}");
+        let status = status(&child);
+        assert!(status.contains(&format!("SigQ:\t{queued}/8")), "what was queued is still there: {queued}, {status}");
     });
 }

@@ -81,7 +81,7 @@ impl From<io::Error> for Nothing {
     fn from(e: io::Error) -> Self {
         match e.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::Empty,
-            _ => Self::Failed(RecvFailure::Os(e.raw_os_error().unwrap_or_default())),
+            _ => Self::Failed(RecvFailure::Os(ginnel_os::explain::errno(&e).unwrap_or_default())),
         }
     }
 }
