@@ -1,5 +1,6 @@
 //! `epoll(7)`: many descriptors behind one, which is readable while one of them is ready.
 
+use crate::explain::not_opened;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use std::io;
@@ -37,7 +38,7 @@ impl Epoll {
     /// # Errors
     /// The errno: `EMFILE`, `ENFILE`.
     pub fn new() -> io::Result<Self> {
-        Ok(Self(epoll::create(CreateFlags::CLOEXEC)?))
+        Ok(Self(epoll::create(CreateFlags::CLOEXEC).map_err(not_opened)?))
     }
 
     /// `epoll_ctl(2)` with `EPOLL_CTL_ADD`: from now on the set is ready while this descriptor is, or its other end is gone. It leaves the set when

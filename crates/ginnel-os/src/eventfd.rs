@@ -6,6 +6,7 @@
 //!   change it for its other holders.
 //! - The counter holds at most [`MOST`]; a writer that would go beyond waits for a reader.
 
+use crate::explain::not_opened;
 use crate::poll;
 use rustix::event::{EventfdFlags, epoll};
 use rustix::io::Errno;
@@ -60,7 +61,10 @@ impl EventFd {
     }
 
     fn make(count: u32, flags: EventfdFlags) -> io::Result<Self> {
-        Ok(Self(rustix::event::eventfd(count, flags | EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+        Ok(Self(
+            rustix::event::eventfd(count, flags | EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+                .map_err(not_opened)?,
+        ))
     }
 
     /// `readlink(2)` in `/proc/self/fd`, `F_GETFL`: takes a descriptor over that is an event counter, one that a peer has passed say.

@@ -65,6 +65,30 @@ pub(crate) fn would_block() -> io::Error {
     io::Error::from_raw_os_error(libc::EAGAIN)
 }
 
+/// An error of a call that makes a descriptor: which limit on those it met, if that is what it met.
+#[cold]
+pub(crate) fn not_opened(error: impl Into<io::Error>) -> io::Error {
+    let error = error.into();
+    match error.raw_os_error() {
+        Some(libc::EMFILE) => {
+            let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+            let limit = shown(limit);
+            let text = format!(
+                "no descriptor is left: RLIMIT_NOFILE allows this process {limit}; close some, or raise it with ulimit -n"
+            );
+            explain(libc::EMFILE, text)
+        }
+        Some(libc::ENFILE) => {
+            let limit = shown(proc_number("/proc/sys/fs/file-max"));
+            let text = format!(
+                "the machine has no open file left: fs.file-max is {limit}; raise it with sysctl fs.file-max=N"
+            );
+            explain(libc::ENFILE, text)
+        }
+        _ => error,
+    }
+}
+
 /// std leaves what concerns a caller's argument without a kind that can be matched.
 fn kind(errno: i32) -> ErrorKind {
     match errno {

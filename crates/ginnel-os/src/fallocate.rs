@@ -1,6 +1,8 @@
 //! `fallocate(2)`: memory of a file is committed before it is touched, so that a full file system is an error and not a
 //! `SIGBUS`; and given back by punching a hole.
 
+use crate::explain::explain;
+use crate::tmpfile::free_space;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use std::io;
@@ -12,6 +14,16 @@ use std::os::fd::BorrowedFd;
 /// The errno: `ENOSPC` if the file system is full.
 pub fn commit(file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {
     retry(|| rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, offset, len))
+        .map_err(|e| does_not_fit(file, len, e))
+}
+
+#[cold]
+fn does_not_fit(file: BorrowedFd<'_>, len: u64, error: io::Error) -> io::Error {
+    let (Some(libc::ENOSPC), Ok((free, all))) = (error.raw_os_error(), free_space(file)) else { return error };
+    let text = format!(
+        "{len} bytes do not fit in the file system, of whose {all} bytes {free} are free; remove files, or make it larger (mount -o remount,size=N)"
+    );
+    explain(libc::ENOSPC, text)
 }
 
 /// Gives the memory of a range back; its bytes read as zero.

@@ -10,6 +10,7 @@
 //! - Whether anybody has the other end open cannot be asked by opening it: that lets a process that waits in `open(2)` go, and gives it an end
 //!   or a broken pipe at once when the asker closes. [`openers`] looks through `/proc` instead.
 
+use crate::explain::{explain, not_opened};
 use crate::inotify::Inotify;
 use crate::pipe::{Reader, Writer, name_of};
 use crate::poll;
@@ -85,7 +86,7 @@ pub fn unlink(path: impl AsRef<Path>) -> io::Result<()> {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn reader(path: impl AsRef<Path>) -> io::Result<Reader> {
-    Ok(Reader::of(open(&find(path.as_ref())?, OFlags::RDONLY)?))
+    Ok(Reader::of(open(&find(path.as_ref())?, OFlags::RDONLY).map_err(not_opened)?))
 }
 
 /// `open(2)` with `O_RDONLY`, as it is in C: the reading end, once there is a writer that has written or gone.
@@ -133,12 +134,13 @@ pub fn reader_once_written(path: impl AsRef<Path>, deadline: Option<Instant>) ->
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn writer(path: impl AsRef<Path>, deadline: Option<Instant>) -> io::Result<Writer> {
-    let fifo = find(path.as_ref())?;
+    let path = path.as_ref();
+    let fifo = find(path)?;
     let file = match deadline {
-        Some(deadline) => open_until(&fifo, deadline)?,
-        None => open_blocking(&fifo)?,
+        Some(deadline) => open_until(&fifo, deadline),
+        None => open_blocking(&fifo).map_err(io::Error::from),
     };
-    Ok(Writer::of(file))
+    file.map(Writer::of).map_err(|e| no_writer(path, e))
 }
 
 /// `open(2)` with `O_WRONLY | O_NONBLOCK`: the writing end, if there is a reader.
@@ -157,15 +159,29 @@ pub fn writer(path: impl AsRef<Path>, deadline: Option<Instant>) -> io::Result<W
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn try_writer(path: impl AsRef<Path>) -> io::Result<Writer> {
-    match open(&find(path.as_ref())?, OFlags::WRONLY) {
-        Err(Errno::NXIO) => Err(Errno::AGAIN.into()),
-        file => Ok(Writer::of(file?)),
+    let path = path.as_ref();
+    match open(&find(path)?, OFlags::WRONLY) {
+        Err(Errno::NXIO) => Err(no_writer(path, Errno::AGAIN.into())),
+        file => file.map(Writer::of).map_err(not_opened),
     }
 }
 
 /// The file itself, without opening it for anything.
+/// Why a FIFO could not be opened for writing.
+#[cold]
+fn no_writer(path: &Path, error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(e @ (libc::EAGAIN | libc::ETIMEDOUT)) => explain(
+            e,
+            format!("nobody has the FIFO {} open for reading; start its reader, or wait longer", path.display()),
+        ),
+        _ => not_opened(error),
+    }
+}
+
 fn find(path: &Path) -> io::Result<OwnedFd> {
-    let file = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let file =
+        rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).map_err(not_opened)?;
     let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
     if kind == FileType::Fifo {
         return Ok(file);

@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use crate::explain::not_opened;
 use crate::poll;
 use crate::socket::{self, Kind, Ready};
 
@@ -78,7 +79,7 @@ pub struct Connecting(OwnedFd);
 /// ```
 pub fn begin_connect(address: SocketAddr) -> io::Result<Connecting> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let fd = net::socket_with(family(address), SocketType::STREAM, flags, None)?;
+    let fd = net::socket_with(family(address), SocketType::STREAM, flags, None).map_err(not_opened)?;
     match net::connect(&fd, &address) {
         // A signal ends the call, not the connecting.
         Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(Connecting(fd)),
@@ -174,7 +175,7 @@ pub fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<UdpSocket> {
 }
 
 fn bound(address: SocketAddr, kind: Kind, sharing: Sharing) -> io::Result<OwnedFd> {
-    let fd = net::socket_with(family(address), kind.socket_type(), SocketFlags::CLOEXEC, None)?;
+    let fd = net::socket_with(family(address), kind.socket_type(), SocketFlags::CLOEXEC, None).map_err(not_opened)?;
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&fd, sharing.only_v6)?;
     }

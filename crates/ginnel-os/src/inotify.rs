@@ -1,5 +1,7 @@
 //! `inotify(7)`: notice that a file was opened, or that a description of it was let go, by `close(2)`, `munmap(2)` or the end of its process.
 
+use crate::eventfd::EventFd;
+use crate::explain::{explain, not_opened, proc_number, shown};
 use rustix::fs::inotify;
 use std::io;
 use std::mem::MaybeUninit;
@@ -15,7 +17,7 @@ impl Inotify {
     /// # Errors
     /// The errno: `EMFILE` when the user has `fs.inotify.max_user_instances` (128 by default) or the process its descriptors.
     pub fn new() -> io::Result<Self> {
-        Ok(Self(inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?))
+        Ok(Self(inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).map_err(none_left)?))
     }
 
     /// `inotify_add_watch(2)` for descriptions of this file that are let go and could write. The same file gives the same number.
@@ -77,6 +79,19 @@ impl Inotify {
         watches.dedup();
         Ok(Some(watches))
     }
+}
+
+/// Which of the two limits on instances.
+#[cold]
+fn none_left(error: rustix::io::Errno) -> io::Error {
+    if error != rustix::io::Errno::MFILE || EventFd::new().is_err() {
+        return not_opened(error);
+    }
+    let limit = shown(proc_number("/proc/sys/fs/inotify/max_user_instances"));
+    let text = format!(
+        "no inotify instance is left: fs.inotify.max_user_instances allows this user {limit}; raise it with sysctl"
+    );
+    explain(error.raw_os_error(), text)
 }
 
 impl AsFd for Inotify {

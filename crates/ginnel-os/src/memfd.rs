@@ -10,7 +10,7 @@
 //! | [`Seals::EXEC`] | its mode does not change between executable and not | |
 //! | [`Seals::SEAL`] | no more seals | |
 
-use crate::explain::explain;
+use crate::explain::{explain, not_opened};
 use crate::mmap::{Pages, huge_page_size, no_huge_pages};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
@@ -58,7 +58,7 @@ impl Default for Options {
 /// The errno: `EINVAL` for a name with a zero byte, one longer than [`NAME_MAX`], or a size of 2^63 and more; `EFBIG` for `RLIMIT_FSIZE`;
 /// `EMFILE`; `EACCES` where `vm.memfd_noexec` is 2 and it shall be executable.
 pub fn create(name: &str, bytes: u64, options: Options) -> io::Result<OwnedFd> {
-    let memory = open(name, MemfdFlags::empty(), options)?;
+    let memory = open(name, MemfdFlags::empty(), options).map_err(not_opened)?;
     rustix::fs::ftruncate(&memory, bytes)?;
     Ok(memory)
 }

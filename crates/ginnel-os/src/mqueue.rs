@@ -13,7 +13,8 @@
 //!   changes that. No call on a message asks the kernel anything else.
 #![allow(unsafe_code)] // Hands buffers with their lengths to the C functions; rustix does not have them.
 
-use crate::explain::{errno, explain, invalid, proc_number, shown, timed_out, would_block};
+use crate::eventfd::EventFd;
+use crate::explain::{errno, explain, invalid, not_opened, proc_number, shown, timed_out, would_block};
 use crate::{poll, posix_name};
 use rustix::process::Resource;
 use std::ffi::{CString, OsStr, OsString};
@@ -482,7 +483,7 @@ fn explain_open(error: io::Error, name: &CString) -> io::Error {
         Some(e @ libc::EACCES) => {
             explain(e, format!("the queue {name:?} is another's, and its mode forbids this; run as its owner"))
         }
-        _ => error,
+        _ => not_opened(error),
     }
 }
 
@@ -501,11 +502,11 @@ fn explain_creation(error: io::Error, name: &CString, shape: Option<Shape>) -> i
             shown(limits.msg_max),
             shown(limits.msgsize_max)
         ),
-        Some(libc::EMFILE) => format!(
-            "no room for a queue that counts for {} bytes: RLIMIT_MSGQUEUE allows this user {} in all queues, raise it with ulimit -q; or the process has RLIMIT_NOFILE {} descriptors open, raise it with ulimit -n",
+        // The kernel has one number for two limits: whether this one can be had tells which.
+        Some(libc::EMFILE) if EventFd::new().is_ok() => format!(
+            "no room for a queue that counts for {} bytes: RLIMIT_MSGQUEUE allows this user {} in all queues; unlink some, or raise it with ulimit -q",
             shape.accounted_bytes(),
             shown(limits.user_bytes),
-            shown(rustix::process::getrlimit(Resource::Nofile).current)
         ),
         Some(libc::ENOSPC) => {
             format!(

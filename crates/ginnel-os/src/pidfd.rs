@@ -4,6 +4,7 @@
 //! [`PidFd::open`] takes an id: its caller knows that it still is the process it means.
 #![allow(unsafe_code)] // A siginfo_t that is filled in by hand, for a system call that the C library may not have.
 
+use crate::explain::not_opened;
 use crate::poll;
 use crate::signal::{self, Signal, Value};
 use rustix::io::Errno;
@@ -37,7 +38,7 @@ impl PidFd {
     /// The errno: `ESRCH` if there is no such process, or it is no process's id but a thread's (`EINVAL` before Linux 6.9).
     pub fn open(pid: u32) -> io::Result<Self> {
         let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).ok_or(Errno::SRCH)?;
-        Ok(Self(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?))
+        Ok(Self(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).map_err(not_opened)?))
     }
 
     /// `proc_pid_fdinfo(5)`: takes a descriptor over that is a process, from `SCM_PIDFD` or `CLONE_PIDFD` say.

@@ -11,6 +11,7 @@
 //! - A write of up to [`ATOMIC`] bytes is one piece, however many write; a longer one may be mixed with others'.
 //! - The end, read as 0 bytes, is when every writer is gone. That no writer has come yet is not the end.
 
+use crate::explain::not_opened;
 use crate::sigpipe::{self, Care, NOSIGNAL};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{FileType, OFlags};
@@ -70,7 +71,7 @@ pub fn packets() -> io::Result<(Reader, Writer)> {
 }
 
 fn make(flags: PipeFlags) -> io::Result<(Reader, Writer)> {
-    let (reader, writer) = rustix::pipe::pipe_with(flags)?;
+    let (reader, writer) = rustix::pipe::pipe_with(flags).map_err(not_opened)?;
     Ok((Reader::of(reader), Writer::of(writer)))
 }
 

@@ -14,7 +14,7 @@
 //! is its own affair. Who can write the memory can make waits hang, or the C library abort, but not touch other memory.
 #![allow(unsafe_code)] // Hands the address of a semaphore that is mapped to the C functions.
 
-use crate::explain::{explain, invalid, timed_out, would_block};
+use crate::explain::{self, explain, invalid, timed_out, would_block};
 use crate::posix_name;
 use crate::shared::{Fault, Shared};
 use rustix::time::{ClockId, clock_gettime};
@@ -388,7 +388,8 @@ fn not_opened(name: &CStr) -> io::Error {
             format!("the semaphore {name:?} is another's, and its mode does not let this user read and write")
         }
         Some(libc::EINVAL) => format!("what has the name {name:?} is no semaphore"),
-        _ => return error,
+        Some(libc::ENOSPC) => crate::shm::full(),
+        _ => return explain::not_opened(error),
     };
     explain(error.raw_os_error().unwrap_or(libc::EIO), text)
 }

@@ -5,7 +5,7 @@
 //! `SIGBUS` ([`fallocate`](crate::fallocate)), `fstat(2)` ([`tmpfile`]). Huge pages are the mount's choice (`huge=` of
 //! `tmpfs(5)`) or, where that is `advise`, [`prefer_huge_pages`](crate::mmap::Mapping::prefer_huge_pages).
 
-use crate::explain::{explain, invalid};
+use crate::explain::{explain, invalid, not_opened};
 use crate::posix_name;
 use crate::tmpfile::{self, Kind};
 use rustix::fs::Mode;
@@ -84,8 +84,8 @@ pub fn open_or_create(name: impl AsRef<OsStr>, bytes: u64, mode: u32) -> io::Res
 /// `/dev/shm` that is no such object.
 pub fn open(name: impl AsRef<OsStr>, access: Access) -> io::Result<OwnedFd> {
     let name = posix_name::check(name.as_ref(), NAME_MAX)?;
-    let directory = tmpfile::open_directory(Path::new(DIRECTORY))?;
-    let object = tmpfile::open_at(directory.as_fd(), without_slash(&name), access)?;
+    let directory = tmpfile::open_directory(Path::new(DIRECTORY)).map_err(refused)?;
+    let object = tmpfile::open_at(directory.as_fd(), without_slash(&name), access).map_err(refused)?;
     match tmpfile::fstat(object.as_fd())?.kind {
         Kind::File => Ok(object),
         _ => {
@@ -107,10 +107,10 @@ fn create_inner(name: &OsStr, bytes: u64, mode: u32) -> io::Result<OwnedFd> {
     let name = posix_name::check(name, NAME_MAX)?;
     let mode = Mode::from_bits(mode).filter(|mode| mode.bits() <= 0o777);
     let mode = mode.ok_or_else(|| invalid("a mode has the bits 0777 at most"))?;
-    let directory = tmpfile::open_directory(Path::new(DIRECTORY))?;
+    let directory = tmpfile::open_directory(Path::new(DIRECTORY)).map_err(refused)?;
     let object = match tmpfile::create_unnamed(directory.as_fd()) {
         Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => return create_in_steps(&name, bytes, mode),
-        made => made?,
+        made => made.map_err(refused)?,
     };
     shape(&object, bytes, mode)?;
     match tmpfile::link_at(object.as_fd(), directory.as_fd(), without_slash(&name)) {
@@ -136,6 +136,24 @@ fn shape(object: &OwnedFd, bytes: u64, mode: Mode) -> io::Result<()> {
         other => other.into(),
     })?;
     Ok(rustix::fs::fchmod(object, mode)?)
+}
+
+#[cold]
+fn refused(error: io::Error) -> io::Error {
+    if error.raw_os_error() == Some(libc::ENOSPC) { explain(libc::ENOSPC, full()) } else { not_opened(error) }
+}
+
+/// What to say when nothing more can be made there.
+#[cold]
+pub(crate) fn full() -> String {
+    let Ok(stat) = rustix::fs::statvfs(DIRECTORY) else { return format!("{DIRECTORY} is full; remove files from it") };
+    format!(
+        "{DIRECTORY} is full: {} of its {} bytes and {} of its {} files are free; remove some, or make it larger (mount -o remount,size=N,nr_inodes=N)",
+        stat.f_bavail.saturating_mul(stat.f_frsize),
+        stat.f_blocks.saturating_mul(stat.f_frsize),
+        stat.f_favail,
+        stat.f_files
+    )
 }
 
 fn without_slash(name: &CStr) -> &CStr {

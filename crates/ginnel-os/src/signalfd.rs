@@ -7,6 +7,7 @@
 //! - The description does not block, as nothing of this crate's is left to share it with.
 #![allow(unsafe_code)] // signalfd(2) takes a signal set.
 
+use crate::explain::not_opened;
 use crate::poll;
 use crate::signal::{Fields, Info};
 use crate::sigset::Set;
@@ -47,7 +48,7 @@ impl SignalFd {
         // SAFETY: the set is valid for the call.
         let file = unsafe { libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
         if file < 0 {
-            return Err(io::Error::last_os_error());
+            return Err(not_opened(io::Error::last_os_error()));
         }
         // SAFETY: it was made just now and is nobody else's.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(file) }))

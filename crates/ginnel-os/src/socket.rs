@@ -22,6 +22,7 @@ use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
+use crate::explain::not_opened;
 use crate::poll;
 
 /// Most slices that one call takes: `UIO_MAXIOV`.
@@ -434,7 +435,7 @@ pub(crate) fn accept(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Resul
             // Aborted: a connection that was reset while it waited to be accepted. The next one may be good.
             Err(Errno::INTR | Errno::CONNABORTED) => {}
             Err(Errno::AGAIN) => wait(fd, Ready::Read, deadline)?,
-            result => return Ok(result?),
+            result => return result.map_err(not_opened),
         }
     }
 }

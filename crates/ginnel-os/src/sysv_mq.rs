@@ -281,8 +281,10 @@ impl Queue {
             Ok(data) if message.len.max(1) as u64 > data.msg_qbytes => Err(explain(
                 libc::EMSGSIZE,
                 format!(
-                    "the queue has room for {} bytes, the message has {}; raise it with set_bytes_max",
-                    data.msg_qbytes, message.len
+                    "the queue has room for {} bytes, the message has {}; raise it with set_bytes_max, above {} only with CAP_SYS_RESOURCE (kernel.msgmnb)",
+                    data.msg_qbytes,
+                    message.len,
+                    shown(limits().queue_bytes_max)
                 ),
             )),
             _ => Ok(()),

@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use super::Address;
+use crate::explain::shown;
 use crate::socket::{self, Kind, Ready};
 
 /// Most descriptors that one message takes: the kernel's `SCM_MAX_FD`.
@@ -494,7 +495,8 @@ fn lost(came: usize, most: usize) -> io::Error {
         format!("{came} descriptors came, at most {most} are wanted; all were closed, and the message is lost")
     } else {
         format!(
-            "more descriptors came than this process may open; the {came} that came were closed, and the message is lost; raise RLIMIT_NOFILE"
+            "more descriptors came than this process may open; the {came} that came were closed, and the message is lost; RLIMIT_NOFILE is {}, raise it with ulimit -n",
+            shown(rustix::process::getrlimit(rustix::process::Resource::Nofile).current)
         )
     };
     io::Error::new(io::ErrorKind::InvalidData, text)

@@ -24,7 +24,7 @@ use ginnel_os::fork::{self, Generation};
 use ginnel_os::mmap::Mapping;
 use ginnel_os::ofd_lock::{self, Token};
 use ginnel_os::tmpfile::{self, Access, Kind};
-use ginnel_os::{errno, fallocate, futex, membarrier, process};
+use ginnel_os::{errno, explain, fallocate, futex, membarrier, process};
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -203,8 +203,9 @@ impl Region {
         }
         tmpfile::set_len(file.as_fd(), layout.total_bytes() as u64).map_err(os)?;
         let bytes = layout.control_bytes() as u64;
-        fallocate::commit(file.as_fd(), 0, bytes).map_err(|e| match e.raw_os_error() {
-            Some(errno::ENOSPC) => no_space(bytes, e),
+        fallocate::commit(file.as_fd(), 0, bytes).map_err(|e| match explain::errno(&e) {
+            // Its words would be said twice.
+            Some(errno::ENOSPC) => no_space(bytes, std::io::Error::from_raw_os_error(errno::ENOSPC)),
             _ => os(e),
         })?;
         tmpfile::write_at(file.as_fd(), &header.encode(&layout), 0).map_err(os)?;
