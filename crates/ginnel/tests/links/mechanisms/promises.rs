@@ -222,18 +222,17 @@ fn an_early_sender_counts_from_its_first_message(mechanism: Mechanism) {
 }
 
 fn follows(mechanism: Mechanism) {
+    if mechanism == Mechanism::Pipe {
+        return; // it has no such option: once its last sender has gone, nobody can come
+    }
     let mut ground = Ground::new(mechanism);
     let (receiver, sender) = (ground.receiver("follow"), ground.sender(""));
     sender.send(&message(1, 0, 100)).unwrap();
     drop(sender);
     assert_eq!(&*receiver.recv_timeout(LATE).unwrap(), message(1, 0, 100));
-    if mechanism == Mechanism::Pipe {
-        ground.let_go(); // nobody can come any more, so it only waits
-    } else {
-        assert_eq!(takes(SHORT, || receiver.recv_timeout(SHORT)).unwrap_err(), RecvFailure::TimedOut);
-        ground.sender("").send(&message(2, 0, 100)).unwrap();
-        assert_eq!(&*receiver.recv_timeout(LATE).unwrap(), message(2, 0, 100));
-    }
+    assert_eq!(takes(SHORT, || receiver.recv_timeout(SHORT)).unwrap_err(), RecvFailure::TimedOut);
+    ground.sender("").send(&message(2, 0, 100)).unwrap();
+    assert_eq!(&*receiver.recv_timeout(LATE).unwrap(), message(2, 0, 100));
     assert_eq!(takes(SHORT, || receiver.recv_timeout(SHORT)).unwrap_err(), RecvFailure::TimedOut);
 }
 
