@@ -36,19 +36,19 @@ told() {
 told "mq: deeper than msg_max" 1 "fs.mqueue.msg_max is 5|sysctl" "echo 5 >/proc/sys/fs/mqueue/msg_max" 'echo x | $ginnel send "mq:/q?capacity=6"'
 told "mq: too many queues" 1 "fs.mqueue.queues_max allows 0|sysctl" "echo 0 >/proc/sys/fs/mqueue/queues_max" 'echo x | $ginnel send mq:/q'
 told "mq: more bytes than RLIMIT_MSGQUEUE" 1 "RLIMIT_MSGQUEUE|1000|ulimit -q" "ulimit -q 1000" 'echo x | $ginnel send mq:/q'
-told "mq: message too long" 1 "8192|max=" ":" 'head -c 9000 /dev/zero | $ginnel send --chunk 8MiB mq:/q'
+told "mq: message too long" 1 "max=8KiB|?max=" ":" 'head -c 9000 /dev/zero | $ginnel send --chunk 8MiB mq:/q'
 told "mq: full" 124 "10" ":" 'seq 100 | $ginnel send -W 100ms mq:/q'
 told "sysv: too many queues" 1 "kernel.msgmni allows 0|sysctl" "echo 0 >/proc/sys/kernel/msgmni" 'echo x | $ginnel send sysv:1'
-told "sysv: message above msgmax" 1 "100|kernel.msgmax" "echo 100 >/proc/sys/kernel/msgmax" 'head -c 200 /dev/zero | $ginnel send --chunk 8MiB sysv:1'
-told "sysv: message above msgmnb" 1 "100|msgmnb" "echo 100 >/proc/sys/kernel/msgmnb" 'head -c 200 /dev/zero | $ginnel send --chunk 8MiB sysv:1'
-told "sysv: full" 124 "100|msgmnb" "echo 100 >/proc/sys/kernel/msgmnb" 'seq 200 | $ginnel send -W 100ms sysv:1'
+told "sysv: message above msgmax" 1 "max=100B|kernel.msgmax" "echo 100 >/proc/sys/kernel/msgmax" 'head -c 200 /dev/zero | $ginnel send --chunk 8MiB sysv:1'
+told "sysv: message above msgmnb" 1 "max=100B|msgmnb" "echo 100 >/proc/sys/kernel/msgmnb" 'head -c 200 /dev/zero | $ginnel send --chunk 8MiB sysv:1'
+told "sysv: full" 124 "memory=100" "echo 100 >/proc/sys/kernel/msgmnb" 'seq 200 | $ginnel send -W 100ms sysv:1'
 told "unix: nobody receives" 124 "receiver" ":" 'echo x | $ginnel send -W 100ms unix:/dev/shm/s'
-told "unix: path of 108 bytes" 2 "107" ":" "echo x | \$ginnel send unix:/$(printf %0107d 0)"
+told "unix: path of 108 bytes" 1 "107" ":" "echo x | \$ginnel send unix:/$(printf %0107d 0)"
 told "fifo: nobody receives" 124 "receiver" ":" 'echo x | $ginnel send -W 100ms fifo:/dev/shm/f'
 told "udp: datagram too long" 1 "65507" ":" 'head -c 66000 /dev/zero | $ginnel send --chunk 8MiB udp://127.0.0.1:9'
 SIZE=64k told "shm: full /dev/shm" 1 "/dev/shm|free|capacity" ":" 'echo x | $ginnel send shm:a'
 SIZE=1m told "shm: full /dev/shm, large message" 1 "free" ":" 'head -c 4M /dev/zero | $ginnel send --chunk 8MiB -W 100ms shm:a'
 for address in shm:a mq:/q unix:/dev/shm/s fifo:/dev/shm/f udp://127.0.0.1:9; do
-    told "$address: no descriptor left" 1 "ulimit -n" ":" "ulimit -n 4; echo x | \$ginnel send -W 100ms $address"
+    told "$address: no descriptor left" 1 "RLIMIT_NOFILE|ulimit -n" "echo x >/dev/shm/in" "bash -c 'ulimit -n 6; exec \$0 send -W 100ms $address /dev/shm/in' \$ginnel"
 done
 exit $status

@@ -88,6 +88,8 @@ impl Error {
             Some(Errno::Unsupported) => (ErrorKind::Unsupported, "set GINNEL_DIR to a directory on tmpfs"),
             _ => (ErrorKind::Os, ""),
         };
+        // What is explained already names its own remedy, and the limit may be another one.
+        let remedy = if source.raw_os_error().is_some() { remedy } else { "" };
         Self { source: Some(source), ..Self::new(kind, tried, object) }.remedy(remedy)
     }
 
@@ -175,9 +177,9 @@ pub enum SendFailure {
     },
     /// The deadline came before there was room.
     TimedOut {
-        /// The limit that was met: `capacity`, in messages, or `memory`, in bytes.
+        /// The limit that was met: `capacity`, in messages, `memory`, in bytes, or what the kernel calls it.
         limit: &'static str,
-        /// Its value.
+        /// Its value; 0 where nobody has come to receive.
         value: u64,
     },
     /// The link is full, and the last receiver has left.
@@ -278,11 +280,17 @@ impl fmt::Display for SendError {
                     "its {ceiling} bytes of block memory are in use; receive some, or make it anew with a larger ?memory="
                 )
             }
-            SendFailure::TimedOut { limit, value } => {
+            SendFailure::TimedOut { value: 0, .. } => {
+                f.write_str("timed out: nobody receives from it yet; start a receiver, or wait longer")
+            }
+            SendFailure::TimedOut { limit: limit @ ("capacity" | "memory"), value } => {
                 write!(
                     f,
                     "timed out: it stayed full ({limit}={value}); receive some, or make it anew with a larger ?{limit}="
                 )
+            }
+            SendFailure::TimedOut { limit, value } => {
+                write!(f, "timed out: it stayed full ({limit} is {value}); receive some, or wait longer")
             }
             SendFailure::Closed { died: 0 } => {
                 write!(f, "it is full and the last receiver has left; start a receiver, or wait for one with ?follow")
