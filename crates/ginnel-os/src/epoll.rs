@@ -17,13 +17,10 @@ pub use crate::poll::Interest;
 ///
 /// let (set, news) = (Epoll::new()?, EventFd::new()?);
 /// set.add(news.as_fd(), Interest::Read, 7)?;
-/// let mut keys = Vec::new();
-/// set.ready(&mut keys)?;
-/// assert_eq!(keys, []);
+/// assert_eq!(set.ready()?, []);
 /// news.signal();
 /// assert!(poll::readable(&[set.as_fd()], None)?);
-/// set.ready(&mut keys)?;
-/// assert_eq!(keys, [7]);
+/// assert_eq!(set.ready()?, [7]);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
@@ -59,13 +56,22 @@ impl Epoll {
         Ok(epoll::delete(&self.0, file)?)
     }
 
-    /// `epoll_wait(2)` without waiting: adds the keys of those that are ready, 32 of them at most; the next look tells of the others. It only
-    /// takes memory where `keys` has no room.
+    /// `epoll_wait(2)` without waiting: the keys of those that are ready, 32 of them at most; the next look tells of the others.
+    ///
+    /// # Errors
+    /// The errno.
+    pub fn ready(&self) -> io::Result<Vec<u64>> {
+        let mut keys = Vec::new();
+        self.ready_into(&mut keys)?;
+        Ok(keys)
+    }
+
+    /// The same, added to `keys`, for who looks often: it takes memory only where there is no room in it.
     ///
     /// # Errors
     /// The errno.
     #[inline]
-    pub fn ready(&self, keys: &mut Vec<u64>) -> io::Result<()> {
+    pub fn ready_into(&self, keys: &mut Vec<u64>) -> io::Result<()> {
         let mut events: [std::mem::MaybeUninit<epoll::Event>; AT_ONCE] =
             [const { std::mem::MaybeUninit::uninit() }; AT_ONCE];
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -93,12 +99,6 @@ mod tests {
     use super::*;
     use crate::eventfd::EventFd;
 
-    fn ready(set: &Epoll) -> Vec<u64> {
-        let mut keys = Vec::new();
-        set.ready(&mut keys).unwrap();
-        keys
-    }
-
     #[test]
     fn tells_which_are_ready() {
         let (set, first, second) = (Epoll::new().unwrap(), EventFd::new().unwrap(), EventFd::new().unwrap());
@@ -106,9 +106,9 @@ mod tests {
         set.add(second.as_fd(), Interest::Read, 2).unwrap();
         assert_eq!(set.add(second.as_fd(), Interest::Read, 3).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         second.signal();
-        assert_eq!(ready(&set), [2]);
+        assert_eq!(set.ready().unwrap(), [2]);
         drop(second);
-        assert_eq!(ready(&set), []);
+        assert_eq!(set.ready().unwrap(), []);
         set.remove(first.as_fd()).unwrap();
         assert_eq!(set.remove(first.as_fd()).unwrap_err().kind(), io::ErrorKind::NotFound);
     }

@@ -117,7 +117,7 @@ fn once(files: &mut [libc::pollfd], left: Option<Duration>) -> io::Result<Option
     let ready = match left {
         // SAFETY: pointer and length are of one slice, which is borrowed here.
         None => unsafe { libc::poll(start, count, -1) },
-        // SAFETY: as above.
+        // SAFETY: pointer and length are of that one slice here too.
         Some(Duration::ZERO) => unsafe { libc::poll(start, count, 0) },
         Some(left) => {
             let left = timespec(left);

@@ -185,9 +185,9 @@ pub enum SendFailure {
     },
     /// The deadline came before there was room.
     TimedOut {
-        /// The limit that was met: `capacity`, in messages, or `memory`, in bytes.
+        /// The limit that was met: `capacity`, in messages, `memory`, in bytes, or what the kernel calls it.
         limit: &'static str,
-        /// Its value.
+        /// Its value; 0 where nobody has come to receive.
         value: u64,
     },
     /// The last receiver has left, and the link is full or, where the kernel keeps nothing for the next one, gone.

@@ -293,14 +293,28 @@ impl Sending<'_> {
     }
 
     fn too_long(&self, what: &str, len: usize, or_more: bool) -> Failure {
-        let (max, sender) = (units::size(self.outlet.sender.max_message()), self.outlet.sender);
+        let (max, address) = (exact(self.outlet.sender.max_message()), self.outlet.sender.address());
         let more = if or_more { " or more" } else { "" };
-        let enough = units::size((len as u64 + u64::from(or_more)).next_power_of_two());
+        let enough = (len as u64 + u64::from(or_more)).next_power_of_two();
         Failure::failed(format!(
-            "{what} longer than {} allows: {len} bytes{more}, max={max}; send it in pieces with `--chunk {}`, or make the link \
-             anew with ?max={enough} or more",
-            sender.address(),
-            units::size(self.outlet.max().min(CHUNK) as u64),
+            "{what} longer than {address} allows: {len} bytes{more}, max={max}; send it in pieces with `--chunk {}`{}",
+            exact(self.outlet.max().min(CHUNK) as u64),
+            larger(&address.to_string(), enough),
         ))
+    }
+}
+
+/// A size to be typed again: not rounded.
+fn exact(bytes: u64) -> String {
+    let short = units::size(bytes);
+    if short.contains('.') { bytes.to_string() } else { short }
+}
+
+/// What else than smaller pieces would help.
+fn larger(address: &str, enough: u64) -> String {
+    match address.split(':').next() {
+        Some("sysv") => ", or raise kernel.msgmax and kernel.msgmnb with sysctl and make the link anew".into(),
+        Some("udp") => String::new(),
+        _ => format!(", or make the link anew with ?max={} or more", units::size(enough)),
     }
 }

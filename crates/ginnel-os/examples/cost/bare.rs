@@ -230,7 +230,7 @@ pub(crate) fn sendto(fd: Fd, bytes: &[u8], to: &libc::sockaddr_in) -> usize {
 
 #[inline(always)]
 pub(crate) fn recvfrom(fd: Fd, buffer: &mut [u8]) -> (usize, libc::sockaddr_in) {
-    // SAFETY: plain integers.
+    // SAFETY: a C struct of plain integers, for which all zeroes is a value.
     let mut from: libc::sockaddr_in = unsafe { std::mem::zeroed() };
     let mut size = size_of::<libc::sockaddr_in>() as u32;
     let (start, len) = (buffer.as_mut_ptr().cast(), buffer.len());
@@ -261,7 +261,7 @@ pub(crate) fn sigqueue(pid: c_int, signal: c_int, value: usize) {
 
 #[inline(always)]
 pub(crate) fn sigtimedwait(set: &sigset_t) -> siginfo_t {
-    // SAFETY: plain integers.
+    // SAFETY: a C struct of plain integers, for which all zeroes is a value.
     let mut info: siginfo_t = unsafe { std::mem::zeroed() };
     let none = timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: all three are on the stack or the caller's.
@@ -270,7 +270,7 @@ pub(crate) fn sigtimedwait(set: &sigset_t) -> siginfo_t {
 }
 
 pub(crate) fn set_of(signal: c_int) -> sigset_t {
-    // SAFETY: plain integers.
+    // SAFETY: a C struct of plain integers, for which all zeroes is a value.
     let mut set: sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: the set is on the stack.
     done(unsafe { libc::sigaddset(&raw mut set, signal) });

@@ -71,10 +71,10 @@ fn readiness() -> Cases {
     let mut events = [libc::epoll_event { events: 0, u64: 0 }; 32];
     vec![
         case(
-            "epoll ready",
+            "epoll ready_into",
             move || {
                 keys.clear();
-                ready.ready(&mut keys).unwrap();
+                ready.ready_into(&mut keys).unwrap();
                 keys[0]
             },
             move || bare::epoll_wait(raw(&*set), &mut events),

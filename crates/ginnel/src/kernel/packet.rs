@@ -262,7 +262,7 @@ impl Inlet {
                 }
                 None => {
                     let mut turns = self.turns.borrow_mut();
-                    self.set.ready(&mut turns)?;
+                    self.set.ready_into(&mut turns)?;
                     if turns.is_empty() {
                         return Err(if self.is_closed() { Nothing::Ended } else { Nothing::Empty });
                     }

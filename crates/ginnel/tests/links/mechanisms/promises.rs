@@ -225,7 +225,7 @@ fn follows(mechanism: Mechanism) {
     if mechanism == Mechanism::Pipe {
         return; // it has no such option: once its last sender has gone, nobody can come
     }
-    let mut ground = Ground::new(mechanism);
+    let ground = Ground::new(mechanism);
     let (receiver, sender) = (ground.receiver("follow"), ground.sender(""));
     sender.send(&message(1, 0, 100)).unwrap();
     drop(sender);
