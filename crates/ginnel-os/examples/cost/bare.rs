@@ -69,13 +69,13 @@ pub(crate) fn read_nowait(fd: Fd, buffer: &mut [u8]) -> ssize_t {
 
 #[inline(always)]
 pub(crate) fn splice(from: Fd, to: Fd, bytes: usize) -> usize {
-    // SAFETY: no offsets.
+    // SAFETY: the pointers to offsets are null, which the call allows.
     length(unsafe { libc::splice(from, null_mut(), to, null_mut(), bytes, 0) })
 }
 
 #[inline(always)]
 pub(crate) fn tee(from: Fd, to: Fd, bytes: usize) -> usize {
-    // SAFETY: integers only.
+    // SAFETY: the call takes integers only, and no memory of ours.
     length(unsafe { libc::tee(from, to, bytes, 0) })
 }
 
@@ -279,7 +279,7 @@ pub(crate) fn set_of(signal: c_int) -> sigset_t {
 
 #[inline(always)]
 pub(crate) fn kill_zero(pid: c_int) {
-    // SAFETY: integers only.
+    // SAFETY: the call takes integers only, and no memory of ours.
     done(unsafe { libc::kill(pid, 0) });
 }
 
@@ -313,7 +313,7 @@ pub(crate) fn ofd_lock(fd: Fd, kind: c_int) {
 
 #[inline(always)]
 pub(crate) fn flock(fd: Fd) {
-    // SAFETY: integers only.
+    // SAFETY: the call takes integers only, and no memory of ours.
     done(unsafe { libc::flock(fd, libc::LOCK_EX | libc::LOCK_NB) });
 }
 
@@ -324,6 +324,6 @@ pub(crate) fn copy(from: *const u8, into: *mut u8, len: usize) {
 }
 
 pub(crate) fn set_nonblocking(fd: Fd) {
-    // SAFETY: integers only.
+    // SAFETY: the call takes integers only, and no memory of ours.
     done(unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK) });
 }

@@ -278,7 +278,7 @@ impl Inlet {
             if let Some(e) = refused.take() {
                 return Err(not_let_in(&e));
             }
-            self.set.ready(&mut ready)?;
+            self.set.ready_into(&mut ready)?;
             if ready.is_empty() {
                 let none_left = self.connections.borrow().is_empty() && self.seen.get();
                 return Err(if none_left { Nothing::Ended } else { Nothing::Empty });
