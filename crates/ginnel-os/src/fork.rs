@@ -4,9 +4,10 @@
 #![allow(unsafe_code)] // Maps one anonymous page for the life of the process and refers to it as an atomic.
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
+use std::cell::Cell;
 use std::io;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 
 const PAGE: usize = 4096;
 
@@ -21,11 +22,7 @@ pub struct HeldOff(());
 /// Makes `fork(3)` in other threads wait until the guard is dropped. Only for a few system calls, and never in a signal handler. A raw
 /// `clone(2)` is not held off.
 pub fn hold_off() -> HeldOff {
-    static REGISTERED: OnceLock<()> = OnceLock::new();
-    REGISTERED.get_or_init(|| {
-        // SAFETY: the handlers are functions of this program that only use atomics and yield.
-        let _ = unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork)) };
-    });
+    register();
     while GATE.fetch_update(SeqCst, SeqCst, |gate| (gate & FORKING == 0).then_some(gate + 1)).is_err() {
         std::thread::yield_now();
     }
@@ -38,14 +35,35 @@ impl Drop for HeldOff {
     }
 }
 
+/// Not by a `OnceLock`: a child that is forked while another thread is inside it would wait for that thread for ever. So two threads may both
+/// register, and the handlers may run twice.
+fn register() {
+    static REGISTERED: AtomicBool = AtomicBool::new(false);
+    if !REGISTERED.load(SeqCst) {
+        // SAFETY: the handlers are functions of this program that only use atomics and a flag of their thread, and yield.
+        let _ = unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork)) };
+        REGISTERED.store(true, SeqCst);
+    }
+}
+
+thread_local! {
+    /// This thread is between the two handlers.
+    static FORKS: Cell<bool> = const { Cell::new(false) };
+}
+
 extern "C" fn before_fork() {
+    if FORKS.replace(true) {
+        return;
+    }
     while GATE.compare_exchange(0, FORKING, SeqCst, SeqCst).is_err() {
         std::thread::yield_now();
     }
 }
 
 extern "C" fn after_fork() {
-    GATE.store(0, SeqCst);
+    if FORKS.replace(false) {
+        GATE.store(0, SeqCst);
+    }
 }
 
 /// The page's word: this process's number, or 0 in a child that has none yet.

@@ -294,7 +294,7 @@ impl fmt::Display for SendError {
                     "its {ceiling} bytes of block memory are in use; receive some, or make it anew with a larger ?memory="
                 )
             }
-            SendFailure::TimedOut { value: 0, .. } => {
+            SendFailure::TimedOut { limit: "receivers", .. } => {
                 f.write_str("timed out: nobody receives there; start a receiver, or wait longer")
             }
             SendFailure::TimedOut { limit: limit @ ("capacity" | "memory"), value } => {
@@ -312,7 +312,7 @@ impl fmt::Display for SendError {
             SendFailure::Closed { died } => {
                 write!(
                     f,
-                    "nobody is left who could make room, {died} receivers were killed; start one, or wait for one with ?follow"
+                    "nobody is left who could make room, {died} killed; start a receiver, or wait for one with ?follow"
                 )
             }
             SendFailure::TooLarge { len, max } => {

@@ -299,7 +299,7 @@ impl Sending<'_> {
         Failure::failed(format!(
             "{what} longer than {address} allows: {len} bytes{more}, max={max}; send it in pieces with `--chunk {}`{}",
             exact(self.outlet.max().min(CHUNK) as u64),
-            larger(&address.to_string(), enough),
+            larger(address, enough),
         ))
     }
 }

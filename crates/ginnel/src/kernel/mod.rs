@@ -48,6 +48,9 @@ use wait::Ready;
 /// Largest message where the mechanism sets no limit, in bytes, if the address does not say otherwise.
 const MAX: u64 = 16 << 20;
 
+/// The limit that is met where nobody receives yet.
+const NOBODY: (&str, u64) = ("receivers", 0);
+
 /// What a try to send ran into.
 pub(crate) enum Blocked {
     /// No room, or nobody there yet: see `ready`.

@@ -10,7 +10,7 @@ use super::endpoint::{
 };
 use super::presence::{Found, Presence};
 use super::wait::{Ready, SOMEBODY, SOON};
-use super::{About, Blocked, Nothing};
+use super::{About, Blocked, NOBODY, Nothing};
 use crate::address::{Address, Place, SocketType};
 use crate::error::{Error, ErrorKind, RecvFailure, SendFailure};
 use crate::shm::Mode;
@@ -169,7 +169,10 @@ impl Outlet {
     }
 
     pub(super) fn limit(&self) -> (&'static str, u64) {
-        ("net.core.wmem_default", self.max.get())
+        match &*self.socket.borrow() {
+            Some(_) => ("net.core.wmem_default", self.max.get()),
+            None => NOBODY,
+        }
     }
 
     pub(super) fn is_closed(&self) -> bool {

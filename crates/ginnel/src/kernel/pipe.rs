@@ -6,7 +6,7 @@
 
 use super::frame::{BEGUN_MAX, Cut, Decoder, Encoder, READ};
 use super::wait::{Ready, SOMEBODY};
-use super::{About, Blocked, MAX, Nothing, not_there};
+use super::{About, Blocked, MAX, NOBODY, Nothing, not_there};
 use crate::address::{Address, Frame, Target};
 use crate::error::{Error, ErrorKind, SendFailure};
 use crate::shm::Mode;
@@ -124,8 +124,10 @@ impl Outlet {
     }
 
     pub(super) fn limit(&self) -> (&'static str, u64) {
-        let size = self.writer.borrow().as_ref().and_then(|writer| writer.size().ok());
-        ("pipe size", size.unwrap_or(0) as u64)
+        match &*self.writer.borrow() {
+            Some(writer) => ("pipe size", writer.size().unwrap_or(0) as u64),
+            None => NOBODY,
+        }
     }
 
     pub(super) fn is_closed(&self) -> bool {

@@ -197,7 +197,9 @@ impl Presence {
 
     /// Removes a link with `remove`, under the gate, and who is there from it: whoever opens the link from now on has a new one.
     pub(crate) fn forget(link: &str, remove: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
-        let (directory, name) = (folder()?, name_of(link));
+        let name = name_of(link);
+        let there = Directory::open_existing()?.map(|directory| directory.path().join(FOLDER));
+        let Some(directory) = there.and_then(|path| tmpfile::open_directory(&path).ok()) else { return remove() };
         if tmpfile::stat_at(directory.as_fd(), &name).is_err() {
             return remove(); // nobody was there
         }

@@ -116,7 +116,7 @@ impl Sender {
     fn out_of_time(&self, until: Until) -> SendFailure {
         let (limit, value) = self.outlet.limit();
         match until {
-            Until::Now if value == 0 || limit == "capacity" => SendFailure::Full { capacity: value },
+            Until::Now if limit == "receivers" || limit == "capacity" => SendFailure::Full { capacity: value },
             Until::Now => SendFailure::NoRoom { limit, value },
             _ => SendFailure::TimedOut { limit, value },
         }

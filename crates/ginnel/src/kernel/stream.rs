@@ -6,7 +6,7 @@
 use super::endpoint::{Bound, is_absent, name_of, nobody_listens, not_let_in, only_receivers_create, refused, resolve};
 use super::frame::{Cut, Decoder, Encoder, READ};
 use super::wait::{Ready, SOMEBODY};
-use super::{About, Blocked, MAX, Nothing};
+use super::{About, Blocked, MAX, NOBODY, Nothing};
 use crate::address::{Address, Frame, Place};
 use crate::error::{Error, ErrorKind, RecvFailure, SendFailure};
 use crate::shm::Mode;
@@ -183,11 +183,10 @@ impl Outlet {
     }
 
     pub(super) fn limit(&self) -> (&'static str, u64) {
-        let buffer = match &*self.line.borrow() {
-            Line::Up(socket) => socket::send_buffer(socket).unwrap_or(0),
-            _ => 0,
-        };
-        ("net.core.wmem_default", buffer as u64)
+        match &*self.line.borrow() {
+            Line::Up(socket) => ("net.core.wmem_default", socket::send_buffer(socket).unwrap_or(0) as u64),
+            _ => NOBODY,
+        }
     }
 
     pub(super) fn is_closed(&self) -> bool {
