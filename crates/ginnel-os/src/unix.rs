@@ -46,7 +46,7 @@ use crate::socket::{self, Kind};
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn pair(kind: Kind) -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(net::socketpair(AddressFamily::UNIX, kind.socket_type(), SocketFlags::CLOEXEC, None).map_err(not_opened)?)
+    net::socketpair(AddressFamily::UNIX, kind.socket_type(), SocketFlags::CLOEXEC, None).map_err(not_opened)
 }
 
 /// `socket(2)`: a socket without a name or a peer.
@@ -60,7 +60,7 @@ pub fn pair(kind: Kind) -> io::Result<(OwnedFd, OwnedFd)> {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn socket(kind: Kind) -> io::Result<OwnedFd> {
-    Ok(net::socket_with(AddressFamily::UNIX, kind.socket_type(), SocketFlags::CLOEXEC, None).map_err(not_opened)?)
+    net::socket_with(AddressFamily::UNIX, kind.socket_type(), SocketFlags::CLOEXEC, None).map_err(not_opened)
 }
 
 /// `bind(2)`: a new socket with this address. A path comes to be with the permissions that `umask(2)` leaves, and stays when the socket is
