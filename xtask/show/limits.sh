@@ -48,7 +48,23 @@ told "fifo: nobody receives" 124 "receiver" ":" 'echo x | $ginnel send -W 100ms 
 told "udp: datagram too long" 1 "65507" ":" 'head -c 66000 /dev/zero | $ginnel send --chunk 8MiB udp://127.0.0.1:9'
 SIZE=64k told "shm: full /dev/shm" 1 "/dev/shm|free|capacity" ":" 'echo x | $ginnel send shm:a'
 SIZE=1m told "shm: full /dev/shm, large message" 1 "free" ":" 'head -c 4M /dev/zero | $ginnel send --chunk 8MiB -W 100ms shm:a'
+# One descriptor more each time, until there are enough: each failure of the link says what raises the limit, and none is a panic.
+enough() {
+    for ((n = 5; n < 40; n++)); do
+        code=0
+        text=$(bash -c 'ulimit -n "$1"; exec "$2" send -W 100ms "$3" /dev/shm/in' _ "$n" "$ginnel" "$1" 2>&1) || code=$?
+        case $code,$text in
+            0,* | 124,*) return 0 ;;
+            1,*"cannot watch for signals"* | 1,*"cannot open /dev/shm/in"*) ;; # before the link
+            1,*"ulimit -n"*) said=$text ;;
+            *) echo >&2 "with $n descriptors: status $code: $text"; return 1 ;;
+        esac
+    done
+    return 1
+}
+export -f enough
+export ginnel
 for address in shm:a mq:/q unix:/dev/shm/s fifo:/dev/shm/f udp://127.0.0.1:9; do
-    told "$address: no descriptor left" 1 "RLIMIT_NOFILE|ulimit -n" "echo x >/dev/shm/in" "bash -c 'ulimit -n 6; exec \$0 send -W 100ms $address /dev/shm/in' \$ginnel"
+    told "$address: descriptors exhausted" 1 "RLIMIT_NOFILE|ulimit -n" "echo x >/dev/shm/in" "said=; enough $address; code=\$?; echo \"\$said\" >&2; [ \$code != 0 ]"
 done
 exit $status

@@ -117,11 +117,11 @@ fn once(files: &mut [libc::pollfd], left: Option<Duration>) -> io::Result<Option
     let ready = match left {
         // SAFETY: pointer and length are of one slice, which is borrowed here.
         None => unsafe { libc::poll(start, count, -1) },
-        // SAFETY: pointer and length are of that one slice here too.
+        // SAFETY: pointer and length are of one slice, which is borrowed here.
         Some(Duration::ZERO) => unsafe { libc::poll(start, count, 0) },
         Some(left) => {
             let left = timespec(left);
-            // SAFETY: as above; the time is on the stack, and no mask is given.
+            // SAFETY: pointer and length are of one slice; the time is on the stack, and no mask is given.
             unsafe { libc::ppoll(start, count, &raw const left, std::ptr::null()) }
         }
     };

@@ -1,6 +1,7 @@
 //! `open(2)` with `O_TMPFILE`, `linkat(2)`: a file that is built where nobody sees it and then appears under its name in one
 //! step; and the private directories that such files live in.
 
+use crate::explain::not_opened;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::CStr;
@@ -93,7 +94,7 @@ pub fn make_directory(path: &Path) -> io::Result<()> {
 /// The errno: `ENOTDIR` or `ELOOP` if something else has the name.
 pub fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+    rustix::fs::open(path, flags, Mode::empty()).map_err(not_opened)
 }
 
 /// `openat(2)` with `O_TMPFILE`: a new file without a name, mode 0600, open for reading and writing.
@@ -102,7 +103,7 @@ pub fn open_directory(path: &Path) -> io::Result<OwnedFd> {
 /// The errno: `EOPNOTSUPP` where the file system cannot do it.
 pub fn create_unnamed(directory: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(directory, c".", flags, Mode::RUSR | Mode::WUSR)?)
+    rustix::fs::openat(directory, c".", flags, Mode::RUSR | Mode::WUSR).map_err(not_opened)
 }
 
 /// `linkat(2)`: gives a file without a name its name.
@@ -135,7 +136,7 @@ impl Access {
 /// # Errors
 /// The errno: `ENOENT`, `ELOOP` for a symbolic link, `EACCES`.
 pub fn open_at(directory: BorrowedFd<'_>, name: &CStr, access: Access) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::openat(directory, name, access.flags() | OFlags::NOFOLLOW, Mode::empty())?)
+    rustix::fs::openat(directory, name, access.flags() | OFlags::NOFOLLOW, Mode::empty()).map_err(not_opened)
 }
 
 /// `open(2)` through `/proc/self/fd`: a new description of a file that is already open.
@@ -143,7 +144,7 @@ pub fn open_at(directory: BorrowedFd<'_>, name: &CStr, access: Access) -> io::Re
 /// # Errors
 /// The errno: `ENOENT` where `/proc` is not mounted.
 pub fn reopen(file: BorrowedFd<'_>, access: Access) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open(proc_path(file).as_str(), access.flags(), Mode::empty())?)
+    rustix::fs::open(proc_path(file).as_str(), access.flags(), Mode::empty()).map_err(not_opened)
 }
 
 fn proc_path(file: BorrowedFd<'_>) -> String {

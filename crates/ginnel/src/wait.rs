@@ -58,7 +58,7 @@ pub struct Interrupter {
 #[derive(Clone, Debug)]
 enum Sleeper {
     Region(Weak<Region>),
-    Event(Arc<EventFd>),
+    Event(Option<Arc<EventFd>>),
 }
 
 impl Interrupter {
@@ -66,7 +66,7 @@ impl Interrupter {
         Self { flag, sleeper: Sleeper::Region(region) }
     }
 
-    pub(crate) fn of_event(flag: Arc<AtomicBool>, event: Arc<EventFd>) -> Self {
+    pub(crate) fn of_event(flag: Arc<AtomicBool>, event: Option<Arc<EventFd>>) -> Self {
         Self { flag, sleeper: Sleeper::Event(event) }
     }
 
@@ -79,7 +79,8 @@ impl Interrupter {
                     region.wake_all();
                 }
             }
-            Sleeper::Event(event) => event.signal(),
+            Sleeper::Event(Some(event)) => event.signal(),
+            Sleeper::Event(None) => {} // It looks at the flag now and then.
         }
     }
 }

@@ -69,13 +69,13 @@ pub(crate) fn read_nowait(fd: Fd, buffer: &mut [u8]) -> ssize_t {
 
 #[inline(always)]
 pub(crate) fn splice(from: Fd, to: Fd, bytes: usize) -> usize {
-    // SAFETY: the pointers to offsets are null, which the call allows.
+    // SAFETY: no offsets are given, so the call touches no memory of this program.
     length(unsafe { libc::splice(from, null_mut(), to, null_mut(), bytes, 0) })
 }
 
 #[inline(always)]
 pub(crate) fn tee(from: Fd, to: Fd, bytes: usize) -> usize {
-    // SAFETY: the call takes integers only, and no memory of ours.
+    // SAFETY: the call takes integers and touches no memory of this program.
     length(unsafe { libc::tee(from, to, bytes, 0) })
 }
 
@@ -230,7 +230,7 @@ pub(crate) fn sendto(fd: Fd, bytes: &[u8], to: &libc::sockaddr_in) -> usize {
 
 #[inline(always)]
 pub(crate) fn recvfrom(fd: Fd, buffer: &mut [u8]) -> (usize, libc::sockaddr_in) {
-    // SAFETY: a C struct of plain integers, for which all zeroes is a value.
+    // SAFETY: a struct of plain integers, for which zero is a value.
     let mut from: libc::sockaddr_in = unsafe { std::mem::zeroed() };
     let mut size = size_of::<libc::sockaddr_in>() as u32;
     let (start, len) = (buffer.as_mut_ptr().cast(), buffer.len());
@@ -248,7 +248,7 @@ pub(crate) fn poll(fd: Fd, timeout_ms: c_int) -> bool {
 
 #[inline(always)]
 pub(crate) fn epoll_wait(set: Fd, events: &mut [libc::epoll_event; 32]) -> usize {
-    // SAFETY: room for as many events as is said.
+    // SAFETY: the array has room for the 32 events that are asked for.
     length(unsafe { libc::epoll_wait(set, events.as_mut_ptr(), 32, 0) } as ssize_t)
 }
 
@@ -261,7 +261,7 @@ pub(crate) fn sigqueue(pid: c_int, signal: c_int, value: usize) {
 
 #[inline(always)]
 pub(crate) fn sigtimedwait(set: &sigset_t) -> siginfo_t {
-    // SAFETY: a C struct of plain integers, for which all zeroes is a value.
+    // SAFETY: a struct of plain integers, for which zero is a value.
     let mut info: siginfo_t = unsafe { std::mem::zeroed() };
     let none = timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: all three are on the stack or the caller's.
@@ -270,7 +270,7 @@ pub(crate) fn sigtimedwait(set: &sigset_t) -> siginfo_t {
 }
 
 pub(crate) fn set_of(signal: c_int) -> sigset_t {
-    // SAFETY: a C struct of plain integers, for which all zeroes is a value.
+    // SAFETY: a struct of plain integers, for which zero is a value.
     let mut set: sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: the set is on the stack.
     done(unsafe { libc::sigaddset(&raw mut set, signal) });
@@ -279,27 +279,27 @@ pub(crate) fn set_of(signal: c_int) -> sigset_t {
 
 #[inline(always)]
 pub(crate) fn kill_zero(pid: c_int) {
-    // SAFETY: the call takes integers only, and no memory of ours.
+    // SAFETY: the call takes integers and touches no memory of this program.
     done(unsafe { libc::kill(pid, 0) });
 }
 
 #[inline(always)]
 pub(crate) fn pidfd_send_signal(process: Fd, signal: c_int) {
-    // SAFETY: integers, and no information about the signal.
+    // SAFETY: the call takes integers, and a null where information about the signal could be.
     let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process, signal, null::<siginfo_t>(), 0) };
     done(result as c_int);
 }
 
 #[inline(always)]
 pub(crate) fn futex_wake(word: *const u32) -> c_long {
-    // SAFETY: the word is the caller's.
+    // SAFETY: the word is the caller's, mapped while the call runs.
     unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE, 1) }
 }
 
 #[inline(always)]
 pub(crate) fn futex_wait(word: *const u32, value: u32) -> c_long {
     let none = null::<timespec>();
-    // SAFETY: the word is the caller's.
+    // SAFETY: the word is the caller's, mapped while the call runs.
     unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAIT_BITSET, value, none, null::<u32>(), u32::MAX) }
 }
 
@@ -313,7 +313,7 @@ pub(crate) fn ofd_lock(fd: Fd, kind: c_int) {
 
 #[inline(always)]
 pub(crate) fn flock(fd: Fd) {
-    // SAFETY: the call takes integers only, and no memory of ours.
+    // SAFETY: the call takes integers and touches no memory of this program.
     done(unsafe { libc::flock(fd, libc::LOCK_EX | libc::LOCK_NB) });
 }
 
@@ -324,6 +324,6 @@ pub(crate) fn copy(from: *const u8, into: *mut u8, len: usize) {
 }
 
 pub(crate) fn set_nonblocking(fd: Fd) {
-    // SAFETY: the call takes integers only, and no memory of ours.
+    // SAFETY: the call takes integers and touches no memory of this program.
     done(unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK) });
 }

@@ -36,11 +36,17 @@ const YIELDS: u32 = 32;
 /// First nap where there is nothing to poll for.
 const NAP_LEAST: Duration = Duration::from_micros(50);
 
+/// The deadline, or the end of so long a nap.
+fn earlier(deadline: Option<Instant>, nap: Duration) -> Instant {
+    let end = Instant::now() + nap;
+    deadline.map_or(end, |deadline| deadline.min(end))
+}
+
 /// A handle's waiting.
 pub(crate) struct Waiter {
     flag: Arc<AtomicBool>,
-    /// Made when somebody asks for an interrupter.
-    event: OnceLock<Arc<EventFd>>,
+    /// Made when somebody asks for an interrupter; `None` in it if no descriptor was left, and then waits look up now and then.
+    event: OnceLock<Option<Arc<EventFd>>>,
 }
 
 impl Waiter {
@@ -48,13 +54,8 @@ impl Waiter {
         Self { flag: Arc::default(), event: OnceLock::new() }
     }
 
-    /// # Panics
-    /// If no descriptor is left.
     pub(crate) fn interrupter(&self) -> Interrupter {
-        let event = self.event.get_or_init(|| {
-            let event = EventFd::new().unwrap_or_else(|e| panic!("no descriptor for an interrupter: {e}"));
-            Arc::new(event)
-        });
+        let event = self.event.get_or_init(|| EventFd::new().ok().map(Arc::new));
         Interrupter::of_event(self.flag.clone(), event.clone())
     }
 
@@ -78,7 +79,11 @@ impl Waiter {
                 return if self.take_interrupted() { Ended::Interrupted } else { Ended::Look };
             }
         };
-        let event = self.event.get().map(|event| event.as_fd());
+        let deadline = match self.event.get() {
+            Some(None) => Some(earlier(deadline, SOMEBODY)),
+            _ => deadline,
+        };
+        let event = self.event().map(|event| event.as_fd());
         // An error of poll(2) is one of the descriptor, which the next try meets too.
         let _ = poll::either(file, interest, event, deadline);
         if self.take_interrupted() { Ended::Interrupted } else { Ended::Look }
@@ -88,17 +93,20 @@ impl Waiter {
         *naps += 1;
         let Some(slept) = naps.checked_sub(YIELDS) else { return std::thread::yield_now() };
         let nap = NAP_LEAST.saturating_mul(1 << slept.min(16)).min(longest);
-        let end = Instant::now() + nap;
-        let end = deadline.map_or(end, |deadline| deadline.min(end));
-        match self.event.get() {
+        let end = earlier(deadline, nap);
+        match self.event() {
             Some(event) => _ = poll::readable(&[event.as_fd()], Some(end)),
             None => std::thread::sleep(end.saturating_duration_since(Instant::now())),
         }
     }
 
+    fn event(&self) -> Option<&EventFd> {
+        self.event.get()?.as_deref()
+    }
+
     /// Whether it was interrupted; it is not any more. The event first: it is raised after the flag, so that whoever sees neither is woken by it.
     fn take_interrupted(&self) -> bool {
-        if let Some(event) = self.event.get() {
+        if let Some(event) = self.event() {
             event.clear();
         }
         self.flag.swap(false, Ordering::SeqCst)
