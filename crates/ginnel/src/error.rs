@@ -90,7 +90,11 @@ impl Error {
             _ => (ErrorKind::Os, ""),
         };
         // What is explained says itself what to do.
-        let remedy = if source.raw_os_error().is_some() { remedy } else { "" };
+        let remedy = match (source.raw_os_error(), kind) {
+            (Some(_), _) => remedy,
+            (None, ErrorKind::NoDescriptors) => "`ginnel ps` of this process shows what it has open",
+            (None, _) => "",
+        };
         Self { source: Some(source), ..Self::new(kind, tried, object) }.remedy(remedy)
     }
 

@@ -56,7 +56,7 @@ impl<'a> Loan<'a> {
     /// Sends the message; waits while the link is full, unless it was made to reject or to drop the oldest.
     ///
     /// # Errors
-    /// As [`Sender::send`]; the loan is given up. The other forms give it back.
+    /// As [`Sender::send`](crate::Sender::send); the loan is given up. The other forms give it back.
     pub fn commit(self) -> Result<(), SendError> {
         Ok(self.commit_until(Until::Forever)?)
     }
@@ -64,7 +64,7 @@ impl<'a> Loan<'a> {
     /// Sends the message if there is room now.
     ///
     /// # Errors
-    /// With the loan, as [`Sender::try_send`].
+    /// With the loan, as [`Sender::try_send`](crate::Sender::try_send).
     pub fn try_commit(self) -> Result<(), CommitError<'a>> {
         self.commit_until(Until::Now)
     }
@@ -72,7 +72,7 @@ impl<'a> Loan<'a> {
     /// Sends the message, waiting for room for at most this long.
     ///
     /// # Errors
-    /// With the loan, as [`Sender::send_timeout`].
+    /// With the loan, as [`Sender::send_timeout`](crate::Sender::send_timeout).
     pub fn commit_timeout(self, timeout: Duration) -> Result<(), CommitError<'a>> {
         self.commit_until(Until::after(timeout))
     }
@@ -80,7 +80,7 @@ impl<'a> Loan<'a> {
     /// Sends the message, waiting for room until then at most.
     ///
     /// # Errors
-    /// With the loan, as [`Sender::send_deadline`].
+    /// With the loan, as [`Sender::send_deadline`](crate::Sender::send_deadline).
     pub fn commit_deadline(self, deadline: Instant) -> Result<(), CommitError<'a>> {
         self.commit_until(Until::Instant(deadline))
     }

@@ -91,7 +91,7 @@ impl Receiver {
     /// killed before that, another receiver gets it, marked as [redelivered](Message::redelivered).
     ///
     /// # Errors
-    /// [`RecvFailure::Closed`] when the last sender has left and every message was received.
+    /// [`RecvFailure::Closed`](crate::RecvFailure::Closed) when the last sender has left and every message was received.
     #[inline]
     pub fn recv(&self) -> Result<Message<'_>, RecvError> {
         self.recv_until(Until::Forever)
@@ -100,7 +100,7 @@ impl Receiver {
     /// Receives a message if there is one now.
     ///
     /// # Errors
-    /// As [`Self::recv`], and [`RecvFailure::Empty`].
+    /// As [`Self::recv`], and [`RecvFailure::Empty`](crate::RecvFailure::Empty).
     #[inline]
     pub fn try_recv(&self) -> Result<Message<'_>, RecvError> {
         self.recv_until(Until::Now)
@@ -109,7 +109,7 @@ impl Receiver {
     /// Receives the next message, waiting for at most this long.
     ///
     /// # Errors
-    /// As [`Self::recv`], and [`RecvFailure::TimedOut`].
+    /// As [`Self::recv`], and [`RecvFailure::TimedOut`](crate::RecvFailure::TimedOut).
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Message<'_>, RecvError> {
         self.recv_until(Until::after(timeout))
     }
@@ -117,7 +117,7 @@ impl Receiver {
     /// Receives the next message, waiting until then at most.
     ///
     /// # Errors
-    /// As [`Self::recv`], and [`RecvFailure::TimedOut`].
+    /// As [`Self::recv`], and [`RecvFailure::TimedOut`](crate::RecvFailure::TimedOut).
     pub fn recv_deadline(&self, deadline: Instant) -> Result<Message<'_>, RecvError> {
         self.recv_until(Until::Instant(deadline))
     }

@@ -126,7 +126,7 @@ impl Sender {
     /// Sends a message if there is room now.
     ///
     /// # Errors
-    /// As [`Self::send`], and [`SendFailure::Full`], [`SendFailure::NoRoom`] or [`SendFailure::NoMemory`] if there is no room. Of a stream,
+    /// As [`Self::send`], and [`SendFailure::Full`](crate::SendFailure::Full), [`SendFailure::NoRoom`](crate::SendFailure::NoRoom) or [`SendFailure::NoMemory`](crate::SendFailure::NoMemory) if there is no room. Of a stream,
     /// a part of a large message may be on its way then: sent again, it goes on; if another is sent, it never arrives.
     #[inline]
     pub fn try_send<M: AsRef<[u8]> + ?Sized>(&self, message: &M) -> Result<(), SendError> {
@@ -136,7 +136,7 @@ impl Sender {
     /// Sends a message, waiting for room for at most this long.
     ///
     /// # Errors
-    /// As [`Self::send`], and [`SendFailure::TimedOut`].
+    /// As [`Self::send`], and [`SendFailure::TimedOut`](crate::SendFailure::TimedOut).
     pub fn send_timeout<M: AsRef<[u8]> + ?Sized>(&self, message: &M, timeout: Duration) -> Result<(), SendError> {
         self.send_until(0, message.as_ref(), Until::after(timeout))
     }
@@ -144,7 +144,7 @@ impl Sender {
     /// Sends a message, waiting for room until then at most.
     ///
     /// # Errors
-    /// As [`Self::send`], and [`SendFailure::TimedOut`].
+    /// As [`Self::send`], and [`SendFailure::TimedOut`](crate::SendFailure::TimedOut).
     pub fn send_deadline<M: AsRef<[u8]> + ?Sized>(&self, message: &M, deadline: Instant) -> Result<(), SendError> {
         self.send_until(0, message.as_ref(), Until::Instant(deadline))
     }
