@@ -5,7 +5,7 @@ use ginnel_core::{Census, Engine, Role};
 use std::cell::Cell;
 
 /// What a handle knows of the other end.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Peers {
     /// The role of the peers.
     role: Role,

@@ -50,7 +50,10 @@ impl Receiver {
 
     pub(crate) fn try_clone(&self) -> Result<Self, Error> {
         let membership = self.membership.another(Role::Receiver)?;
-        Ok(Self::with(membership, self.follow, self.waiter.policy()))
+        let mut clone = Self::with(membership, self.follow, self.waiter.policy());
+        // What this handle knows of its peers: the last may have left before the clone was made.
+        clone.peers = self.peers.clone();
+        Ok(clone)
     }
 
     pub(crate) fn len(&self) -> u64 {

@@ -447,3 +447,16 @@ fn cleaners_harm_no_bystander() {
     receiver.must("clean real");
     assert_eq!(receiver.must("list"), "");
 }
+
+/// A clone knows what its original knew: that there was a peer.
+#[test]
+fn a_clone_knows_that_the_last_peer_has_left() {
+    let _limit = crate::place::limit(crate::place::LIMIT);
+    let address = crate::place::address("clone-of-the-left", "");
+    let receiver = ginnel::Receiver::open(&address).unwrap();
+    drop(ginnel::Sender::open(&address).unwrap());
+    let clone = receiver.try_clone().unwrap();
+    drop(receiver);
+    let soon = std::time::Duration::from_millis(200);
+    assert_eq!(clone.recv_timeout(soon).unwrap_err(), ginnel::RecvFailure::Closed { died: 0 });
+}
