@@ -101,6 +101,8 @@ pub(super) struct Encoder {
     written: Cell<usize>,
     /// The next one, while there are two.
     next: RefCell<Vec<u8>>,
+    /// Whether what is left is of the message that was given last, and not of one before it.
+    is_last: Cell<bool>,
 }
 
 /// Where a mechanism may cut what it is given.
@@ -118,15 +120,19 @@ const PIECE: usize = 64 * 1024;
 impl Encoder {
     pub(super) fn new(frame: Frame, max: u64, cut: Cut) -> Self {
         let (left, written, next) = (RefCell::default(), Cell::new(0), RefCell::default());
-        Self { frame, max, cut, writer: writer(), left, written, next }
+        Self { frame, max, cut, writer: writer(), left, written, next, is_last: Cell::new(false) }
     }
 
     pub(super) fn max(&self) -> u64 {
         self.max
     }
 
-    /// Whether a part of a message was written.
+    /// Whether a part of the message that was given last was written.
     pub(super) fn has_begun(&self) -> bool {
+        self.is_last.get() && self.is_under_way()
+    }
+
+    fn is_under_way(&self) -> bool {
         self.written.get() > 0
     }
 
@@ -140,20 +146,22 @@ impl Encoder {
         if message.len() as u64 > self.max {
             return Err(Blocked::Failed(SendFailure::TooLarge { len: message.len(), max: self.max }));
         }
+        self.is_last.set(false);
         let mut next = self.next.borrow_mut();
         next.clear();
         encode(self.frame, &mut next, tag, message, self.piece(), self.writer)
             .map_err(|why| Blocked::Failed(SendFailure::Unfit(why)))?;
-        if self.has_begun() && *self.left.borrow() != *next {
+        if self.is_under_way() && *self.left.borrow() != *next {
             self.end_piece();
             self.flush(&write)?;
         }
-        if !self.has_begun() {
+        self.is_last.set(true);
+        if !self.is_under_way() {
             std::mem::swap(&mut *self.left.borrow_mut(), &mut *next);
         }
         drop(next);
         let result = self.flush(&write);
-        if result.is_err() && !self.has_begun() {
+        if result.is_err() && !self.is_under_way() {
             self.forget();
         }
         result
