@@ -194,6 +194,23 @@ impl Ground {
         (sender, receiver)
     }
 
+    /// A message from who does not know ginnel, and then goes.
+    pub(super) fn stranger_sends(&self, bytes: &[u8]) {
+        let sent = match self.mechanism {
+            Mq => mqueue::Queue::open(format!("/{}", self.id()), mqueue::Access::Send)
+                .and_then(|queue| queue.try_send(bytes, 0)),
+            Sysv => sysv_mq::Queue::open(sysv_ipc::Key::new(self.key())).and_then(|queue| {
+                let mut buffer = sysv_mq::Buffer::new(bytes.len())?;
+                buffer.set(1, bytes)?;
+                queue.try_send(&buffer)
+            }),
+            Dgram => std::os::unix::net::UnixDatagram::unbound()
+                .and_then(|socket| socket.send_to(bytes, self.path()).map(drop)),
+            other => panic!("only ginnel sends to {other:?}, or the kernel knows who does"),
+        };
+        sent.unwrap_or_else(|e| panic!("{e}"));
+    }
+
     /// Of a pipe: closes its ends here that no handle has.
     pub(super) fn let_go(&mut self) {
         self.pipe = None;

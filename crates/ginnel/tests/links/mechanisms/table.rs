@@ -113,3 +113,24 @@ fn every_row_is_checked_by_somebody() {
         assert_eq!(row.len(), table[0].len(), "the row of {}", row[0]);
     }
 }
+
+/// A check that passes whatever its cell says holds nothing.
+#[test]
+#[ignore = "a minute of checks that must fail"]
+fn no_cell_could_say_anything_else() {
+    let _limit = place::limit(3 * LIMIT);
+    let table = table();
+    let (head, rows) = table.split_first().expect("a table");
+    let mut weak = Vec::new();
+    for mechanism in ALL.into_iter().chain([Mechanism::Mem]) {
+        let row = rows.iter().find(|row| row[0] == mechanism.name()).expect("a row");
+        for (column, cell) in head.iter().zip(row).skip(1) {
+            let Some((_, check)) = CHECKS.iter().find(|(name, _)| name == column) else { continue };
+            let passes = |other: &Degree| catch_unwind(AssertUnwindSafe(|| check(mechanism, *other))).is_ok();
+            let others =
+                [Degree::Kept, Degree::SoFar, Degree::Not].into_iter().filter(|one| Some(*one) != Degree::of(cell));
+            weak.extend(others.filter(passes).map(|other| format!("{}, {column}: {other:?}", mechanism.name())));
+        }
+    }
+    assert!(weak.is_empty(), "also right would be:\n{}", weak.join("\n"));
+}
