@@ -102,6 +102,14 @@ impl<R: Read> Source<R> {
         Ok(self.start == self.end)
     }
 
+    /// As [`Self::until`], with the byte, which counts.
+    pub(crate) fn through(&mut self, byte: u8, max: usize) -> Result<Option<&[u8]>, CutError> {
+        let (message, found) = self.range_until(byte, max.saturating_sub(1))?;
+        let whole = message.start..message.end + usize::from(found);
+        self.start = whole.end;
+        Ok((!whole.is_empty()).then(|| &self.buffer[whole]))
+    }
+
     /// The next message that ends at a byte, or at the end of the stream, and whether the byte was there; `None` at the end.
     #[inline]
     pub(crate) fn until(&mut self, byte: u8, max: usize) -> Result<Option<(&[u8], bool)>, CutError> {

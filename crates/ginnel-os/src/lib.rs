@@ -24,12 +24,10 @@
 //! | [`limits`] | every limit that communication meets, and what a process is surrounded by |
 //! | [`sock_diag`] | all `unix` sockets of the machine, and their peers |
 //! | [`unix`] | sockets with names, credentials and descriptors in messages |
-//! | [`poll`] | waiting for descriptors |
 //! | [`pipe`] | bytes in order, from one process to another |
 //! | [`fifo`] | a pipe with a name |
 //! | [`splice`] | bytes between a pipe and a file, a socket or a pipe, uncopied |
 //! | [`dup`] | a descriptor for a child, at a number |
-//! | [`signal`] | which signals a thread takes |
 //! | [`mqueue`] | message queues of POSIX |
 //! | [`sysv_mq`] | message queues of System V |
 //! | [`semaphore`] | semaphores of POSIX, by name or in shared memory |

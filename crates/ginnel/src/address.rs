@@ -176,6 +176,18 @@ pub enum Frame {
     Raw,
 }
 
+/// What of a message arrives besides its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Carriage {
+    /// Its tag.
+    Tagged,
+    /// Nothing: what ends it, if anything shall, is a part of it.
+    Bare,
+    /// It is a line, or a number: something has to end it where it is written down.
+    Line,
+}
+
 /// Which type of Unix-domain socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -238,6 +250,19 @@ impl Address {
     /// An unnamed pipe, but for who has been given one.
     pub(crate) fn is_new_pipe(&self) -> bool {
         self.target == Target::Pipe(None)
+    }
+
+    pub(crate) fn carriage(&self) -> Carriage {
+        let is_stream = self.socket == SocketType::Stream;
+        match (&self.target, self.frame) {
+            (Target::Shm(_) | Target::Mem(_) | Target::Sysv(_), _) => Carriage::Tagged,
+            (Target::Signal(_), _) => Carriage::Line,
+            (Target::Mq(_) | Target::Udp(_), _) => Carriage::Bare,
+            (Target::Unix(_), _) if !is_stream => Carriage::Bare,
+            (_, Frame::Length) => Carriage::Tagged,
+            (_, Frame::Line) => Carriage::Line,
+            (_, Frame::Raw) => Carriage::Bare,
+        }
     }
 
     /// Without options.

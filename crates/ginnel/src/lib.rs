@@ -37,7 +37,7 @@ mod sender;
 mod shm;
 mod wait;
 
-pub use address::{Frame, NAME_MAX, SocketType, Wait, parse_size};
+pub use address::{Carriage, Frame, NAME_MAX, SocketType, Wait, parse_size};
 pub use batch::{Batch, BatchMessage};
 pub use directory::{DIRECTORY_VARIABLE, directory};
 pub use error::{CommitError, Error, ErrorKind, RecvError, RecvFailure, SendAllError, SendError, SendFailure};

@@ -1,6 +1,6 @@
 //! A description of a link: its address and options. Opening it gives a [`Sender`] or a [`Receiver`].
 
-use crate::address::{Address, Wait, Wanted};
+use crate::address::{Address, Carriage, Wait, Wanted};
 use crate::error::Error;
 use crate::kernel;
 use crate::receiver::Receiver;
@@ -111,6 +111,21 @@ impl Link {
     /// The link's address without options.
     pub fn address(&self) -> String {
         self.address.link()
+    }
+
+    /// What of a message arrives besides its bytes.
+    ///
+    /// # Examples
+    /// ```
+    /// use ginnel::{Carriage, Link};
+    ///
+    /// assert_eq!(Link::new("shm:a")?.carriage(), Carriage::Tagged);
+    /// assert_eq!(Link::new("mq:/a")?.carriage(), Carriage::Bare);
+    /// assert_eq!(Link::new("fifo:/tmp/a?frame=line")?.carriage(), Carriage::Line);
+    /// # Ok::<(), ginnel::Error>(())
+    /// ```
+    pub fn carriage(&self) -> Carriage {
+        self.address.carriage()
     }
 
     /// Opens the sending end.

@@ -6,7 +6,7 @@ use crate::interrupt::{self, Patience};
 use crate::meter::Meter;
 use crate::output::{self, BUFFER, Form, Sink};
 use crate::units;
-use ginnel::{Link, Message, Receiver, RecvError, RecvFailure};
+use ginnel::{Carriage, Link, Message, Receiver, RecvError, RecvFailure};
 use std::fs::File;
 use std::io::{IsTerminal, stdout};
 use std::time::Duration;
@@ -83,12 +83,15 @@ struct FormArgs {
 
 impl FormArgs {
     /// How messages are written, and how many bytes at once.
-    fn form(&self) -> (Form, usize) {
+    fn form(&self, carriage: Carriage) -> (Form, usize) {
         match self {
+            // Of a link that carries no tags, the message may have its own.
+            Self { lines: true, .. } if carriage == Carriage::Bare => (Form::AsSent { terminal: true }, BUFFER),
             Self { lines: true, .. } => (Form::Ended(b'\n'), BUFFER),
             Self { nul: true, .. } => (Form::Ended(0), BUFFER),
             Self { length_prefixed: true, .. } => (Form::LengthPrefixed, BUFFER),
             Self { chunk: Some(size), .. } => (Form::Raw, *size),
+            _ if carriage == Carriage::Line => (Form::Ended(b'\n'), BUFFER),
             _ => (Form::AsSent { terminal: stdout().is_terminal() }, BUFFER),
         }
     }
@@ -100,7 +103,7 @@ pub(crate) fn run(args: &Args, quiet: bool) -> Result<(), Failure> {
     let install = interrupt::install();
     install.map_err(|e| Failure::failed(format!("cannot watch for signals: {e}")))?;
     interrupt::end_waits_of(receiver.interrupter());
-    let (form, piece) = args.form.form();
+    let (form, piece) = args.form.form(args.address.carriage());
     // So many that writing is worth it, so few that the senders have room meanwhile.
     let most = usize::try_from(receiver.capacity() / 4).unwrap_or(usize::MAX).min(4096);
     let mut receiving = Receiving {

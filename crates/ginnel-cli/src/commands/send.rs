@@ -9,7 +9,7 @@ use crate::input::Input;
 use crate::interrupt::{self, Patience};
 use crate::meter::Meter;
 use crate::units;
-use ginnel::{CommitError, Link, Loan, SendError, SendFailure, Sender};
+use ginnel::{Carriage, CommitError, Link, Loan, SendError, SendFailure, Sender};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -95,7 +95,12 @@ pub(crate) fn run(args: &Args, quiet: bool) -> Result<(), Failure> {
     interrupt::end_waits_of(sender.interrupter());
     let meter = Meter::new(quiet, input.len().filter(|len| *len > 0));
     let outlet = Outlet::new(&sender, args.timeout, meter);
-    let mut sending = Sending { name: input.name().to_owned(), source: Source::new(input), outlet };
+    let mut sending = Sending {
+        carriage: args.address.carriage(),
+        name: input.name().to_owned(),
+        source: Source::new(input),
+        outlet,
+    };
     let done = sending.all(args.cut.cut());
     let left = sending.outlet.meter.messages();
     if !quiet && done.is_err() && left > 0 {
@@ -189,6 +194,7 @@ fn is_worth_waiting(error: &SendError) -> bool {
 }
 
 struct Sending<'a> {
+    carriage: Carriage,
     name: String,
     source: Source<Input>,
     outlet: Outlet<'a>,
@@ -205,10 +211,27 @@ impl Sending<'_> {
             },
         };
         match cut {
+            Cut::At(byte) if self.carriage == Carriage::Bare => self.ended_within(byte),
             Cut::At(byte) => self.ended_by(byte),
             Cut::LengthPrefixed => self.length_prefixed(),
             Cut::Chunks(size) => self.chunks(size),
         }
+    }
+
+    /// Where no tag says what ended a message, the message ends with that itself.
+    fn ended_within(&mut self, byte: u8) -> Result<(), Failure> {
+        let max = self.outlet.max();
+        for unchecked in 1u64.. {
+            match self.source.through(byte, max) {
+                Ok(Some(message)) => self.outlet.send(RAW, message)?,
+                Ok(None) => break,
+                Err(e) => return Err(self.refused(e)),
+            }
+            if unchecked % 1024 == 0 {
+                interrupt::check()?;
+            }
+        }
+        Ok(())
     }
 
     fn ended_by(&mut self, byte: u8) -> Result<(), Failure> {

@@ -192,3 +192,22 @@ fn messages_wait_for_a_receiver_that_comes_later() {
     assert_eq!(place.run(["send", "shm:a"], b"two\n").status, 0);
     assert_eq!(place.run(["recv", "shm:a"], b"").out, b"one\ntwo\n");
 }
+
+/// A queue carries no tags, so a line keeps its newline there; a signal is a line of its own.
+#[test]
+fn lines_stay_lines_where_no_tag_says_so() {
+    let place = Place::new();
+    let name = format!("mq:/ginnel-lines-{}", std::process::id());
+    let unix = "unix:@ginnel-lines?type=seqpacket".replace("lines", &format!("lines-{}", std::process::id()));
+    for address in [name.as_str(), unix.as_str()] {
+        for lines in [&["--lines"][..], &[]] {
+            let receiver = place.start([&["recv", address][..], lines].concat());
+            let sent = place.run(["send", "-W", "20s", address], b"one\n\ntwo\nlast");
+            assert_eq!(sent.status, 0, "{}", sent.err);
+            let end = receiver.end();
+            assert_eq!(end.status, 0, "{}", end.err);
+            let expected = if lines.is_empty() { "one\n\ntwo\nlast" } else { "one\n\ntwo\nlast\n" };
+            assert_eq!(end.out_text(), expected, "{address}");
+        }
+    }
+}
