@@ -125,7 +125,10 @@ struct LinkReceiver(Receiver);
 impl Inlet for LinkReceiver {
     #[inline(always)]
     fn recv_with<R>(&mut self, take: impl FnOnce(&[u8]) -> R) -> Result<R, Failure> {
-        self.0.recv().map(|message| take(&message)).map_err(Failure::new)
+        match self.0.recv() {
+            Ok(message) => Ok(take(&message)),
+            Err(error) => Err(Failure::new(error)),
+        }
     }
 }
 

@@ -357,21 +357,21 @@ impl Engine {
         }
     }
 
-    /// The common case of [`Self::release_slot`]: the caller has the side for itself, the slots are the next ones, and none that it
-    /// holds is marked. False otherwise, with nothing done.
+    /// The common case of [`Self::release_slot`]: the caller had the side for itself at its last operation, the slots are the next ones, and
+    /// none that it held then is marked. False otherwise, with nothing done.
+    ///
+    /// It does not ask whether the side still is its own. If somebody revokes it now, slots that this gives away may be marked
+    /// in the caller's name; `released` has passed them, and that is what counts [I6@ring].
     #[inline(always)]
     pub(crate) fn release_fast(&self, consumer: &Consumer, start: u64, len: u64) -> bool {
-        if start != consumer.released.get() || consumer.gaps.get() {
+        if start != consumer.released.get() || consumer.gaps.get() || !consumer.bias.was_mine() {
             return false;
         }
-        let hot = self.hot(consumer.me);
-        let Some(inside) = self.enter_exclusive(&consumer.bias, Role::Receiver, hot) else { return false };
         let end = start.wrapping_add(len);
         consumer.released.set(end);
         // ORDERING [S10@ring]: release; the reads of the messages lie before.
         self.control(RELEASED).store(end, Release);
         self.announce_freed(start, end);
-        inside.leave(hot, 0);
         true
     }
 

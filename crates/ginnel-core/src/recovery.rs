@@ -6,7 +6,7 @@
 //! |---|---|
 //! | a slot it was writing | SKIP: nothing was sent |
 //! | a message it held, unread or not yet released | RETURNED: delivered again, marked |
-//! | a message whose release had begun (it owns the block) | released |
+//! | a message whose release had begun (`released` has passed it, or it owns the block) | released |
 //! | a message it was dropping to make room | dropped, counted once |
 //! | a block that no slot refers to | FREE |
 //! | a side that was exclusive to it | NONE, or SHARED if it was being revoked |
@@ -15,7 +15,7 @@
 //! [I2] The entry becomes FREE last, by [`Engine::finish_leave`], after the sleepers were woken.
 
 use crate::engine::Engine;
-use crate::header::RETURNS;
+use crate::header::{RELEASED, RETURNS};
 use crate::layout::Full;
 use crate::participants::{LOSSES, LOSSES_NEXT, Participant, Role};
 use crate::slot::{State, Word};
@@ -87,6 +87,11 @@ impl Engine {
                 self.replace(index, word, State::Skip);
                 recovered.skipped += 1;
             }
+            Some(State::Reading) if self.was_released(self.layout().position(word.lap(), index)) => {
+                // ORDERING [S10@ring]: release; failure means that a producer of the next lap was first.
+                let free = Word::free(word.lap().wrapping_add(1));
+                let _ = self.slot(index)[0].compare_exchange(word.0, free.0, AcqRel, Acquire);
+            }
             Some(State::Reading) if self.is_being_released(dead, role, index) => {
                 self.finish_release(dead, self.layout().position(word.lap(), index));
             }
@@ -102,6 +107,12 @@ impl Engine {
         let next = Word::new(word.lap(), state, None);
         // ORDERING [S9@ring]: release; what the dead one's claim published goes on.
         let _ = self.slot(index)[0].compare_exchange(word.0, next.0, AcqRel, Acquire);
+    }
+
+    /// Whether `released` has passed a position, though its slot may have been marked at that moment [I6@ring].
+    fn was_released(&self, position: u64) -> bool {
+        // ORDERING [S10@ring]: acquire; what the dead one released last.
+        position < self.control(RELEASED).load(Acquire)
     }
 
     /// A sender holds a slot only to drop its message; a receiver that took the block over has consumed it.

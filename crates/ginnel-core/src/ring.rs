@@ -28,6 +28,8 @@
 //! [I4] Every position below `released` was released. A slot at or above it is released when its word is FREE.
 //! [I5] A slot below `head` that is READY and not below `released` is held by the participant that the consumers' side names, or
 //! named when it was revoked.
+//! [I6] `released` outweighs the word: a slot of a lap that it has passed is free, also if the word says READY or READING. It is moved only by
+//! the participant that the side is exclusive to, or was until it was shared; no other can be both at the same time [I2@side].
 //!
 //! | pair | release side | acquire side | publishes |
 //! |---|---|---|---|

@@ -14,12 +14,12 @@
 //! | FREE     | a producer at this position           | WRITING (shared side), READY (exclusive)  |
 //! | WRITING  | its owner; who recovers its owner     | READY; SKIP                               |
 //! | READY    | a consumer; a revoker in its holder's name | READING                               |
-//! |          | nobody, if `released` has passed it: a producer of the next lap | WRITING, READY     |
 //! | READING  | its owner; who recovers its owner     | FREE of the next lap; RETURNED            |
+//! | READY, READING | nobody, if `released` has passed it [I6@ring]: a producer of the next lap | WRITING, READY |
 //! | RETURNED | a consumer                            | READING                                   |
 //! | SKIP     | a consumer                            | FREE of the next lap                      |
 //!
-//! [I1] Only the owner named by a word, or the one who holds the dead owner's token, changes a WRITING or READING word.
+//! [I1] Only the owner named by a word, or the one who holds the dead owner's token, changes a WRITING or READING word, unless [I6@ring].
 //! [I2] The lap of a slot's word never decreases. It grows by one from READING to FREE, or, where `released` (see `ring`) says
 //! that the message is gone, when the next producer claims the slot.
 

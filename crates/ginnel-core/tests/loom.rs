@@ -161,6 +161,34 @@ fn a_second_receiver_revokes_the_first_while_it_holds_a_message() {
     });
 }
 
+/// A release does not ask whether the side is still exclusive: the revoker may mark the slot after it was released.
+#[test]
+fn what_was_released_while_the_side_was_revoked_does_not_go_back_after_a_death() {
+    check(|| {
+        let engine = engine(2, 3);
+        let producer = Producer::new(join(&engine, 0, Role::Sender));
+        let first = Consumer::new(join(&engine, 1, Role::Receiver));
+        // Once, so that the next release is of the common kind.
+        send(&engine, &producer, 0);
+        assert_eq!(take(&engine, &first), 0);
+        send(&engine, &producer, 1);
+        send(&engine, &producer, 2);
+        let held = engine.try_pop(&first).unwrap();
+        let second = {
+            let engine = engine.clone();
+            let me = join(&engine, 2, Role::Receiver);
+            thread::spawn(move || take(&engine, &Consumer::new(me)))
+        };
+        engine.release(&first, &held);
+        assert_eq!(second.join().unwrap(), 2);
+        let recovered = engine.recover(Participant::new(1)).unwrap();
+        assert_eq!(recovered.returned, 0);
+        send(&engine, &producer, 3);
+        send(&engine, &producer, 4);
+        assert_eq!(engine.try_push(&producer, 0, &[0; 8]), Err(PushError::Full));
+    });
+}
+
 #[test]
 fn two_receivers_share_without_loss() {
     check(|| {

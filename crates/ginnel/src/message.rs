@@ -82,8 +82,8 @@ impl Held {
 
 impl<'a> Message<'a> {
     #[inline(always)]
-    pub(crate) fn new(receiver: &'a Receiver, held: Held) -> Self {
-        Self { receiver: Some(receiver), held }
+    pub(crate) fn new(receiver: Option<&'a Receiver>, held: Held) -> Self {
+        Self { receiver, held }
     }
 
     pub(crate) fn copied(held: Held) -> Self {

@@ -3,9 +3,10 @@
 use crate::batch::Batch;
 use crate::error::{Error, RecvError};
 use crate::kernel;
-use crate::message::Message;
+use crate::message::{Held, Message};
 use crate::shm;
 use crate::wait::{Interrupter, Until};
+use std::cell::Cell;
 use std::fmt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -29,6 +30,8 @@ use std::time::{Duration, Instant};
 /// ```
 pub struct Receiver {
     end: End,
+    /// A message on its way out of [`Self::recv_slow`].
+    taken: Cell<Option<Held>>,
 }
 
 #[allow(clippy::large_enum_variant, reason = "the large one is the fast one: it is reached without another pointer")]
@@ -39,7 +42,7 @@ enum End {
 
 impl From<End> for Receiver {
     fn from(end: End) -> Self {
-        Self { end }
+        Self { end, taken: Cell::new(None) }
     }
 }
 
@@ -260,10 +263,28 @@ impl Receiver {
 
     #[inline(always)]
     fn recv_until(&self, until: Until) -> Result<Message<'_>, RecvError> {
-        match &self.end {
-            End::Shm(receiver) => receiver.recv_until(until),
-            End::Kernel(receiver) => receiver.recv_until(until),
+        let receiver = match &self.end {
+            End::Shm(receiver) => Some(receiver),
+            End::Kernel(_) => None,
+        };
+        if let Some(held) = receiver.and_then(|receiver| receiver.take_fast(!matches!(until, Until::Now))) {
+            return Ok(Message::new(receiver, held));
         }
+        self.recv_slow(until)?;
+        match self.taken.take() {
+            Some(held) => Ok(Message::new(receiver, held)),
+            None => unreachable!("a message was taken"),
+        }
+    }
+
+    /// Leaves the message in `taken`: so that the common case has its message in registers, and not where this call would write it.
+    #[inline(never)]
+    fn recv_slow(&self, until: Until) -> Result<(), RecvError> {
+        self.taken.set(Some(match &self.end {
+            End::Shm(receiver) => receiver.recv_slow(until)?,
+            End::Kernel(receiver) => receiver.recv_until(until)?,
+        }));
+        Ok(())
     }
 
     fn recv_many_until(&self, most: usize, until: Until) -> Result<Batch<'_>, RecvError> {

@@ -59,7 +59,7 @@ impl Receiver {
         Self { inlet, waiter: Waiter::new(), follow, link, generation, received, spare, failed, told_later }
     }
 
-    pub(crate) fn recv_until(&self, until: Until) -> Result<Message<'_>, RecvError> {
+    pub(crate) fn recv_until(&self, until: Until) -> Result<Held, RecvError> {
         self.take(until).map_err(|reason| RecvError { reason, link: self.link.clone() })
     }
 
@@ -68,10 +68,10 @@ impl Receiver {
         if most == 0 {
             return Ok(messages);
         }
-        messages.push(self.recv_until(until)?);
+        messages.push(Message::copied(self.recv_until(until)?));
         while messages.len() < most {
             match self.try_take() {
-                Ok(message) => messages.push(message),
+                Ok(held) => messages.push(Message::copied(held)),
                 Err(Nothing::Failed(reason)) => {
                     self.failed.set(Some(reason)); // the next call says so
                     break;
@@ -86,7 +86,7 @@ impl Receiver {
         Ok(messages)
     }
 
-    fn take(&self, until: Until) -> Result<Message<'_>, RecvFailure> {
+    fn take(&self, until: Until) -> Result<Held, RecvFailure> {
         if !self.generation.is_current() {
             return Err(RecvFailure::Forked);
         }
@@ -96,7 +96,7 @@ impl Receiver {
         let mut naps = 0;
         loop {
             match self.try_take() {
-                Ok(message) => return Ok(message),
+                Ok(held) => return Ok(held),
                 Err(Nothing::Ended) if !self.follow => return Err(RecvFailure::Closed { died: 0 }),
                 Err(Nothing::Failed(reason)) => {
                     self.failed.set(Some(reason));
@@ -114,13 +114,13 @@ impl Receiver {
         }
     }
 
-    fn try_take(&self) -> Result<Message<'_>, Nothing> {
+    fn try_take(&self) -> Result<Held, Nothing> {
         let mut bytes = self.spare.take();
         match self.inlet.try_recv(&mut bytes) {
             Ok(about) => {
                 let position = self.received.get();
                 self.received.set(position + 1);
-                Ok(Message::copied(Held::copied(bytes, position, about)))
+                Ok(Held::copied(bytes, position, about))
             }
             Err(nothing) => {
                 self.spare.set(bytes);

@@ -21,8 +21,6 @@ pub(crate) struct Receiver {
     peers: Peers,
     follow: bool,
     corrupt: Cell<Option<Corrupt>>,
-    /// A message on its way out of [`Self::recv_slow`].
-    taken: Cell<Option<Held>>,
     /// Messages dropped before this receiver opened.
     dropped_before: u64,
     membership: Membership,
@@ -42,7 +40,6 @@ impl Receiver {
             peers: Peers::new(engine, Role::Sender),
             follow,
             corrupt: Cell::new(None),
-            taken: Cell::new(None),
             dropped_before: engine.dropped(),
             membership,
         }
@@ -105,22 +102,9 @@ impl Receiver {
         RecvError { reason, link: self.region().link().clone() }
     }
 
-    #[inline(always)]
-    pub(crate) fn recv_until(&self, until: Until) -> Result<Message<'_>, RecvError> {
-        if let Some(held) = self.take_fast(!matches!(until, Until::Now)) {
-            return Ok(Message::new(self, held));
-        }
-        // By way of a cell, so that the common case has its message in registers and not where this call would write it.
-        match (self.recv_slow(until), self.taken.take()) {
-            (Ok(()), Some(held)) => Ok(Message::new(self, held)),
-            (Ok(()), None) => Err(self.error(RecvFailure::Empty)), // never: it is one or the other
-            (Err(error), _) => Err(error),
-        }
-    }
-
     /// The common case of [`Self::try_take`].
     #[inline(always)]
-    fn take_fast(&self, patient: bool) -> Option<Held> {
+    pub(crate) fn take_fast(&self, patient: bool) -> Option<Held> {
         if !self.region().is_ours() {
             return None;
         }
@@ -129,16 +113,11 @@ impl Receiver {
         Some(Held::in_place(self, delivery))
     }
 
-    /// Leaves the message in `taken`.
-    #[inline(never)]
-    fn recv_slow(&self, until: Until) -> Result<(), RecvError> {
+    /// What [`Self::take_fast`] does not do.
+    pub(crate) fn recv_slow(&self, until: Until) -> Result<Held, RecvError> {
         let announced = if self.stay_away(until) { self.take_fast(false) } else { None };
-        let taken = match announced {
-            Some(held) => Ok(held),
-            None => self.try_take().or_else(|obstacle| self.wait_take(until, obstacle)),
-        };
-        self.taken.set(Some(taken.map_err(|reason| self.error(reason))?));
-        Ok(())
+        let taken = announced.map_or_else(|| self.try_take(), Ok);
+        taken.or_else(|obstacle| self.wait_take(until, obstacle)).map_err(|reason| self.error(reason))
     }
 
     pub(crate) fn recv_many_until(&self, most: usize, until: Until) -> Result<Batch<'_>, RecvError> {
@@ -149,10 +128,10 @@ impl Receiver {
         if let Some(run) = self.take_run(most, until) {
             return Ok(Batch::of_run(self, run));
         }
-        messages.push(self.recv_until(until)?);
+        messages.push(Message::new(Some(self), self.recv_slow(until)?));
         while messages.len() < most {
             match self.try_take() {
-                Ok(held) => messages.push(Message::new(self, held)),
+                Ok(held) => messages.push(Message::new(Some(self), held)),
                 Err(obstacle) => {
                     if let PopError::Corrupt(what) = obstacle {
                         self.poison(what); // the next call says so
