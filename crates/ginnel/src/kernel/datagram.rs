@@ -24,7 +24,7 @@ const MAX_V4: u64 = 65_507;
 const MAX_V6: u64 = 65_527;
 /// Asked for as the receive buffer, in bytes; the kernel gives up to `net.core.rmem_max`.
 const BUFFER: usize = 4 << 20;
-/// What the kernel keeps for a datagram besides its bytes, at most, in bytes.
+/// What the kernel keeps for a datagram besides its bytes, in bytes.
 const OVERHEAD: u64 = 1024;
 
 /// What a sender waits for.
@@ -42,7 +42,7 @@ enum Lacks {
 /// fill it. Where the kernel does not tell, nobody waits.
 struct Neighbour {
     diag: UdpDiag,
-    /// Bytes to send until the next look.
+    /// Bytes of memory to fill until the next look.
     credit: Cell<u64>,
 }
 
@@ -53,12 +53,14 @@ impl Neighbour {
         if from.ip() != to.ip() && !to.ip().is_loopback() {
             return None;
         }
+        // The way back leads to this socket: a kernel that does not know that one has no such answers.
+        UdpDiag::new(to, from).ok()?.queue().ok()??;
         Some(Self { diag: UdpDiag::new(from, to).ok()?, credit: Cell::new(0) })
     }
 
     /// What there is to wait for before so many bytes.
     fn lacks(&self, len: usize) -> Option<Lacks> {
-        let cost = len as u64 + OVERHEAD;
+        let cost = 2 * len as u64 + OVERHEAD; // at most: its memory is a power of two
         if let Some(left) = self.credit.get().checked_sub(cost) {
             self.credit.set(left);
             return None;

@@ -212,6 +212,14 @@ impl Outlet {
         }
     }
 
+    /// Messages that it sent and that nobody received.
+    fn dropped(&self) -> u64 {
+        match self {
+            Self::Datagram(outlet) => outlet.dropped(),
+            _ => 0,
+        }
+    }
+
     /// Messages in it now, if the mechanism counts them; 0 otherwise.
     fn len(&self) -> u64 {
         match self {

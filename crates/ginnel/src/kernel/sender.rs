@@ -147,6 +147,10 @@ impl Sender {
         self.outlet.is_closed()
     }
 
+    pub(crate) fn dropped(&self) -> u64 {
+        self.outlet.dropped()
+    }
+
     pub(crate) fn interrupter(&self) -> Interrupter {
         self.waiter.interrupter()
     }
