@@ -160,6 +160,14 @@ impl Sender {
     }
 }
 
+impl Drop for Sender {
+    fn drop(&mut self) {
+        if self.generation.is_current() {
+            self.outlet.hang_up();
+        }
+    }
+}
+
 impl fmt::Debug for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sender").field("link", &self.link).finish_non_exhaustive()
