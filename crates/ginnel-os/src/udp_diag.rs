@@ -93,12 +93,7 @@ impl UdpDiag {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn queue(&self) -> io::Result<Option<Queue>> {
-        net::sendto(
-            &self.kernel,
-            &self.request,
-            net::SendFlags::NOSIGNAL,
-            &netlink::SocketAddrNetlink::new(0, 0),
-        )?;
+        net::sendto(&self.kernel, &self.request, net::SendFlags::NOSIGNAL, &netlink::SocketAddrNetlink::new(0, 0))?;
         let mut answer = [0; 1024];
         let len = socket::recv_message(self.kernel.as_fd(), &mut answer, Some(Instant::now() + PATIENCE))?;
         read(&answer[..len])

@@ -1,7 +1,8 @@
 //! How the file goes from the one process to the other.
 //!
 //! - Where messages arrive: chunks of it, and an empty message as its end.
-//! - Where they may be lost (UDP): datagrams with a number and a checksum, and an end that is repeated until it is answered. What did not arrive is counted; what arrived is checked.
+//! - Where they may be lost (UDP): datagrams with a number and a checksum, and an end that is repeated until it is answered. What did not arrive is
+//!   counted; what arrived is checked.
 //! - Where a message is a number (signals): numbers from 0, and a negative one as their end.
 //!
 //! A move that takes too long ends after the block in hand: what has gone until then is what is checked.

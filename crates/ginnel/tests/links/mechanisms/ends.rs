@@ -166,7 +166,8 @@ fn connections_that_a_forked_child_keeps_do_not_confuse() {
 #[test]
 fn a_sender_that_goes_is_missed_though_its_child_lives() {
     let _limit = place::limit(LIMIT);
-    for (mechanism, is_killed) in [(Stream, true), (Seqpacket, true), (Stream, false), (Seqpacket, false), (Tcp, false)] {
+    for (mechanism, is_killed) in [(Stream, true), (Seqpacket, true), (Stream, false), (Seqpacket, false), (Tcp, false)]
+    {
         let ground = Ground::new(mechanism);
         let receiver = ground.receiver("");
         let mut sender = ground.sending_child("");
