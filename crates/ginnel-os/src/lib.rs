@@ -23,6 +23,7 @@
 //! | [`census`] | who on this machine has which object |
 //! | [`limits`] | every limit that communication meets, and what a process is surrounded by |
 //! | [`sock_diag`] | all `unix` sockets of the machine, and their peers |
+//! | [`udp_diag`] | how full the UDP socket is that a datagram would go to |
 //! | [`unix`] | sockets with names, credentials and descriptors in messages |
 //! | [`pipe`] | bytes in order, from one process to another |
 //! | [`fifo`] | a pipe with a name |
@@ -83,6 +84,7 @@ pub mod sysv_mq;
 pub mod sysv_sem;
 pub mod sysv_shm;
 pub mod tmpfile;
+pub mod udp_diag;
 pub mod unix;
 
 /// Error numbers that callers tell apart, from `errno(3)`; [`explain::errno`] finds them in an error.

@@ -260,6 +260,15 @@ impl Sender {
         }
     }
 
+    /// Messages that this handle sent and that nobody will receive, as far as it was told: of `udp:`, those that came to a host where nobody
+    /// received. Everywhere else a sender learns that before it sends, and this is 0.
+    pub fn dropped(&self) -> u64 {
+        match &self.end {
+            End::Shm(_) => 0,
+            End::Kernel(sender) => sender.dropped(),
+        }
+    }
+
     /// What ends this handle's waiting from another thread.
     pub fn interrupter(&self) -> Interrupter {
         match &self.end {

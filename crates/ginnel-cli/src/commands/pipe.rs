@@ -5,16 +5,18 @@
 
 use super::{address, recv, send};
 use crate::exit::{Code, Failure, say};
+use crate::framing::{NEWLINE, NUL, RAW};
 use crate::interrupt::{self, Patience};
 use crate::meter::Meter;
 use crate::units;
-use ginnel::{Link, Message, Receiver, RecvFailure};
+use ginnel::{Carriage, Link, Message, Receiver, RecvFailure};
 use std::time::Duration;
 
 const AFTER_HELP: &str = "\
 It ends when the last sender of FROM has left and every message was sent. Tags
-go along where both ends carry them: shm, pipe, fifo, sysv, unix and tcp do;
-mq and datagrams do not.
+go along where both ends carry them: shm, pipe, fifo, sysv, unix and tcp do.
+To mq, datagrams and ?frame=raw, which do not, a line goes with its newline;
+from a link of lines, ?frame=line, each message is a line.
 
 A message that was received and cannot be sent goes back if FROM is shm:,
 marked as redelivered; from anything else it is lost, which is reported.
@@ -82,7 +84,9 @@ fn between(from: &Link, to: &Link, args: &Args, quiet: bool) -> Result<(), Failu
     let receiver = from.receiver()?;
     interrupt::end_waits_of(receiver.interrupter());
     let outlet = send::Outlet::new(&sender, args.timeout, Meter::new(quiet, None));
-    let mut pump = Pump { receiver: &receiver, outlet, timeout: args.timeout, redelivered: 0 };
+    let carriages = (from.carriage(), to.carriage());
+    let mut pump =
+        Pump { receiver: &receiver, outlet, carriages, spare: Vec::new(), timeout: args.timeout, redelivered: 0 };
     let done = pump.all(args.count.unwrap_or(u64::MAX));
     let (moved, redelivered) = (pump.outlet.meter.messages(), pump.redelivered);
     drop(pump);
@@ -93,9 +97,27 @@ fn between(from: &Link, to: &Link, args: &Args, quiet: bool) -> Result<(), Failu
     done
 }
 
+/// What ended a message, said as the other link says it: by a tag, by the byte itself, or, of a line, not at all.
+#[inline]
+fn said<'b>(ends: (Carriage, Carriage), tag: u16, bytes: &'b [u8], spare: &'b mut Vec<u8>) -> (u16, &'b [u8]) {
+    let end = match (ends, tag) {
+        ((Carriage::Line, Carriage::Tagged), _) => return (NEWLINE, bytes),
+        ((Carriage::Bare, Carriage::Line), _) => return (tag, bytes.strip_suffix(b"\n").unwrap_or(bytes)),
+        ((Carriage::Line, Carriage::Bare), _) | ((Carriage::Tagged, Carriage::Bare), NEWLINE) => b'\n',
+        ((Carriage::Tagged, Carriage::Bare), NUL) => 0,
+        _ => return (tag, bytes),
+    };
+    spare.clear();
+    spare.extend_from_slice(bytes);
+    spare.push(end);
+    (RAW, spare)
+}
+
 struct Pump<'a> {
     receiver: &'a Receiver,
     outlet: send::Outlet<'a>,
+    carriages: (Carriage, Carriage),
+    spare: Vec<u8>,
     timeout: Option<Duration>,
     redelivered: u64,
 }
@@ -119,7 +141,8 @@ impl<'a> Pump<'a> {
     #[inline]
     fn pass(&mut self, message: Message<'a>) -> Result<(), Failure> {
         self.redelivered += u64::from(message.redelivered());
-        match self.outlet.send(message.tag(), &message) {
+        let (tag, bytes) = said(self.carriages, message.tag(), &message, &mut self.spare);
+        match self.outlet.send(tag, bytes) {
             Ok(()) => Ok(()),
             Err(failure) => Err(self.give_back(message, failure)),
         }

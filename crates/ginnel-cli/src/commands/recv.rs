@@ -15,7 +15,8 @@ const AFTER_HELP: &str = "\
 After each message comes what its sender read after it: a newline, a NUL or
 nothing. So `ginnel recv` writes exactly what `ginnel send` read. It ends when
 the last sender has left and every message was received; if there is no sender
-yet, it waits for the first.
+yet, it waits for the first. Nothing tells the end of UDP: there -n COUNT ends
+it, or -W 1s, with status 124, after so long a silence.
 
 A message is held until its bytes are written. If they cannot be, it goes back
 to the link, whole, and the next receiver gets it. But what lies unread in a
@@ -128,8 +129,13 @@ pub(super) fn tell_losses(receiver: &Receiver, redelivered: u64, quiet: bool) {
             "{redelivered} messages had been in the hands of another receiver, which did not finish with them"
         ));
     }
-    if receiver.dropped() > 0 {
-        say(&format!("{} messages were dropped to make room and will never be received", receiver.dropped()));
+    let dropped = receiver.dropped();
+    if dropped > 0 && receiver.address().starts_with("udp:") {
+        say(&format!(
+            "{dropped} datagrams came while the receive buffer was full, and are lost; send more slowly, or raise its limit with `sysctl -w net.core.rmem_max=16777216`"
+        ));
+    } else if dropped > 0 {
+        say(&format!("{dropped} messages were dropped to make room and will never be received"));
     }
 }
 

@@ -106,6 +106,9 @@ pub(crate) fn run(args: &Args, quiet: bool) -> Result<(), Failure> {
     if !quiet && done.is_err() && left > 0 {
         say(&format!("{left} messages were sent before this:"));
     }
+    if sender.dropped() > 0 {
+        say(&format!("{} datagrams came to a host where nobody received them", sender.dropped()));
+    }
     done
 }
 

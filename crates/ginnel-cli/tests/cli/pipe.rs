@@ -59,13 +59,32 @@ fn every_message_arrives_with_its_tag() {
 }
 
 #[test]
-fn mechanisms_without_tags_carry_the_bytes() {
+fn lines_stay_lines_from_tags_to_none_and_back() {
     let place = Place::new();
-    let text = sequence(2_000);
+    let text = [&sequence(2_000)[..], b"\n\nlast without newline"].concat();
     let name = format!("mq:/ginnel-pipe-{}", std::process::id());
     let socket = format!("unix:{}?type=seqpacket", place.path("packets").display());
     for address in [name, socket] {
-        assert!(through(&place, &address, &text, "--lines") == text, "{address}");
+        assert!(through(&place, &address, &text, "--quiet") == text, "{address}");
+    }
+    let lines = format!("fifo:{}?frame=line", place.path("lines").display());
+    let text = sequence(2_000);
+    assert!(through(&place, &lines, &text, "--quiet") == text, "{lines}");
+}
+
+#[test]
+fn lines_go_between_links_without_tags() {
+    let place = Place::new();
+    let text = sequence(100);
+    let (a, b) = (format!("mq:/ginnel-pipe-a-{}", std::process::id()), place.path("b"));
+    let b = format!("fifo:{}?frame=line", b.display());
+    for (from, to) in [(&a, &b), (&b, &a)] {
+        let receiver = place.start(["recv", to]);
+        let pipe = place.start(["pipe", from, to]);
+        let send = place.run(["send", from], &text);
+        let (pipe, received) = (pipe.end(), receiver.end());
+        assert_eq!((send.status, pipe.status, received.status), (0, 0, 0), "{}{}{}", send.err, pipe.err, received.err);
+        assert!(received.out == text, "{from} to {to}: {}", received.out_text());
     }
 }
 

@@ -1,6 +1,6 @@
 //! `ginnel send`: how input is cut, and how each failure ends.
 
-use crate::process::{Place, noise, sequence};
+use crate::process::{Place, noise, sequence, wait_until};
 
 #[test]
 fn empty_input_sends_nothing_and_ends_properly() {
@@ -191,6 +191,42 @@ fn messages_wait_for_a_receiver_that_comes_later() {
     assert_eq!(place.run(["send", "shm:a"], b"one\n").status, 0);
     assert_eq!(place.run(["send", "shm:a"], b"two\n").status, 0);
     assert_eq!(place.run(["recv", "shm:a"], b"").out, b"one\ntwo\n");
+}
+
+#[test]
+fn a_file_arrives_whole_in_datagrams() {
+    let (place, bytes) = (Place::new(), noise(16 << 20));
+    let [_, _, low, high] = std::process::id().to_be_bytes();
+    let address = format!("udp://127.{}.{high}.77:4713", 1 + low % 250);
+    let receiver = place.start(["recv", "-W", "10s", "-n", "257", &address]);
+    // As the kernel writes it: the address as a number in its own order, and the port.
+    let bound = format!("{:08X}:1269", u32::from_ne_bytes([127, 1 + low % 250, high, 77]));
+    wait_until("it is bound", || std::fs::read_to_string("/proc/net/udp").unwrap().contains(&bound));
+    let sent = place.run(["send", &address], &bytes);
+    let received = receiver.end();
+    assert_eq!((sent.status, received.status), (0, 0), "{}{}", sent.err, received.err);
+    assert!(received.out == bytes, "{}", received.err);
+}
+
+/// What nobody took in time is lost, and how much that was is said.
+#[test]
+fn datagrams_that_are_lost_are_counted_by_their_receiver() {
+    let place = Place::new();
+    let [_, _, low, high] = std::process::id().to_be_bytes();
+    let host = format!("127.{}.{high}.78:4713", 1 + low % 250);
+    let receiver = place.start(["recv", "-W", "1s", &format!("udp://{host}")]);
+    let bound = format!("{:08X}:1269", u32::from_ne_bytes([127, 1 + low % 250, high, 78]));
+    wait_until("it is bound", || std::fs::read_to_string("/proc/net/udp").unwrap().contains(&bound));
+    receiver.signal("STOP");
+    let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    for _ in 0..4_000 {
+        stranger.send_to(&[7; 8_000], &host).unwrap();
+    }
+    receiver.signal("CONT");
+    let received = receiver.end();
+    let lost = 4_000 - received.out.len() / 8_000;
+    assert_eq!(received.status, 124, "{}", received.err);
+    assert!(lost > 0 && received.err.contains(&format!("{lost} datagrams")), "{lost}: {}", received.err);
 }
 
 /// A queue carries no tags, so a line keeps its newline there; a signal is a line of its own.

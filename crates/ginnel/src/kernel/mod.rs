@@ -14,14 +14,15 @@
 //! | `sysv` | System V message queues | by the kernel |
 //! | `signal` | real-time signals with a value | by the kernel |
 //!
-//! What they share: `frame` (messages in a stream of bytes), `endpoint` (names of sockets), `presence` (who is there, where the kernel does not know), `wait`.
+//! What they share: `frame` (messages in a stream of bytes), `endpoint` (names of sockets), `presence` (who is there, where the kernel does not know),
+//! `peer` (the process at the other end of a connection), `wait`.
 
 mod datagram;
 mod endpoint;
 mod frame;
-
 mod mqueue;
 mod packet;
+mod peer;
 mod pipe;
 mod presence;
 mod receiver;
@@ -209,6 +210,23 @@ impl Outlet {
             Self::Sysv(outlet) => outlet.is_closed(),
             Self::Signal(outlet) => outlet.is_closed(),
             Self::Datagram(_) => false,
+        }
+    }
+
+    /// Its user leaves: its peer is told, though a forked child has a copy of the descriptor.
+    fn hang_up(&self) {
+        match self {
+            Self::Stream(outlet) => outlet.hang_up(),
+            Self::Packet(outlet) => outlet.hang_up(),
+            Self::Pipe(_) | Self::Mq(_) | Self::Sysv(_) | Self::Signal(_) | Self::Datagram(_) => {}
+        }
+    }
+
+    /// Messages that it sent and that nobody received.
+    fn dropped(&self) -> u64 {
+        match self {
+            Self::Datagram(outlet) => outlet.dropped(),
+            _ => 0,
         }
     }
 

@@ -8,6 +8,7 @@
 use super::endpoint::{
     Bound, is_absent, name_of, nobody_listens, not_let_in, only_receivers_create, presence_name, refused,
 };
+use super::peer::{DEATH, Peer};
 use super::presence::{Found, Presence};
 use super::wait::{Ready, SOMEBODY, SOON};
 use super::{About, Blocked, NOBODY, Nothing};
@@ -16,7 +17,7 @@ use crate::error::{Error, ErrorKind, RecvFailure, SendFailure};
 use crate::shm::Mode;
 use ginnel_core::Role;
 use ginnel_os::epoll::{Epoll, Interest};
-use ginnel_os::socket::{self, Kind};
+use ginnel_os::socket::{self, Half, Kind};
 use ginnel_os::unix;
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSliceMut};
@@ -178,6 +179,13 @@ impl Outlet {
     pub(super) fn is_closed(&self) -> bool {
         self.closed.get()
     }
+
+    /// Ends the connection, if it is one, though a forked child has a copy of it.
+    pub(super) fn hang_up(&self) {
+        if let (Kind::SeqPacket, Some(socket)) = (self.kind, &*self.socket.borrow()) {
+            let _ = socket::shutdown(socket, Half::Write);
+        }
+    }
 }
 
 impl Drop for Outlet {
@@ -191,6 +199,7 @@ impl Drop for Outlet {
 struct Connection {
     socket: OwnedFd,
     key: u64,
+    peer: Peer,
 }
 
 /// The receiving end.
@@ -258,6 +267,7 @@ impl Inlet {
             let next = self.turns.borrow_mut().pop();
             match next {
                 Some(BOUND) => self.accept().map_err(|e| not_let_in(&e))?,
+                Some(key) if key & DEATH != 0 => self.bury(key & !DEATH),
                 Some(key) => {
                     if let Some(about) = self.read(key, message)? {
                         return Ok(about);
@@ -284,8 +294,17 @@ impl Inlet {
         self.keys.set(key);
         self.set.add(socket.as_fd(), Interest::Read, key)?;
         self.seen.set(true);
-        self.connections.borrow_mut().push(Connection { socket, key });
+        let peer = Peer::of(&socket, &self.set, key);
+        self.connections.borrow_mut().push(Connection { socket, key, peer });
         Ok(())
+    }
+
+    /// Its process died. What it sent before is read first: the set tells of that too.
+    fn bury(&self, key: u64) {
+        let mut connections = self.connections.borrow_mut();
+        if let Some(connection) = connections.iter_mut().find(|connection| connection.key == key) {
+            connection.peer.died(&self.set);
+        }
     }
 
     fn read(&self, key: u64, message: &mut Vec<u8>) -> Result<Option<About>, Nothing> {
@@ -309,8 +328,9 @@ impl Inlet {
     }
 
     /// By name: in a forked child it may be open still, and then it would stay in the set.
-    fn end(&self, connection: Connection) {
+    fn end(&self, mut connection: Connection) {
         let _ = self.set.remove(connection.socket.as_fd());
+        connection.peer.forget(&self.set);
     }
 
     pub(super) fn ready(&self) -> Ready<'_> {
@@ -323,7 +343,7 @@ impl Inlet {
     pub(super) fn is_closed(&self) -> bool {
         match &self.presence {
             Some(presence) => presence.peers_gone(),
-            None => self.seen.get() && self.connections.borrow().is_empty(),
+            None => self.seen.get() && self.connections.borrow().iter().all(|connection| connection.peer.is_dead()),
         }
     }
 }

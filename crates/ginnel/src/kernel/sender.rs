@@ -147,12 +147,24 @@ impl Sender {
         self.outlet.is_closed()
     }
 
+    pub(crate) fn dropped(&self) -> u64 {
+        self.outlet.dropped()
+    }
+
     pub(crate) fn interrupter(&self) -> Interrupter {
         self.waiter.interrupter()
     }
 
     pub(crate) fn address(&self) -> &Arc<str> {
         &self.link
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        if self.generation.is_current() {
+            self.outlet.hang_up();
+        }
     }
 }
 

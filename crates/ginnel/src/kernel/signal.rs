@@ -3,7 +3,7 @@
 //!
 //! A real-time signal is queued as often as it is sent, in order, until the receiver's user has `RLIMIT_SIGPENDING` of them; an ordinary one is not, so
 //! only real-time ones are taken. The receiver blocks the signal and reads it from a `signalfd(2)`. It stays blocked in the thread that opened the
-//! receiver: one that came later would kill the process. For the same reason every other thread must block it too; that is checked.
+//! receiver, also when that is dropped: one that came later would kill the process. For the same reason every other thread must block it too; that is checked.
 
 use super::presence::{Found, Presence};
 use super::wait::{Ready, SOON};

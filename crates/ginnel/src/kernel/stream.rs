@@ -5,6 +5,7 @@
 
 use super::endpoint::{Bound, is_absent, name_of, nobody_listens, not_let_in, only_receivers_create, refused, resolve};
 use super::frame::{Cut, Decoder, Encoder, READ};
+use super::peer::{DEATH, Peer};
 use super::wait::{Ready, SOMEBODY};
 use super::{About, Blocked, MAX, NOBODY, Nothing};
 use crate::address::{Address, Frame, Place};
@@ -12,7 +13,7 @@ use crate::error::{Error, ErrorKind, RecvFailure, SendFailure};
 use crate::shm::Mode;
 use ginnel_os::epoll::{Epoll, Interest};
 use ginnel_os::inet::{self, Connecting, Sharing};
-use ginnel_os::socket::{self, Kind};
+use ginnel_os::socket::{self, Half, Kind};
 use ginnel_os::unix;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -192,6 +193,13 @@ impl Outlet {
     pub(super) fn is_closed(&self) -> bool {
         self.closed.get()
     }
+
+    /// Ends the connection, though a forked child has a copy of it.
+    pub(super) fn hang_up(&self) {
+        if let Line::Up(socket) = &*self.line.borrow() {
+            let _ = socket::shutdown(socket, Half::Write);
+        }
+    }
 }
 
 /// Where connections come in.
@@ -242,6 +250,7 @@ struct Connection {
     socket: OwnedFd,
     decoder: Decoder,
     key: u64,
+    peer: Peer,
     /// Everything that it sent was read.
     ended: bool,
 }
@@ -279,11 +288,14 @@ impl Inlet {
             }
             self.set.ready_into(&mut ready)?;
             if ready.is_empty() {
-                let none_left = self.connections.borrow().is_empty() && self.seen.get();
-                return Err(if none_left { Nothing::Ended } else { Nothing::Empty });
+                return Err(if self.is_closed() { Nothing::Ended } else { Nothing::Empty });
             }
             for key in ready.drain(..) {
-                if key == LISTENER { refused = self.accept().err() } else { self.read(key)? }
+                match key {
+                    LISTENER => refused = self.accept().err(),
+                    key if key & DEATH != 0 => self.bury(key & !DEATH),
+                    key => self.read(key)?,
+                }
             }
         }
         Err(Nothing::Empty) // for now: bytes that make no message must not keep it from its deadline
@@ -308,6 +320,7 @@ impl Inlet {
                 Err(malformed) => {
                     // By name: in a forked child it may be open still.
                     let _ = self.set.remove(first.socket.as_fd());
+                    first.peer.forget(&self.set);
                     connections.pop_front();
                     return Err(Nothing::CutOff(RecvFailure::Malformed { len: malformed.len }));
                 }
@@ -327,9 +340,17 @@ impl Inlet {
         self.keys.set(key);
         self.set.add(socket.as_fd(), Interest::Read, key)?;
         self.seen.set(true);
-        let decoder = Decoder::new(self.frame, self.max, 1);
-        self.connections.borrow_mut().push_back(Connection { socket, decoder, key, ended: false });
+        let (decoder, peer) = (Decoder::new(self.frame, self.max, 1), Peer::of(&socket, &self.set, key));
+        self.connections.borrow_mut().push_back(Connection { socket, decoder, key, peer, ended: false });
         Ok(())
+    }
+
+    /// Its process died. What it sent before is read first: the set tells of that too.
+    fn bury(&self, key: u64) {
+        let mut connections = self.connections.borrow_mut();
+        if let Some(connection) = connections.iter_mut().find(|connection| connection.key == key) {
+            connection.peer.died(&self.set);
+        }
     }
 
     fn read(&self, key: u64) -> io::Result<()> {
@@ -345,6 +366,7 @@ impl Inlet {
 
     fn end(&self, connection: &mut Connection) -> io::Result<()> {
         connection.ended = true;
+        connection.peer.forget(&self.set);
         self.set.remove(connection.socket.as_fd())
     }
 
@@ -353,6 +375,6 @@ impl Inlet {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.seen.get() && self.connections.borrow().is_empty()
+        self.seen.get() && self.connections.borrow().iter().all(|connection| connection.peer.is_dead())
     }
 }

@@ -1,8 +1,8 @@
 //! How the file goes from the one process to the other.
 //!
 //! - Where messages arrive: chunks of it, and an empty message as its end.
-//! - Where they may be lost (UDP): datagrams with a number and a checksum, a pause now and then, and an end that is repeated until it is answered. What
-//!   did not arrive is counted; what arrived is checked.
+//! - Where they may be lost (UDP): datagrams with a number and a checksum, and an end that is repeated until it is answered. What did not arrive is
+//!   counted; what arrived is checked.
 //! - Where a message is a number (signals): numbers from 0, and a negative one as their end.
 //!
 //! A move that takes too long ends after the block in hand: what has gone until then is what is checked.
@@ -31,9 +31,6 @@ const HEAD: usize = 8;
 const PIECE: usize = 8 << 10;
 /// As its number: no more will come.
 const END: u32 = u32::MAX;
-/// So many datagrams in a row, and then a pause.
-const BURST: u32 = 8;
-const PAUSE: Duration = Duration::from_micros(100);
 /// How long the receiver answers after the end: an answer may be lost as well.
 const LINGER: Duration = Duration::from_millis(120);
 
@@ -140,9 +137,6 @@ fn send_datagrams(wire: &Wire, task: &Task, end: Instant) -> Result<(u64, u64), 
         head[4..].copy_from_slice(&crc32fast::hash(&piece[..len]).to_le_bytes());
         wire.sender.send(&datagram[..HEAD + len])?;
         (bytes, number) = (bytes + len as u64, number + 1);
-        if number % BURST == 0 {
-            std::thread::sleep(PAUSE);
-        }
     }
     end_datagrams(wire, number)?;
     Ok((bytes, number.into()))

@@ -162,6 +162,38 @@ fn connections_that_a_forked_child_keeps_do_not_confuse() {
     }
 }
 
+/// A child that a sender forked has copies of all that its parent had open. The end is told when the parent leaves, and, where anybody knows who that was, when it
+/// is killed.
+#[test]
+fn a_sender_that_goes_is_missed_though_its_child_lives() {
+    let _limit = place::limit(LIMIT);
+    let all = [Shm, Mq, Sysv, Stream, Seqpacket, Dgram].into_iter().flat_map(|one| [(one, true), (one, false)]);
+    for (mechanism, is_killed) in all.chain([(Tcp, false)]) {
+        let ground = Ground::new(mechanism);
+        let receiver = ground.receiver("");
+        let mut sender = ground.sending_child("");
+        sender.must("exact 1 3 100");
+        sender.must("hold");
+        let (mut ledger, name) = (Ledger::default(), mechanism.name());
+        ledger.enter(&receiver.recv_timeout(LATE).unwrap());
+        if is_killed {
+            sender.kill_and_reap();
+        } else {
+            sender.must("close");
+        }
+        let end = loop {
+            match receiver.recv_timeout(LATE) {
+                Ok(message) => ledger.enter(&message),
+                Err(e) => break e.reason(),
+            }
+        };
+        assert!(matches!(end, RecvFailure::Closed { .. }), "{name}, killed: {is_killed}: {end:?}");
+        assert_eq!(ledger.of(1), 3, "{name}, killed: {is_killed}");
+        ground.sender("").send(&message(2, 0, 100)).unwrap();
+        assert_eq!(receiver.recv_timeout(LATE).unwrap()[..], message(2, 0, 100), "{name}: the next one");
+    }
+}
+
 /// Each handle gives back what it took.
 #[test]
 fn no_descriptor_leaks() {

@@ -1,7 +1,8 @@
 //! UDP, whose network may lose, double and reorder, and signals, which carry a number: what little they promise, cell by cell. What their
 //! row calls *not* is not promised, so there is nothing to check.
 
-use super::ground::{LATE, SHORT, eventually};
+use super::freight::{Ledger, message};
+use super::ground::{LATE, LIMIT, SHORT, eventually, fill};
 use super::promises::takes;
 use super::table::Degree::{self, Kept, SoFar};
 use crate::child::Child;
@@ -33,15 +34,22 @@ pub(super) fn udp(column: &str, degree: Degree) {
                 assert_eq!(*receiver.recv_timeout(LATE).unwrap(), vec![7; len]);
             }
         }
-        // What this host throws away is counted.
+        // What this host throws away of somebody who does not look is counted.
         ("nothing lost silently", SoFar) => {
+            let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
             let mut sent = 0;
             while receiver.dropped() == 0 {
-                sender.send(&[1; 1000]).unwrap();
+                stranger.send_to(&[1; 1000], address.trim_start_matches("udp://")).unwrap();
                 sent += 1;
             }
             let came = receiver.try_iter().count() as u64;
             assert!(eventually(|| came + receiver.dropped() == sent), "{came} of {sent}, {}", receiver.dropped());
+        }
+        ("bounded", SoFar) => {
+            let sent = fill(&sender, 1000);
+            assert!(sent > 50, "{sent}");
+            assert_eq!((receiver.try_iter().count(), receiver.dropped()), (sent as usize, 0));
+            sender.send(b"there is room again").unwrap();
         }
         ("time", Kept) => {
             assert_eq!(takes(SHORT, || receiver.recv_timeout(SHORT)).unwrap_err(), RecvFailure::TimedOut);
@@ -64,6 +72,52 @@ pub(super) fn udp(column: &str, degree: Degree) {
         ("largest message", _) => assert_eq!(sender.max_message(), 65_507),
         _ => panic!("{column} of udp has no check as {degree:?}"),
     }
+}
+
+/// Four at once, and a receiver that often has something else to do: on one host nothing is thrown away.
+#[test]
+fn senders_on_the_same_host_do_not_overrun_a_slow_receiver() {
+    let _limit = place::limit(LIMIT);
+    let address = format!("udp://{}", host());
+    std::thread::scope(|scope| {
+        let receiver = Receiver::open(&address).unwrap();
+        for who in 0..4 {
+            let sender = Sender::open(&address).unwrap();
+            scope.spawn(move || (0..2_000).for_each(|number| sender.send(&message(who, number, 8_000)).unwrap()));
+        }
+        let mut ledger = Ledger::default();
+        for count in 1..=8_000 {
+            ledger.enter(&receiver.recv_timeout(LATE).unwrap_or_else(|e| panic!("{e}; until then {ledger}")));
+            if count % 1_000 == 0 {
+                std::thread::sleep(SHORT);
+            }
+        }
+        assert_eq!(receiver.dropped(), 0);
+    });
+}
+
+/// Who is refused and follows waits for the next receiver, and says how many were lost until it knew.
+#[test]
+fn a_sender_of_datagrams_that_follows_waits_for_the_next_receiver() {
+    let _limit = place::limit(LIMIT);
+    let address = format!("udp://{}", host());
+    let sender = Sender::open(&format!("{address}?follow")).unwrap();
+    sender.send(b"nobody is there").unwrap();
+    let error = takes(SHORT, || sender.send_timeout(b"kept", SHORT)).unwrap_err();
+    assert!(matches!(error.reason(), SendFailure::TimedOut { limit: "receivers", .. }), "{error}");
+    assert_eq!(sender.dropped(), 1);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(SHORT);
+            let receiver = Receiver::open(&address).unwrap();
+            assert_eq!(*receiver.recv_timeout(LATE).unwrap(), *b"kept");
+        });
+        sender.send_timeout(b"kept", LATE).unwrap();
+    });
+    assert_eq!(sender.dropped(), 1);
+    let other = Sender::open(&format!("udp://{}", host())).unwrap();
+    other.send(b"nobody is there").unwrap();
+    assert!(matches!(other.send(b"here neither").unwrap_err().reason(), SendFailure::Closed { .. }));
 }
 
 pub(super) fn signal(column: &str, degree: Degree) {
