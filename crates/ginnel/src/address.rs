@@ -226,7 +226,7 @@ impl Address {
             Target::Pipe(Some(descriptor)) => format!("pipe:{descriptor}"),
             Target::Fifo(path) => format!("fifo:{}", shown(path)),
             Target::Mq(name) => format!("mq:{name}"),
-            Target::Sysv(Key::Number(key)) => format!("sysv:{key}"),
+            Target::Sysv(Key::Number(key)) => format!("sysv:{key:#x}"), // As `ls` and ipcs(1) do.
             Target::Sysv(Key::File(path, id)) => format!("sysv:{}#{id}", shown(path)),
             Target::Unix(Place::Path(path)) => format!("unix:{}", shown(path)),
             Target::Unix(Place::Abstract(name)) => format!("unix:@{name}"),
@@ -302,6 +302,12 @@ impl FromStr for Address {
                 Error::new(ErrorKind::InvalidOption, "understand", quoted(text)).problem(problem).remedy(remedy)
             })?;
         }
+        if address.socket != SocketType::Stream && address.frame != Frame::Length {
+            let known = socket_name(address.socket);
+            return Err(Error::new(ErrorKind::InvalidOption, "understand", quoted(text))
+                .problem(format!("type={known} has no frames, as each message goes by itself"))
+                .remedy("leave frame= out, or write type=stream"));
+        }
         Ok(address)
     }
 }
@@ -314,11 +320,7 @@ fn target(scheme: &str, name: &str) -> Result<Target, &'static str> {
         "fifo" => Target::Fifo(path(name)?),
         "mq" => Target::Mq(queue_name(name)?),
         "sysv" => Target::Sysv(key(name)?),
-        "unix" => Target::Unix(match name.strip_prefix('@') {
-            Some("") => return Err("the name is empty"),
-            Some(name) => Place::Abstract(name.to_owned()),
-            None => Place::Path(path(name)?),
-        }),
+        "unix" => Target::Unix(place(name)?),
         "tcp" => Target::Tcp(host_and_port(name)?),
         "udp" => Target::Udp(host_and_port(name)?),
         "signal" if name.is_empty() => Target::Signal(None),
@@ -335,6 +337,19 @@ fn path(name: &str) -> Result<PathBuf, &'static str> {
         "" => Err("the path is empty"),
         _ if name.contains('\0') => Err("a path may not hold NUL"),
         _ => Ok(PathBuf::from(name)),
+    }
+}
+
+/// `unix(7)`: a path with its NUL, or the NUL with an abstract name, has to go into the 108 bytes of `sun_path`.
+fn place(name: &str) -> Result<Place, &'static str> {
+    match name.strip_prefix('@') {
+        Some("") => Err("the name is empty"),
+        Some(name) if name.len() > 107 => Err("an abstract name has up to 107 bytes, this one has more"),
+        Some(name) => Ok(Place::Abstract(name.to_owned())),
+        None if name.len() > 107 => {
+            Err("the path of a socket has up to 107 bytes, this one has more; a relative one may be shorter")
+        }
+        None => path(name).map(Place::Path),
     }
 }
 
@@ -374,7 +389,11 @@ fn host_and_port(name: &str) -> Result<String, &'static str> {
     if host.is_empty() {
         return Err("the host is empty");
     }
-    port.parse::<u16>().map_err(|_| "the port is a number from 0 to 65535")?;
+    match port.parse::<u16>() {
+        Ok(0) => Err("port 0 is whichever is free: nobody could find it"),
+        Ok(_) => Ok(()),
+        Err(_) => Err("the port is a number from 1 to 65535"),
+    }?;
     Ok(at.to_owned())
 }
 
@@ -520,8 +539,7 @@ mod tests {
             "fifo:/tmp/a",
             "fifo:relative",
             "mq:/a",
-            "sysv:4711",
-            "sysv:-1",
+            "sysv:0x4711",
             "sysv:/etc/passwd#7",
             "unix:/run/a",
             "unix:@a",
@@ -532,7 +550,8 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Address>().unwrap().link(), text);
         }
-        assert_eq!("sysv:0xffffffff".parse::<Address>().unwrap().link(), "sysv:-1");
+        assert_eq!("sysv:-1".parse::<Address>().unwrap().link(), "sysv:0xffffffff");
+        assert_eq!("sysv:18193".parse::<Address>().unwrap().link(), "sysv:0x4711");
         assert_eq!("sysv:/a#b#3".parse::<Address>().unwrap().link(), "sysv:/a#b#3");
     }
 
@@ -561,6 +580,12 @@ mod tests {
         assert!(error("tcp://localhost").contains("port"));
         assert!(error("tcp://:80").contains("host"));
         assert!(error("tcp://a:65536").contains("65535"));
+        assert!(error("udp://a:0").contains("port 0"));
+        for name in ["/", "@"] {
+            let named = |bytes| format!("unix:{name}{}", "x".repeat(bytes));
+            assert!(error(&named(108)).contains("up to 107 bytes"));
+            assert!(named(106).parse::<Address>().is_ok());
+        }
         assert!(error("signal:0").contains("from 1"));
         assert!(error("signal:-5").contains("from 1"));
         assert!(error("pipe:x").contains("descriptor"));
@@ -576,6 +601,9 @@ mod tests {
         let text = error("fifo:/a?capacity=4");
         assert!(text.contains("`fifo:` has no option `capacity`") && text.contains("known are max"), "{text}");
         assert!(error("unix:/a?type=raw").contains("stream|seqpacket|dgram"));
+        assert!(error("unix:/a?type=dgram&frame=line").contains("no frames"));
+        assert!(error("unix:/a?frame=raw&type=seqpacket").contains("no frames"));
+        assert!("unix:/a?frame=line&type=stream".parse::<Address>().is_ok());
         assert!(error("unix:/a?follow=maybe").contains("neither true nor false"));
     }
 

@@ -86,6 +86,7 @@ impl Error {
             Some(Errno::TooBig) => {
                 (ErrorKind::NoSpace, "raise the limit with `ulimit -f`, or ask for less with ?memory= and ?max=")
             }
+            Some(Errno::NameTooLong) => (ErrorKind::InvalidAddress, "a name has up to 255 bytes, a path up to 4095"),
             Some(Errno::Unsupported) => (ErrorKind::Unsupported, "set GINNEL_DIR to a directory on tmpfs"),
             _ => (ErrorKind::Os, ""),
         };
@@ -148,6 +149,7 @@ enum Errno {
     NoDescriptors,
     NoMemory,
     TooBig,
+    NameTooLong,
     Unsupported,
     Other,
 }
@@ -161,6 +163,7 @@ fn rustix_errno(raw: i32) -> Errno {
         e::EMFILE | e::ENFILE => Errno::NoDescriptors,
         e::ENOMEM => Errno::NoMemory,
         e::EFBIG => Errno::TooBig,
+        e::ENAMETOOLONG => Errno::NameTooLong,
         e::EOPNOTSUPP | e::ENOSYS => Errno::Unsupported,
         _ => Errno::Other,
     }

@@ -111,8 +111,10 @@ impl Bound {
                 .problem("another receiver has it")
                 .remedy("end that one (`ginnel ls` shows it), or choose another name"),
             io::ErrorKind::AlreadyExists => Error::new(ErrorKind::NotALink, "open", link.clone())
-                .problem(e.to_string())
-                .remedy("choose another name, or remove that file yourself"),
+                .problem(e.to_string()),
+            io::ErrorKind::NotFound => Error::new(ErrorKind::NotFound, "open", link.clone())
+                .problem("its directory is not there")
+                .remedy("make that first"),
             _ => Error::os("open", link.clone(), e),
         };
         if mode == Mode::Join {
