@@ -494,10 +494,13 @@ const CEILINGS: (usize, usize) = (65_536, 16_777_216);
 fn beyond_limits(Shape { capacity, message_size }: Shape, limits: &Limits) -> String {
     let of = |what, asked: usize, name, limit: Option<u64>, ceiling| match asked {
         0 => Some(format!("it needs {what} of at least 1")),
-        _ if asked > ceiling => Some(format!("{name} can be at most {ceiling}; ask for less")),
-        _ if limit.is_some_and(|limit| asked as u64 > limit) => {
-            Some(format!("{name} is {}; raise it with `sysctl -w {name}={asked}`, or ask for less", shown(limit)))
+        _ if asked > ceiling => {
+            Some(format!("the limit {name} is {}, and {ceiling} at most; ask for less", shown(limit)))
         }
+        _ if limit.is_some_and(|limit| asked as u64 > limit) => Some(format!(
+            "the limit {name} is {}; raise it with `sysctl -w {name}={asked}`, or ask for less",
+            shown(limit)
+        )),
         _ => None,
     };
     let reasons: Vec<String> = [
@@ -558,7 +561,7 @@ pub struct Limits {
     pub user_bytes: Option<u64>,
 }
 
-/// The limits that hold for this process.
+/// `mq_overview(7)`: the limits that hold for this process.
 ///
 /// ```
 /// println!("{:?}", ginnel_os::mqueue::limits());
@@ -599,7 +602,7 @@ pub struct Entry {
     pub identity: (u64, u64),
 }
 
-/// The queues of this IPC namespace, sorted by name, from the file system at `/dev/mqueue`. Where that is not mounted, who may mount looks into
+/// `readdir(3)`: the queues of this IPC namespace, sorted by name, from the file system at `/dev/mqueue`. Where that is not mounted, who may mount looks into
 /// a mount that nobody else sees, and that is gone afterwards.
 ///
 /// ```
@@ -629,7 +632,7 @@ fn detached() -> io::Result<OwnedFd> {
     Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
 }
 
-/// The same, where it is mounted elsewhere.
+/// `readdir(3)`: the same, where it is mounted elsewhere.
 ///
 /// # Errors
 /// As [`list`].
@@ -715,11 +718,11 @@ mod tests {
         assert!(text(10, 0).ends_with("a message size of at least 1"));
         assert!(text(11, 1).contains("msg_max is 10; raise it with `sysctl -w fs.mqueue.msg_max=11`"));
         assert!(!text(11, 1).contains("msgsize_max"), "what fits is not blamed");
-        assert!(text(11, 8193).contains(", and fs.mqueue.msgsize_max is 8192"));
+        assert!(text(11, 8193).contains(", and the limit fs.mqueue.msgsize_max is 8192"));
         for capacity in [65_537, 1 << 63] {
-            assert!(text(capacity, 1).contains("at most 65536; ask for less"), "no setting allows it");
+            assert!(text(capacity, 1).contains("65536 at most; ask for less"), "no setting allows it");
         }
-        assert!(text(1, 16_777_217).contains("at most 16777216"));
+        assert!(text(1, 16_777_217).contains("msgsize_max is 8192, and 16777216 at most"));
     }
 
     #[test]
@@ -837,7 +840,8 @@ mod tests {
         for (capacity, size) in [(0, 1), (1, 0), (1 << 63, 1), (1, usize::MAX), (65537, 1), (1, (16 << 20) + 1)] {
             let error = attempt(capacity, size).unwrap();
             assert_eq!(errno(&error), Some(libc::EINVAL), "{capacity} {size}");
-            assert!(error.to_string().contains("at least 1") || error.to_string().contains("ask for less"), "{error}");
+            let text = error.to_string();
+            assert!(text.contains("at least 1") || text.contains("ask for less"), "{text}");
         }
         if let Some(limit) = limits().user_bytes {
             // Above the limit of the user; without the right to pass msg_max it is EINVAL.

@@ -487,7 +487,7 @@ impl Reader {
 }
 
 impl Reader {
-    /// `FIONREAD`: bytes that are in the pipe, whoever may take them.
+    /// `ioctl(2)` with `FIONREAD`: bytes that are in the pipe, whoever may take them.
     ///
     /// # Errors
     /// The errno.
@@ -547,7 +547,7 @@ impl Reader {
         Ok(Self::of(self.end.file.try_clone()?))
     }
 
-    /// Hands this end to a child, as its standard input or output.
+    /// `dup2(2)`, when the child is started: hands this end to a child, as its standard input or output.
     ///
     /// # Examples
     /// ```
@@ -794,7 +794,7 @@ impl Writer {
 }
 
 impl Writer {
-    /// `FIONREAD`: bytes that are in the pipe, whoever may take them.
+    /// `ioctl(2)` with `FIONREAD`: bytes that are in the pipe, whoever may take them.
     ///
     /// # Errors
     /// The errno.
@@ -856,7 +856,7 @@ impl Writer {
         Ok(Self::of(self.end.file.try_clone()?))
     }
 
-    /// Hands this end to a child, as its standard input or output.
+    /// `dup2(2)`, when the child is started: hands this end to a child, as its standard input or output.
     ///
     /// # Examples
     /// ```

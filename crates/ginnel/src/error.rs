@@ -71,8 +71,13 @@ impl Error {
 
     /// From an errno, whose meaning is translated where the bare one would mislead.
     pub(crate) fn os(tried: &'static str, object: impl Into<String>, source: io::Error) -> Self {
+        let object = object.into();
+        let is_shm = !object.contains(':') || object.starts_with("shm:");
         let (kind, remedy) = match explain::errno(&source).map(rustix_errno) {
             Some(Errno::NotFound) => (ErrorKind::NotFound, ""),
+            Some(Errno::Denied) if !is_shm => {
+                (ErrorKind::PermissionDenied, "run as its owner, or have its mode changed")
+            }
             Some(Errno::Denied) => {
                 (ErrorKind::PermissionDenied, "run as the owner, or set GINNEL_DIR to a directory of yours")
             }

@@ -114,7 +114,9 @@ impl Cli {
 /// Understands an address; a bad one is a usage error, and so is one that leads nowhere from here.
 pub(crate) fn address(text: &str) -> Result<Link, String> {
     if text.starts_with("mem:") {
-        return Err("mem: leads from thread to thread of one process, and nobody else is in this one; use shm:NAME".into());
+        return Err(
+            "mem: leads from thread to thread of one process, and nobody else is in this one; use shm:NAME".into()
+        );
     }
     Link::new(text).map_err(|e| e.to_string())
 }

@@ -47,11 +47,8 @@ fn one_of<T>(all: Vec<T>, id: Option<i32>, id_of: impl Fn(&T) -> i32) -> io::Res
 }
 
 fn is_idle(entry: &Entry) -> Result<(), Failure> {
-    let users: Vec<String> = entry
-        .holders
-        .iter()
-        .map(|holder| format!("{}({})", escape::terminal(&holder.command), holder.pid))
-        .collect();
+    let users: Vec<String> =
+        entry.holders.iter().map(|holder| format!("{}({})", escape::terminal(&holder.command), holder.pid)).collect();
     let problem = match (entry.state, entry.depth) {
         (State::Live, _) if users.is_empty() => "a process that was not seen has it".to_owned(),
         (State::Live, _) => format!("{} has it", users.join(", ")),

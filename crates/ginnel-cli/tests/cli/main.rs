@@ -124,7 +124,8 @@ fn numbers_that_cannot_be_are_told_their_limits() {
 #[test]
 fn an_address_within_one_process_is_refused_instead_of_losing_what_is_sent() {
     let place = Place::new();
-    for args in [&["send", "mem:a"][..], &["recv", "mem:a"], &["info", "mem:a"], &["rm", "mem:a"], &["pipe", "-", "mem:a"]]
+    for args in
+        [&["send", "mem:a"][..], &["recv", "mem:a"], &["info", "mem:a"], &["rm", "mem:a"], &["pipe", "-", "mem:a"]]
     {
         let done = place.run(args, b"x\n");
         assert_eq!(done.status, 2, "{args:?}: {}", done.err);

@@ -4,8 +4,8 @@ use crate::objects;
 use crate::process::Place;
 use ginnel_os::mmap::Mapping;
 use ginnel_os::sysv_ipc::Key;
-use std::os::fd::AsFd;
 use ginnel_os::{semaphore, shm, sysv_mq, sysv_sem, sysv_shm};
+use std::os::fd::AsFd;
 
 #[test]
 fn a_link_that_is_not_there_is_not_found() {

@@ -110,8 +110,9 @@ impl Bound {
             io::ErrorKind::AddrInUse => Error::new(ErrorKind::AlreadyExists, "open", link.clone())
                 .problem("another receiver has it")
                 .remedy("end that one (`ginnel ls` shows it), or choose another name"),
-            io::ErrorKind::AlreadyExists => Error::new(ErrorKind::NotALink, "open", link.clone())
-                .problem(e.to_string()),
+            io::ErrorKind::AlreadyExists => {
+                Error::new(ErrorKind::NotALink, "open", link.clone()).problem(e.to_string())
+            }
             io::ErrorKind::NotFound => Error::new(ErrorKind::NotFound, "open", link.clone())
                 .problem("its directory is not there")
                 .remedy("make that first"),
