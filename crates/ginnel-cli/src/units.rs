@@ -1,5 +1,7 @@
 //! Numbers as people write and read them: sizes as `64KiB`, durations as `10ms`, ages as `3h`.
 
+use std::fmt::Display;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Units of time with their nanoseconds, longest first.
@@ -19,7 +21,18 @@ pub(crate) fn parse_size(text: &str) -> Result<usize, String> {
     match ginnel::parse_size(text).map(usize::try_from) {
         Some(Ok(0)) => Err("a size of at least one byte is needed".into()),
         Some(Ok(size)) => Ok(size),
-        _ => Err("write a size as 4096, 64KiB or 1GiB".into()),
+        _ => Err(format!("write a size as 4096, 64KiB or 1GiB, up to {} bytes", usize::MAX)),
+    }
+}
+
+/// Reads a whole number within limits, of which a wrong one is told.
+pub(crate) fn whole<T>(least: T, most: T) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
+where
+    T: FromStr + PartialOrd + Display + Copy + Send + Sync + 'static,
+{
+    move |text| match text.parse() {
+        Ok(number) if least <= number && number <= most => Ok(number),
+        _ => Err(format!("write a whole number from {least} to {most}")),
     }
 }
 
@@ -133,6 +146,17 @@ mod tests {
         for bytes in [1, 1023, 1024, 65536, 3 << 20, 7 << 30] {
             assert_eq!(parse_size(&size(bytes)), Ok(usize::try_from(bytes).unwrap()));
         }
+    }
+
+    #[test]
+    fn whole_numbers_have_limits_that_are_told() {
+        let count = whole(1, u64::MAX);
+        assert_eq!((count("1"), count("18446744073709551615")), (Ok(1), Ok(u64::MAX)));
+        for bad in ["0", "-1", "1.5", "NaN", "x", "", "18446744073709551616"] {
+            assert_eq!(count(bad), Err("write a whole number from 1 to 18446744073709551615".into()), "{bad}");
+        }
+        assert_eq!(whole(i32::MIN, i32::MAX)("-2147483648"), Ok(i32::MIN));
+        assert!(whole(i32::MIN, i32::MAX)("2147483648").is_err());
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Epoll {
         Ok(keys)
     }
 
-    /// The same, added to `keys`, for who looks often: it takes memory only where there is no room in it.
+    /// `epoll_wait(2)`: the same, added to `keys`, for who looks often: it takes memory only where there is no room in it.
     ///
     /// # Errors
     /// The errno.

@@ -8,10 +8,22 @@ use rustix::io::Errno;
 use std::io;
 use std::os::fd::BorrowedFd;
 
-/// Commits a range; what it holds stays as it is, new bytes are zero.
+/// `fallocate(2)`: commits a range; what it holds stays as it is, new bytes are zero.
 ///
 /// # Errors
 /// The errno: `ENOSPC` if the file system is full.
+///
+/// # Examples
+/// ```
+/// use ginnel_os::{fallocate, memfd, tmpfile};
+/// use std::os::fd::AsFd;
+///
+/// let memory = memfd::create("example", 8192, memfd::Options::default())?;
+/// fallocate::commit(memory.as_fd(), 0, 8192)?; // from here on no write can meet a full memory
+/// fallocate::release(memory.as_fd(), 4096, 4096)?;
+/// assert_eq!(tmpfile::fstat(memory.as_fd())?.bytes, 8192);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn commit(file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {
     retry(|| rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, offset, len))
         .map_err(|e| does_not_fit(file, len, e))
@@ -26,7 +38,7 @@ fn does_not_fit(file: BorrowedFd<'_>, len: u64, error: io::Error) -> io::Error {
     explain(libc::ENOSPC, text)
 }
 
-/// Gives the memory of a range back; its bytes read as zero.
+/// `fallocate(2)` with `FALLOC_FL_PUNCH_HOLE`: gives the memory of a range back; its bytes read as zero.
 ///
 /// # Errors
 /// The errno.

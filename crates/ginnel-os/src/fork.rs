@@ -91,7 +91,14 @@ impl Generation {
     }
 }
 
-/// The generation of the calling process.
+/// `madvise(2)` with `MADV_WIPEONFORK`: the generation of the calling process.
+///
+/// # Examples
+/// ```
+/// let mine = ginnel_os::fork::generation()?;
+/// assert!(mine.is_current()); // in a forked child: false
+/// # Ok::<(), std::io::Error>(())
+/// ```
 ///
 /// # Errors
 /// The errno of `mmap(2)` or `madvise(2)`: `EINVAL` before Linux 4.14.

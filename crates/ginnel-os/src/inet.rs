@@ -311,7 +311,7 @@ pub fn keepalive(fd: impl AsFd) -> io::Result<Option<Keepalive>> {
     Ok(is_on.then_some(Keepalive { idle, interval, count }))
 }
 
-/// `TCP_USER_TIMEOUT`: how long data that was sent may stay without acknowledgement until the connection is given up with `ETIMEDOUT`; in milliseconds, zero is
+/// `TCP_USER_TIMEOUT` of `tcp(7)`: how long data that was sent may stay without acknowledgement until the connection is given up with `ETIMEDOUT`; in milliseconds, zero is
 /// the kernel's own judgement. A part of a millisecond counts as a whole one.
 ///
 /// # Errors
@@ -333,7 +333,7 @@ pub fn set_user_timeout(fd: impl AsFd, timeout: Duration) -> io::Result<()> {
     Ok(sockopt::set_tcp_user_timeout(fd, milliseconds)?)
 }
 
-/// `TCP_USER_TIMEOUT`: see [`set_user_timeout`].
+/// `TCP_USER_TIMEOUT` of `tcp(7)`: see [`set_user_timeout`].
 ///
 /// # Errors
 /// The errno: `ENOTSOCK`; `EOPNOTSUPP` or `ENOPROTOOPT` if it is not TCP.
@@ -395,7 +395,7 @@ pub fn interface(name: &str) -> io::Result<u32> {
     Ok(net::netdevice::name_to_index(any, name)?)
 }
 
-/// `IP_ADD_MEMBERSHIP`, `IPV6_ADD_MEMBERSHIP`: from now on the socket gets what is sent to this multicast group on this interface ([`interface`]); 0 lets the
+/// `setsockopt(2)` with `IP_ADD_MEMBERSHIP` of `ip(7)`, `IPV6_ADD_MEMBERSHIP` of `ipv6(7)`: from now on the socket gets what is sent to this multicast group on this interface ([`interface`]); 0 lets the
 /// kernel choose one.
 ///
 /// # Errors
@@ -422,7 +422,7 @@ pub fn join(fd: impl AsFd, group: IpAddr, interface: u32) -> io::Result<()> {
     }
 }
 
-/// `IP_DROP_MEMBERSHIP`, `IPV6_DROP_MEMBERSHIP`: undoes [`join`].
+/// `setsockopt(2)` with `IP_DROP_MEMBERSHIP` of `ip(7)`, `IPV6_DROP_MEMBERSHIP` of `ipv6(7)`: undoes [`join`].
 ///
 /// # Errors
 /// The errno: `EADDRNOTAVAIL` if it is no member.
@@ -452,7 +452,7 @@ pub struct Multicast {
     pub ttl: u8,
 }
 
-/// Sets how the socket, of either family, sends to multicast groups. A socket that nobody told sends by the kernel's choice of interface, looped, with a ttl of 1.
+/// `setsockopt(2)` with `IP_MULTICAST_TTL` and its like: sets how the socket, of either family, sends to multicast groups. A socket that nobody told sends by the kernel's choice of interface, looped, with a ttl of 1.
 ///
 /// # Errors
 /// The errno: `ENODEV` or `EADDRNOTAVAIL` if there is no such interface; `ENOTSOCK`. `Unsupported` for a socket of another family.

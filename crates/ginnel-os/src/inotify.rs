@@ -58,7 +58,7 @@ impl Inotify {
         let _ = inotify::remove_watch(&self.0, watch);
     }
 
-    /// The watches that have something to tell, each once, or `None` for all of them if the kernel lost count. Does not wait.
+    /// `read(2)`: the watches that have something to tell, each once, or `None` for all of them if the kernel lost count. Does not wait.
     ///
     /// # Errors
     /// The errno.

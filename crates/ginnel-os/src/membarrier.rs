@@ -18,7 +18,16 @@ fn membarrier(command: libc::c_int) -> bool {
     unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
 }
 
-/// Registers the process as one that other processes' barriers reach. False where the kernel or a sandbox refuses.
+/// `membarrier(2)`: registers the process as one that other processes' barriers reach. False where the kernel or a sandbox refuses.
+///
+/// # Examples
+/// ```
+/// use ginnel_os::membarrier;
+///
+/// if membarrier::register() {
+///     membarrier::global(); // what every registered process had stored before, all see now
+/// }
+/// ```
 pub fn register() -> bool {
     let Ok(generation) = fork::generation() else { return false };
     if REGISTERED.load(SeqCst) == generation.number() {
@@ -31,7 +40,7 @@ pub fn register() -> bool {
     registered
 }
 
-/// A full barrier on every core that runs a registered process, this one included.
+/// `membarrier(2)`: a full barrier on every core that runs a registered process, this one included.
 ///
 /// # Panics
 /// If the kernel refuses, though it accepted [`register`]: going on would lose wake-ups.

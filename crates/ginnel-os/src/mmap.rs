@@ -64,7 +64,7 @@ impl Pages {
     }
 }
 
-/// Bytes of an ordinary page.
+/// `sysconf(3)`: bytes of an ordinary page.
 pub fn page_size() -> usize {
     rustix::param::page_size()
 }
@@ -86,7 +86,7 @@ impl Mapping {
         Self::map(file, 0, len, Access::of(writable))
     }
 
-    /// The same from an offset, which is a multiple of the page size.
+    /// `mmap(2)` from an offset, which is a multiple of the page size.
     ///
     /// ```
     /// use ginnel_os::mmap::{Mapping, page_size};
@@ -113,7 +113,7 @@ impl Mapping {
         Self::map_anonymous(len, MapFlags::empty())
     }
 
-    /// The same in huge pages if there are any free; else in ordinary ones, and it says why. The length is rounded up to whole pages.
+    /// `mmap(2)` with `MAP_HUGETLB`: the same in huge pages if there are any free; else in ordinary ones, and it says why. The length is rounded up to whole pages.
     ///
     /// ```
     /// let (mapping, pages) = ginnel_os::mmap::Mapping::anonymous_huge(1 << 20)?;

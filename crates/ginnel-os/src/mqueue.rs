@@ -487,6 +487,33 @@ fn explain_open(error: io::Error, name: &CString) -> io::Error {
     }
 }
 
+/// The most messages of a queue, and bytes of a message, that any setting allows: `mq_overview(7)`.
+const CEILINGS: (usize, usize) = (65_536, 16_777_216);
+
+/// Which numbers of a shape the kernel does not take, and what to do about those.
+fn beyond_limits(Shape { capacity, message_size }: Shape, limits: &Limits) -> String {
+    let of = |what, asked: usize, name, limit: Option<u64>, ceiling| match asked {
+        0 => Some(format!("it needs {what} of at least 1")),
+        _ if asked > ceiling => {
+            Some(format!("the limit {name} is {}, and {ceiling} at most; ask for less", shown(limit)))
+        }
+        _ if limit.is_some_and(|limit| asked as u64 > limit) => Some(format!(
+            "the limit {name} is {}; raise it with `sysctl -w {name}={asked}`, or ask for less",
+            shown(limit)
+        )),
+        _ => None,
+    };
+    let reasons: Vec<String> = [
+        of("a capacity", capacity, "fs.mqueue.msg_max", limits.msg_max, CEILINGS.0),
+        of("a message size", message_size, "fs.mqueue.msgsize_max", limits.msgsize_max, CEILINGS.1),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let reasons = if reasons.is_empty() { "the kernel refuses it".to_owned() } else { reasons.join(", and ") };
+    format!("a queue of {capacity} messages of {message_size} bytes cannot be: {reasons}")
+}
+
 /// Which limit a creation met.
 #[cold]
 fn explain_creation(error: io::Error, name: &CString, shape: Option<Shape>) -> io::Error {
@@ -495,13 +522,8 @@ fn explain_creation(error: io::Error, name: &CString, shape: Option<Shape>) -> i
         capacity: limits.msg_default.and_then(|n| n.try_into().ok()).unwrap_or(10),
         message_size: limits.msgsize_default.and_then(|n| n.try_into().ok()).unwrap_or(8192),
     });
-    let Shape { capacity, message_size } = shape;
     let text = match error.raw_os_error() {
-        Some(libc::EINVAL) => format!(
-            "a queue of {capacity} messages of {message_size} bytes is not between 1 and the limits: fs.mqueue.msg_max is {}, fs.mqueue.msgsize_max is {}; raise them with sysctl",
-            shown(limits.msg_max),
-            shown(limits.msgsize_max)
-        ),
+        Some(libc::EINVAL) => beyond_limits(shape, &limits),
         // The kernel has one number for two limits: whether this one can be had tells which.
         Some(libc::EMFILE) if EventFd::new().is_ok() => format!(
             "no room for a queue that counts for {} bytes: RLIMIT_MSGQUEUE allows this user {} in all queues; unlink some, or raise it with ulimit -q",
@@ -539,7 +561,7 @@ pub struct Limits {
     pub user_bytes: Option<u64>,
 }
 
-/// The limits that hold for this process.
+/// `mq_overview(7)`: the limits that hold for this process.
 ///
 /// ```
 /// println!("{:?}", ginnel_os::mqueue::limits());
@@ -580,7 +602,7 @@ pub struct Entry {
     pub identity: (u64, u64),
 }
 
-/// The queues of this IPC namespace, sorted by name, from the file system at `/dev/mqueue`. Where that is not mounted, who may mount looks into
+/// `readdir(3)`: the queues of this IPC namespace, sorted by name, from the file system at `/dev/mqueue`. Where that is not mounted, who may mount looks into
 /// a mount that nobody else sees, and that is gone afterwards.
 ///
 /// ```
@@ -610,7 +632,7 @@ fn detached() -> io::Result<OwnedFd> {
     Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
 }
 
-/// The same, where it is mounted elsewhere.
+/// `readdir(3)`: the same, where it is mounted elsewhere.
 ///
 /// # Errors
 /// As [`list`].
@@ -686,6 +708,21 @@ mod tests {
 
     fn soon(ms: u64) -> Option<Instant> {
         Some(Instant::now() + Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn a_shape_that_cannot_be_is_told_which_number_and_what_to_do() {
+        let limits = Limits { msg_max: Some(10), msgsize_max: Some(8192), ..limits() };
+        let text = |capacity, message_size| beyond_limits(Shape { capacity, message_size }, &limits);
+        assert!(text(0, 8192).ends_with("cannot be: it needs a capacity of at least 1"), "{}", text(0, 8192));
+        assert!(text(10, 0).ends_with("a message size of at least 1"));
+        assert!(text(11, 1).contains("msg_max is 10; raise it with `sysctl -w fs.mqueue.msg_max=11`"));
+        assert!(!text(11, 1).contains("msgsize_max"), "what fits is not blamed");
+        assert!(text(11, 8193).contains(", and the limit fs.mqueue.msgsize_max is 8192"));
+        for capacity in [65_537, 1 << 63] {
+            assert!(text(capacity, 1).contains("65536 at most; ask for less"), "no setting allows it");
+        }
+        assert!(text(1, 16_777_217).contains("msgsize_max is 8192, and 16777216 at most"));
     }
 
     #[test]
@@ -803,7 +840,8 @@ mod tests {
         for (capacity, size) in [(0, 1), (1, 0), (1 << 63, 1), (1, usize::MAX), (65537, 1), (1, (16 << 20) + 1)] {
             let error = attempt(capacity, size).unwrap();
             assert_eq!(errno(&error), Some(libc::EINVAL), "{capacity} {size}");
-            assert!(error.to_string().contains("fs.mqueue.msg_max is"), "{error}");
+            let text = error.to_string();
+            assert!(text.contains("at least 1") || text.contains("ask for less"), "{text}");
         }
         if let Some(limit) = limits().user_bytes {
             // Above the limit of the user; without the right to pass msg_max it is EINVAL.

@@ -349,7 +349,7 @@ pub struct Token {
 }
 
 impl Token {
-    /// Takes the lock on a byte of an open file. `None` if somebody holds it.
+    /// `fcntl(2)` with `F_OFD_SETLK`: takes the lock on a byte of an open file. `None` if somebody holds it.
     ///
     /// # Errors
     /// The errno: `EMFILE`, `ENOENT` where `/proc` is not mounted.
@@ -357,7 +357,7 @@ impl Token {
         Self::take_then(file, byte, || None)
     }
 
-    /// The same; and once it is taken, the lock on another byte too, if `also` names one. `None` if somebody holds either.
+    /// `fcntl(2)` with `F_OFD_SETLK`: the same; and once it is taken, the lock on another byte too, if `also` names one. `None` if somebody holds either.
     ///
     /// # Errors
     /// As [`Self::take`].

@@ -129,6 +129,7 @@ impl End {
     }
 
     /// Makes a call until it has a result or patience ends.
+    #[inline]
     fn run<R>(
         &self,
         patience: Patience,
@@ -150,23 +151,38 @@ impl End {
     }
 
     /// Makes a call that does not wait.
+    #[inline]
     fn attempt<R>(&self, events: PollFlags, call: &mut impl FnMut(Way<'_>) -> Result<R, Errno>) -> Result<R, Errno> {
         let (file, none) = (self.file.as_fd(), ReadWriteFlags::empty());
         match self.second.get() {
             None => match call(Way(file, ReadWriteFlags::NOWAIT, usize::MAX)) {
-                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-                    let second = self.reopen();
-                    if matches!(second, Err(Errno::NXIO)) {
-                        return Err(Errno::PIPE); // A FIFO without readers cannot be opened for writing.
-                    }
-                    self.second.get_or_init(|| second.ok());
-                    self.attempt(events, call)
-                }
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.attempt_on_second(events, call),
                 result => result,
             },
             Some(Some(second)) => call(Way(second.as_fd(), none, usize::MAX)),
-            Some(None) if poll_for(file, events, Some(Duration::ZERO))?.is_empty() => Err(Errno::AGAIN),
-            Some(None) => call(Way(file, none, ATOMIC)),
+            Some(None) => self.attempt_on_second(events, call),
+        }
+    }
+
+    /// The same where `RWF_NOWAIT` is not good enough.
+    #[cold]
+    fn attempt_on_second<R>(
+        &self,
+        events: PollFlags,
+        call: &mut impl FnMut(Way<'_>) -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
+        let (file, none) = (self.file.as_fd(), ReadWriteFlags::empty());
+        if self.second.get().is_none() {
+            let second = self.reopen();
+            if matches!(second, Err(Errno::NXIO)) {
+                return Err(Errno::PIPE); // A FIFO without readers cannot be opened for writing.
+            }
+            self.second.get_or_init(|| second.ok());
+        }
+        match self.second.get().and_then(Option::as_ref) {
+            Some(second) => call(Way(second.as_fd(), none, usize::MAX)),
+            None if poll_for(file, events, Some(Duration::ZERO))?.is_empty() => Err(Errno::AGAIN),
+            None => call(Way(file, none, ATOMIC)),
         }
     }
 
@@ -471,7 +487,7 @@ impl Reader {
 }
 
 impl Reader {
-    /// `FIONREAD`: bytes that are in the pipe, whoever may take them.
+    /// `ioctl(2)` with `FIONREAD`: bytes that are in the pipe, whoever may take them.
     ///
     /// # Errors
     /// The errno.
@@ -531,7 +547,7 @@ impl Reader {
         Ok(Self::of(self.end.file.try_clone()?))
     }
 
-    /// Hands this end to a child, as its standard input or output.
+    /// `dup2(2)`, when the child is started: hands this end to a child, as its standard input or output.
     ///
     /// # Examples
     /// ```
@@ -778,7 +794,7 @@ impl Writer {
 }
 
 impl Writer {
-    /// `FIONREAD`: bytes that are in the pipe, whoever may take them.
+    /// `ioctl(2)` with `FIONREAD`: bytes that are in the pipe, whoever may take them.
     ///
     /// # Errors
     /// The errno.
@@ -840,7 +856,7 @@ impl Writer {
         Ok(Self::of(self.end.file.try_clone()?))
     }
 
-    /// Hands this end to a child, as its standard input or output.
+    /// `dup2(2)`, when the child is started: hands this end to a child, as its standard input or output.
     ///
     /// # Examples
     /// ```

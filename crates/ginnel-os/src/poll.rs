@@ -22,7 +22,7 @@ pub fn readable(files: &[BorrowedFd<'_>], deadline: Option<Instant>) -> io::Resu
     }
 }
 
-/// The same for one descriptor, of this moment: it does not wait, nor look at the clock.
+/// `poll(2)` for one descriptor, of this moment: it does not wait, nor look at the clock.
 ///
 /// # Errors
 /// The errno.
@@ -42,7 +42,7 @@ pub fn is_readable(file: BorrowedFd<'_>) -> io::Result<bool> {
     look(&mut [entry(file, libc::POLLIN)])
 }
 
-/// The same for writing.
+/// `poll(2)` for writing, of this moment.
 ///
 /// # Errors
 /// The errno.
@@ -51,7 +51,7 @@ pub fn is_writable(file: BorrowedFd<'_>) -> io::Result<bool> {
     look(&mut [entry(file, libc::POLLOUT)])
 }
 
-/// The same until a descriptor is writable, or its other end is gone.
+/// `poll(2)` until a descriptor is writable, or its other end is gone.
 ///
 /// # Errors
 /// The errno.
@@ -68,7 +68,7 @@ pub enum Interest {
     Write,
 }
 
-/// The same for a descriptor and for a second one that is to become readable: an eventfd that ends the wait, say. An error or a hang-up counts as ready.
+/// `poll(2)` for a descriptor and for a second one that is to become readable: an eventfd that ends the wait, say. An error or a hang-up counts as ready.
 /// False when the deadline comes first.
 ///
 /// # Errors

@@ -1,9 +1,22 @@
 //! `getpid(2)`, `geteuid(2)`, `namespaces(7)`, `sched_setaffinity(2)`: who the process is, and where it runs.
 
+use crate::explain::invalid;
 use rustix::thread::CpuSet;
 use std::io;
 
 /// `getpid(2)`.
+///
+/// # Examples
+/// ```
+/// use ginnel_os::process;
+///
+/// assert_eq!(process::id(), std::process::id());
+/// let cores = process::cores()?;
+/// process::pin(cores[0])?;
+/// assert_eq!(process::cores()?, [cores[0]]);
+/// assert!(process::pin(100_000).is_err());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn id() -> u32 {
     std::process::id()
 }
@@ -13,12 +26,12 @@ pub fn user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// Inode number of the PID namespace that [`id`] counts in; 0 where `/proc` does not say.
+/// `stat(2)`: inode number of the PID namespace that [`id`] counts in; 0 where `/proc` does not say.
 pub fn pid_namespace() -> u64 {
     rustix::fs::stat(c"/proc/self/ns/pid").map_or(0, |stat| stat.st_ino)
 }
 
-/// Now, in nanoseconds since 1970, for people.
+/// `clock_gettime(2)`: now, in nanoseconds since 1970, for people.
 pub fn now_ns() -> u64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
@@ -45,6 +58,11 @@ pub fn is_only_core() -> bool {
 /// # Errors
 /// The errno: `EINVAL` if there is no such core.
 pub fn pin(core: usize) -> io::Result<()> {
+    if core >= CpuSet::MAX_CPU {
+        let text =
+            format!("core {core} is above the limit of the call, {}; `cores` lists what there is", CpuSet::MAX_CPU - 1);
+        return Err(invalid(text));
+    }
     let mut set = CpuSet::new();
     set.set(core);
     Ok(rustix::thread::sched_setaffinity(None, &set)?)
@@ -58,4 +76,19 @@ pub fn signals_pending_limit() -> u64 {
 /// Largest file that the process may make, in bytes: `getrlimit(2)` with `RLIMIT_FSIZE`. `None` if there is no limit.
 pub fn file_size_limit() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Fsize).current
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_that_cannot_be_is_an_error() {
+        let before = cores().unwrap();
+        for core in [CpuSet::MAX_CPU - 1, CpuSet::MAX_CPU, 1 << 63, usize::MAX] {
+            let error = pin(core).unwrap_err();
+            assert_eq!(crate::explain::errno(&error), Some(libc::EINVAL), "{core}");
+        }
+        assert_eq!(cores().unwrap(), before);
+    }
 }

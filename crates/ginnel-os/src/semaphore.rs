@@ -142,7 +142,7 @@ impl<'a> Semaphore<'a> {
         if done == 0 { Ok(u32::try_from(value).unwrap_or(0)) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// [`Self::wait`] with a guard that posts when it is dropped; but not when the process is killed, see the module.
+    /// `sem_timedwait(3)`, as [`Self::wait`], with a guard that posts when it is dropped; but not when the process is killed, see the module.
     ///
     /// ```
     /// use ginnel_os::{mmap::Mapping, semaphore::Semaphore};
@@ -162,7 +162,7 @@ impl<'a> Semaphore<'a> {
         self.wait(deadline).map(|()| Guard(self.at, PhantomData))
     }
 
-    /// [`Self::try_wait`] with a guard.
+    /// `sem_trywait(3)`, as [`Self::try_wait`], with a guard.
     ///
     /// # Errors
     /// As [`Self::try_wait`].
@@ -439,7 +439,7 @@ pub struct Entry {
     pub identity: (u64, u64),
 }
 
-/// The named semaphores, sorted by name. One that goes while this looks is left out.
+/// `readdir(3)` of `/dev/shm`: the named semaphores, sorted by name. One that goes while this looks is left out.
 ///
 /// ```
 /// for semaphore in ginnel_os::semaphore::list()? {

@@ -49,7 +49,7 @@ pub fn create(name: impl AsRef<OsStr>, bytes: u64, mode: u32) -> io::Result<Owne
     create_inner(name.as_ref(), bytes, mode)
 }
 
-/// [`open`] for reading and writing, or [`create`] if there is none; and whether it was made. An object that was there keeps its size and
+/// `shm_open(3)`: [`open`] for reading and writing, or [`create`] if there is none; and whether it was made. An object that was there keeps its size and
 /// mode: look at them before use.
 ///
 /// ```
@@ -184,7 +184,7 @@ pub struct Entry {
     pub identity: (u64, u64),
 }
 
-/// The objects in `/dev/shm`, sorted by name, without the named semaphores, which are [`semaphore::list`](crate::semaphore::list)'s. One that
+/// `readdir(3)`: the objects in `/dev/shm`, sorted by name, without the named semaphores, which are [`semaphore::list`](crate::semaphore::list)'s. One that
 /// goes while this looks is left out.
 ///
 /// ```

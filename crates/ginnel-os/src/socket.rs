@@ -572,7 +572,7 @@ pub fn force_recv_buffer(fd: impl AsFd, bytes: usize) -> io::Result<usize> {
     recv_buffer(fd)
 }
 
-/// `SIOCINQ`: bytes that wait to be received; of a datagram socket, in the next message only.
+/// `ioctl(2)` with `SIOCINQ`: bytes that wait to be received; of a datagram socket, in the next message only.
 ///
 /// # Errors
 /// The errno: `EINVAL` for a listener, `ENOTTY` for what is no socket, pipe or terminal.
@@ -589,7 +589,7 @@ pub fn unread(fd: impl AsFd) -> io::Result<u64> {
     Ok(rustix::io::ioctl_fionread(fd)?)
 }
 
-/// `SIOCOUTQ`: what was sent and has not arrived: for TCP the bytes that the peer has not acknowledged; over `unix` the memory of messages that
+/// `ioctl(2)` with `SIOCOUTQ`: what was sent and has not arrived: for TCP the bytes that the peer has not acknowledged; over `unix` the memory of messages that
 /// the peer has not received, which is more than their bytes; 0 if there are none.
 ///
 /// # Errors

@@ -554,7 +554,7 @@ pub struct Limits {
     pub queues_max: Option<u64>,
 }
 
-/// The limits of this IPC namespace.
+/// `/proc/sys/kernel/msg*` of `proc_sys_kernel(5)`: the limits of this IPC namespace.
 ///
 /// ```
 /// assert!(ginnel_os::sysv_mq::limits().queues_max.is_none_or(|max| max > 0));

@@ -144,7 +144,7 @@ impl Set {
         semget(key, 0, 0)
     }
 
-    /// The set of a key, made with these values if there is none. If another process is making it, this waits until it has values, or
+    /// `semget(2)`: the set of a key, made with these values if there is none. If another process is making it, this waits until it has values, or
     /// until the deadline (see `[I2]` above). One that is there keeps its values.
     ///
     /// ```
@@ -164,7 +164,7 @@ impl Set {
         Self::found_or_made(key, mode, values, deadline)?.map_err(|stale| stale.without_values(key))
     }
 
-    /// The same; but a set that has had no values for as long as `patience` is removed, and another made in its place. For when the creator
+    /// `semget(2)`: the same; but a set that has had no values for as long as `patience` is removed, and another made in its place. For when the creator
     /// has died.
     ///
     /// What is removed is that one set, by its id. So of several that do this at once none removes what another has just made, and a creator
@@ -332,7 +332,7 @@ impl Set {
         }
     }
 
-    /// Takes one from a semaphore, and gives it back when the guard is dropped. With `undo` the kernel gives it back when the process ends
+    /// `semtimedop(2)`: takes one from a semaphore, and gives it back when the guard is dropped. With `undo` the kernel gives it back when the process ends
     /// before that, killed or not.
     ///
     /// ```
@@ -353,7 +353,7 @@ impl Set {
         Ok(Guard { set: self, semaphore, undo })
     }
 
-    /// The same without waiting.
+    /// `semop(2)` with `IPC_NOWAIT`: the same without waiting.
     ///
     /// # Errors
     /// As [`Self::try_operate`].
@@ -637,7 +637,7 @@ pub struct Limits {
     pub sets_max: u64,
 }
 
-/// The limits of this IPC namespace; `None` where they cannot be read.
+/// `/proc/sys/kernel/sem` of `proc_sys_kernel(5)`: the limits of this IPC namespace; `None` where they cannot be read.
 ///
 /// ```
 /// println!("{:?}", ginnel_os::sysv_sem::limits());

@@ -348,7 +348,7 @@ pub struct Limits {
     pub removed_when_unused: Option<bool>,
 }
 
-/// The limits of this IPC namespace.
+/// `/proc/sys/kernel/shm*` of `proc_sys_kernel(5)`: the limits of this IPC namespace.
 ///
 /// ```
 /// assert!(ginnel_os::sysv_shm::limits().bytes_max.is_none_or(|max| max > 0));

@@ -110,6 +110,22 @@ pub fn create_unnamed(directory: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// The errno: `EEXIST` if the name is taken, which is then left as it is.
+///
+/// # Examples
+/// ```
+/// use ginnel_os::tmpfile::{self, Access};
+/// use std::os::fd::AsFd;
+///
+/// let shm = tmpfile::open_directory("/dev/shm".as_ref())?;
+/// let name = std::ffi::CString::new(format!("ginnel-example-{}", std::process::id()))?;
+/// let file = tmpfile::create_unnamed(shm.as_fd())?;
+/// tmpfile::set_len(file.as_fd(), 100)?; // whoever finds the name finds all of it
+/// tmpfile::link_at(file.as_fd(), shm.as_fd(), &name)?;
+/// assert_eq!(tmpfile::stat_at(shm.as_fd(), &name)?.bytes, 100);
+/// assert!(tmpfile::link_at(file.as_fd(), shm.as_fd(), &name).is_err());
+/// tmpfile::unlink_at(shm.as_fd(), &name)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn link_at(file: BorrowedFd<'_>, directory: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     let path = proc_path(file);
     Ok(rustix::fs::linkat(rustix::fs::CWD, path.as_str(), directory, name, AtFlags::SYMLINK_FOLLOW)?)
@@ -214,7 +230,7 @@ pub fn free_space(file: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
     Ok((stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize))
 }
 
-/// The names in a directory, without `.` and `..`.
+/// `readdir(3)`: the names in a directory, without `.` and `..`.
 ///
 /// # Errors
 /// The errno.

@@ -226,7 +226,7 @@ impl Address {
             Target::Pipe(Some(descriptor)) => format!("pipe:{descriptor}"),
             Target::Fifo(path) => format!("fifo:{}", shown(path)),
             Target::Mq(name) => format!("mq:{name}"),
-            Target::Sysv(Key::Number(key)) => format!("sysv:{key}"),
+            Target::Sysv(Key::Number(key)) => format!("sysv:{key:#x}"), // As `ls` and ipcs(1) do.
             Target::Sysv(Key::File(path, id)) => format!("sysv:{}#{id}", shown(path)),
             Target::Unix(Place::Path(path)) => format!("unix:{}", shown(path)),
             Target::Unix(Place::Abstract(name)) => format!("unix:@{name}"),
@@ -302,6 +302,12 @@ impl FromStr for Address {
                 Error::new(ErrorKind::InvalidOption, "understand", quoted(text)).problem(problem).remedy(remedy)
             })?;
         }
+        if address.socket != SocketType::Stream && address.frame != Frame::Length {
+            let known = socket_name(address.socket);
+            return Err(Error::new(ErrorKind::InvalidOption, "understand", quoted(text))
+                .problem(format!("type={known} has no frames, as each message goes by itself"))
+                .remedy("leave frame= out, or write type=stream"));
+        }
         Ok(address)
     }
 }
@@ -374,7 +380,11 @@ fn host_and_port(name: &str) -> Result<String, &'static str> {
     if host.is_empty() {
         return Err("the host is empty");
     }
-    port.parse::<u16>().map_err(|_| "the port is a number from 0 to 65535")?;
+    match port.parse::<u16>() {
+        Ok(0) => Err("port 0 is whichever is free: nobody could find it"),
+        Ok(_) => Ok(()),
+        Err(_) => Err("the port is a number from 1 to 65535"),
+    }?;
     Ok(at.to_owned())
 }
 
@@ -520,8 +530,7 @@ mod tests {
             "fifo:/tmp/a",
             "fifo:relative",
             "mq:/a",
-            "sysv:4711",
-            "sysv:-1",
+            "sysv:0x4711",
             "sysv:/etc/passwd#7",
             "unix:/run/a",
             "unix:@a",
@@ -532,7 +541,8 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Address>().unwrap().link(), text);
         }
-        assert_eq!("sysv:0xffffffff".parse::<Address>().unwrap().link(), "sysv:-1");
+        assert_eq!("sysv:-1".parse::<Address>().unwrap().link(), "sysv:0xffffffff");
+        assert_eq!("sysv:18193".parse::<Address>().unwrap().link(), "sysv:0x4711");
         assert_eq!("sysv:/a#b#3".parse::<Address>().unwrap().link(), "sysv:/a#b#3");
     }
 
@@ -561,6 +571,7 @@ mod tests {
         assert!(error("tcp://localhost").contains("port"));
         assert!(error("tcp://:80").contains("host"));
         assert!(error("tcp://a:65536").contains("65535"));
+        assert!(error("udp://a:0").contains("port 0"));
         assert!(error("signal:0").contains("from 1"));
         assert!(error("signal:-5").contains("from 1"));
         assert!(error("pipe:x").contains("descriptor"));
@@ -576,6 +587,9 @@ mod tests {
         let text = error("fifo:/a?capacity=4");
         assert!(text.contains("`fifo:` has no option `capacity`") && text.contains("known are max"), "{text}");
         assert!(error("unix:/a?type=raw").contains("stream|seqpacket|dgram"));
+        assert!(error("unix:/a?type=dgram&frame=line").contains("no frames"));
+        assert!(error("unix:/a?frame=raw&type=seqpacket").contains("no frames"));
+        assert!("unix:/a?frame=line&type=stream".parse::<Address>().is_ok());
         assert!(error("unix:/a?follow=maybe").contains("neither true nor false"));
     }
 

@@ -71,8 +71,13 @@ impl Error {
 
     /// From an errno, whose meaning is translated where the bare one would mislead.
     pub(crate) fn os(tried: &'static str, object: impl Into<String>, source: io::Error) -> Self {
+        let object = object.into();
+        let is_shm = !object.contains(':') || object.starts_with("shm:");
         let (kind, remedy) = match explain::errno(&source).map(rustix_errno) {
             Some(Errno::NotFound) => (ErrorKind::NotFound, ""),
+            Some(Errno::Denied) if !is_shm => {
+                (ErrorKind::PermissionDenied, "run as its owner, or have its mode changed")
+            }
             Some(Errno::Denied) => {
                 (ErrorKind::PermissionDenied, "run as the owner, or set GINNEL_DIR to a directory of yours")
             }
@@ -86,6 +91,7 @@ impl Error {
             Some(Errno::TooBig) => {
                 (ErrorKind::NoSpace, "raise the limit with `ulimit -f`, or ask for less with ?memory= and ?max=")
             }
+            Some(Errno::NameTooLong) => (ErrorKind::InvalidAddress, "a name has up to 255 bytes, a path up to 4095"),
             Some(Errno::Unsupported) => (ErrorKind::Unsupported, "set GINNEL_DIR to a directory on tmpfs"),
             _ => (ErrorKind::Os, ""),
         };
@@ -148,6 +154,7 @@ enum Errno {
     NoDescriptors,
     NoMemory,
     TooBig,
+    NameTooLong,
     Unsupported,
     Other,
 }
@@ -161,6 +168,7 @@ fn rustix_errno(raw: i32) -> Errno {
         e::EMFILE | e::ENFILE => Errno::NoDescriptors,
         e::ENOMEM => Errno::NoMemory,
         e::EFBIG => Errno::TooBig,
+        e::ENAMETOOLONG => Errno::NameTooLong,
         e::EOPNOTSUPP | e::ENOSYS => Errno::Unsupported,
         _ => Errno::Other,
     }

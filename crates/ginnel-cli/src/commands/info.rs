@@ -61,7 +61,7 @@ fn engine(link: &Link, json: bool) -> Result<(), Failure> {
 }
 
 fn object(mechanism: Mechanism, name: &str, json: bool) -> Result<(), Failure> {
-    let (inventory, found) = find::find(mechanism, name)?;
+    let (inventory, found) = find::find("look at", mechanism, name)?;
     let users = Users::read();
     if json {
         return found.iter().try_for_each(|entry| json::print(&Object::of(entry, &users)));

@@ -23,11 +23,22 @@ use ginnel::Link;
 
 const AFTER_HELP: &str = "\
 Addresses:
-  shm:NAME            a link in shared memory: made when it is first opened,
-                      removed when the last one leaves it empty
-  shm:NAME?KEY=VALUE  with options, joined by &: capacity, max, memory,
-                      participants, senders, receivers, follow,
-                      full=block|reject|drop-oldest, wait=adaptive|spin|block
+  shm:NAME                   a link in shared memory: made when it is first
+                             opened, removed when the last one leaves it empty
+  pipe:  pipe:N              standard input or output, or an open descriptor
+  fifo:/PATH                 a named pipe
+  mq:/NAME                   a POSIX message queue
+  sysv:KEY                   a System V one; KEY is a number or FILE#NUMBER
+  unix:/PATH  unix:@NAME     a socket: ?type=stream|seqpacket|dgram
+  tcp://HOST:PORT  udp://HOST:PORT
+  signal:PID  signal:        numbers as real-time signals: to a process, to us
+
+Options stand behind ?, joined by &, as in 'shm:NAME?capacity=16&full=reject':
+  shm          capacity, max, memory, participants, senders, receivers, follow,
+               full=block|reject|drop-oldest, wait=adaptive|spin|block
+  all others   max, full=block|reject, follow; byte streams also
+               frame=length|line|raw, mq: capacity and priority, sysv: memory,
+               signal: number=RTMIN+1
 
 Examples:
   ginnel tour                      see it work
@@ -100,8 +111,13 @@ impl Cli {
     }
 }
 
-/// Understands an address; a bad one is a usage error.
-fn address(text: &str) -> Result<Link, String> {
+/// Understands an address; a bad one is a usage error, and so is one that leads nowhere from here.
+pub(crate) fn address(text: &str) -> Result<Link, String> {
+    if text.starts_with("mem:") {
+        return Err(
+            "mem: leads from thread to thread of one process, and nobody else is in this one; use shm:NAME".into()
+        );
+    }
     Link::new(text).map_err(|e| e.to_string())
 }
 

@@ -40,7 +40,7 @@ pub(crate) struct Args {
     to: End,
 
     /// Stop after COUNT messages
-    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_name = "COUNT", allow_hyphen_values = true, value_parser = units::whole(1, u64::MAX))]
     count: Option<u64>,
 
     /// Give up, with status 124, when no message comes, or there is no room, for so long: 10ms, 2s

@@ -5,7 +5,7 @@ use crate::inventory::{Entry, Holder, Inventory, Object, PeerProcess, Wanted, te
 use crate::table::Align::{Left, Right};
 use crate::table::Table;
 use crate::users::Users;
-use crate::{escape, json, output};
+use crate::{escape, json, output, units};
 use serde::Serialize;
 
 const AFTER_HELP: &str = "\
@@ -25,7 +25,7 @@ Exit status: 3 if there is no such process, 4 if it may not be looked into.";
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
     /// Number of the process
-    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(allow_negative_numbers = true, value_parser = units::whole(1, u32::MAX))]
     pid: u32,
 
     /// Print JSON: one object

@@ -43,7 +43,7 @@ pub(crate) struct Args {
     form: FormArgs,
 
     /// Stop after COUNT messages
-    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_name = "COUNT", allow_hyphen_values = true, value_parser = units::whole(1, u64::MAX))]
     count: Option<u64>,
 
     /// Give up, with status 124, when no message comes for so long: 10ms, 2s

@@ -336,11 +336,15 @@ fn exact(bytes: u64) -> String {
     if short.contains('.') { bytes.to_string() } else { short }
 }
 
+/// The longest message that any link can be made for.
+const MOST: u64 = 1 << 30;
+
 /// What else than smaller pieces would help.
 fn larger(address: &str, enough: u64) -> String {
     match address.split(':').next() {
         Some("sysv") => ", or raise kernel.msgmax and kernel.msgmnb with sysctl and make the link anew".into(),
         Some("udp") => String::new(),
+        _ if enough > MOST => String::new(),
         _ => format!(", or make the link anew with ?max={} or more", units::size(enough)),
     }
 }

@@ -40,7 +40,7 @@ pub(crate) struct Args {
     wait: Option<Action>,
 
     /// Process to send to
-    #[arg(required = true, allow_negative_numbers = true)]
+    #[arg(required = true, allow_negative_numbers = true, value_parser = units::whole(i32::MIN, i32::MAX))]
     pid: Option<i32>,
 
     /// Which one: TERM, SIGUSR1, RTMIN+1, 34
@@ -48,7 +48,7 @@ pub(crate) struct Args {
     signal: Signal,
 
     /// A number to send along
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_hyphen_values = true, value_parser = units::whole(i32::MIN, i32::MAX))]
     value: Option<i32>,
 
     /// Also to process 1, or to the group whose number is given as a negative one
@@ -70,7 +70,7 @@ struct WaitArgs {
     signal: Vec<Signal>,
 
     /// Stop after COUNT signals
-    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_name = "COUNT", allow_hyphen_values = true, value_parser = units::whole(1, u64::MAX))]
     count: Option<u64>,
 
     /// Give up, with status 124, when none comes for so long: 10ms, 2s

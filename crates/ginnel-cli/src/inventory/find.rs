@@ -9,7 +9,7 @@ use ginnel_os::sysv_ipc::Key;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-/// What `info` looks at: a link, or an object that no link leads to.
+/// What `info` looks at and `rm` removes: a link, or an object that no link leads to.
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
     Link(Link),
@@ -40,7 +40,7 @@ impl Target {
         match OBJECTS.iter().find(is).or(number) {
             Some(_) if name.is_empty() => Err(format!("cannot understand \"{text}\": the name is empty")),
             Some(mechanism) => Ok(Self::Object(*mechanism, name.to_owned())),
-            None => Link::new(text).map(Self::Link).map_err(|e| e.to_string()),
+            None => crate::commands::address(text).map(Self::Link),
         }
     }
 }
@@ -63,9 +63,9 @@ pub(crate) fn kernel_object(link: &Link) -> Option<(Mechanism, String)> {
 ///
 /// # Errors
 /// Not found, or not permitted to know.
-pub(crate) fn find(mechanism: Mechanism, name: &str) -> Result<(Inventory, Vec<Entry>), Failure> {
+pub(crate) fn find(tried: &str, mechanism: Mechanism, name: &str) -> Result<(Inventory, Vec<Entry>), Failure> {
     let address = address(mechanism, name)?;
-    let file = file(mechanism, name)?;
+    let file = file(tried, mechanism, name)?;
     let below = file.map(|_| name.into()).into_iter().collect();
     let wanted = Wanted { only: vec![mechanism], below };
     let is_it = |entry: &&Entry| match file {
@@ -83,7 +83,7 @@ pub(crate) fn find(mechanism: Mechanism, name: &str) -> Result<(Inventory, Vec<E
         drop(queue);
     }
     if found.is_empty() {
-        return Err(not_found(mechanism, &address, &inventory));
+        return Err(not_found(tried, mechanism, &address, &inventory));
     }
     // The connections of a socket are the listener's business.
     if found.iter().any(|entry| entry.is_named) {
@@ -105,12 +105,12 @@ fn alone(queue: &mut Entry) {
     }
 }
 
-fn not_found(mechanism: Mechanism, address: &[u8], inventory: &Inventory) -> Failure {
+fn not_found(tried: &str, mechanism: Mechanism, address: &[u8], inventory: &Inventory) -> Failure {
     let is_nameless = mechanism > Mechanism::Unix;
     let list = format!("{}: ", mechanism.name());
     let why = inventory.unread.iter().find(|text| is_nameless || text.starts_with(&list));
     let why = why.map(|text| format!("; {text}")).unwrap_or_default();
-    let text = format!("cannot look at {}: there is none{why}", crate::escape::terminal(address));
+    let text = format!("cannot {tried} {}: there is none{why}", crate::escape::terminal(address));
     Failure::new(Code::NotFound, text)
 }
 
@@ -142,7 +142,7 @@ fn key(name: &str) -> Result<Key, String> {
 }
 
 /// Device and inode of the file that the object has, if it has one.
-fn file(mechanism: Mechanism, name: &str) -> Result<Option<(u64, u64)>, Failure> {
+fn file(tried: &str, mechanism: Mechanism, name: &str) -> Result<Option<(u64, u64)>, Failure> {
     let has_path = match mechanism {
         Mechanism::Fifo => true,
         Mechanism::Unix => !name.starts_with('@') && !is_number(name),
@@ -151,14 +151,14 @@ fn file(mechanism: Mechanism, name: &str) -> Result<Option<(u64, u64)>, Failure>
     if !has_path {
         return Ok(None);
     }
-    let wrong = |what| Err(Failure::failed(format!("cannot look at {}:{name}: it is no {what}", mechanism.name())));
+    let wrong = |what| Err(Failure::failed(format!("cannot {tried} {}:{name}: it is no {what}", mechanism.name())));
     match std::fs::metadata(name) {
         Ok(status) if mechanism == Mechanism::Fifo && !status.file_type().is_fifo() => wrong("FIFO"),
         Ok(status) if mechanism == Mechanism::Unix && !status.file_type().is_socket() => wrong("socket"),
         Ok(status) => Ok(Some((status.dev(), status.ino()))),
         // A socket lives on without its file.
         Err(e) if mechanism == Mechanism::Unix && e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Failure::file("look at", format_args!("{}:{name}", mechanism.name()), &e)),
+        Err(e) => Err(Failure::file(tried, format_args!("{}:{name}", mechanism.name()), &e)),
     }
 }
 

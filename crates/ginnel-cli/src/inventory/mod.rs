@@ -16,6 +16,7 @@ mod json;
 mod links;
 mod nameless;
 mod posix;
+pub(crate) mod remove;
 mod sockets;
 mod sysv;
 pub(crate) mod text;

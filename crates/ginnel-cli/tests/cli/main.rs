@@ -100,3 +100,43 @@ fn times_that_cannot_be_are_usage_errors_that_say_so() {
         }
     }
 }
+
+#[test]
+fn numbers_that_cannot_be_are_told_their_limits() {
+    let place = Place::new();
+    for args in [
+        &["recv", "shm:a", "-n", "-1"][..],
+        &["recv", "shm:a", "-n", "1.5"],
+        &["pipe", "shm:a", "shm:b", "-n", "18446744073709551616"],
+        &["signal", "wait", "-n", "0"],
+        &["signal", "1", "--value", "2147483648"],
+        &["signal", "x"],
+        &["ps", "-1"],
+        &["sem", "sem:/a", "create", "-1"],
+        &["sem", "sem:/a", "create", "4294967296"],
+    ] {
+        let done = place.run(args, b"");
+        assert_eq!(done.status, 2, "{args:?}: {}", done.err);
+        assert!(done.err.contains("write a whole number from"), "{args:?}: {}", done.err);
+    }
+}
+
+#[test]
+fn an_address_within_one_process_is_refused_instead_of_losing_what_is_sent() {
+    let place = Place::new();
+    for args in
+        [&["send", "mem:a"][..], &["recv", "mem:a"], &["info", "mem:a"], &["rm", "mem:a"], &["pipe", "-", "mem:a"]]
+    {
+        let done = place.run(args, b"x\n");
+        assert_eq!(done.status, 2, "{args:?}: {}", done.err);
+        assert!(done.err.contains("use shm:NAME"), "{args:?}: {}", done.err);
+    }
+}
+
+#[test]
+fn the_help_lists_every_scheme() {
+    let help = Place::new().run(["--help"], b"").out_text();
+    for scheme in ["shm:", "pipe:", "fifo:", "mq:", "sysv:", "unix:", "tcp:", "udp:", "signal:"] {
+        assert!(help.contains(&format!("  {scheme}")), "{scheme}");
+    }
+}

@@ -208,3 +208,18 @@ fn what_cannot_be_is_a_usage_error() {
     assert_eq!(done.status, 2);
     assert!(done.err.contains("sysv-sem:KEY"), "{}", done.err);
 }
+
+#[test]
+fn what_a_set_lacks_is_named() {
+    let place = Place::new();
+    let key = crate::objects::key();
+    let (_set, _removed) = crate::objects::sysv_set(key, &[1, 1]);
+    let done = place.run(["sem", &format!("sysv-sem:{}#2", key.number()), "value"], b"");
+    assert_eq!(done.status, 1, "{}", done.err);
+    assert!(done.err.contains("no semaphore 2: it has 2"), "{}", done.err);
+    for action in ["value", "create", "rm"] {
+        let done = place.run(["sem", "sysv-sem:/nonexistent#1", action], b"");
+        assert_eq!(done.status, 3, "{action}: {}", done.err);
+        assert!(done.err.contains("a file, which is not there"), "{action}: {}", done.err);
+    }
+}

@@ -1,5 +1,5 @@
 //! Copies to and from memory that a peer may be writing: a class of their own, as `memcpy(3)` may not be used there. Its plain loads and stores
-//! are a data race; what stands in its place is a loop of atomic words.
+//! are a data race; what stands in its place is a loop of atomic words for what is short, and the processor's own instruction for the rest.
 
 use crate::bare;
 use crate::cases::{Case, Cases, case};

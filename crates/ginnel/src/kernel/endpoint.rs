@@ -110,9 +110,12 @@ impl Bound {
             io::ErrorKind::AddrInUse => Error::new(ErrorKind::AlreadyExists, "open", link.clone())
                 .problem("another receiver has it")
                 .remedy("end that one (`ginnel ls` shows it), or choose another name"),
-            io::ErrorKind::AlreadyExists => Error::new(ErrorKind::NotALink, "open", link.clone())
-                .problem(e.to_string())
-                .remedy("choose another name, or remove that file yourself"),
+            io::ErrorKind::AlreadyExists => {
+                Error::new(ErrorKind::NotALink, "open", link.clone()).problem(e.to_string())
+            }
+            io::ErrorKind::NotFound => Error::new(ErrorKind::NotFound, "open", link.clone())
+                .problem("its directory is not there")
+                .remedy("make that first"),
             _ => Error::os("open", link.clone(), e),
         };
         if mode == Mode::Join {

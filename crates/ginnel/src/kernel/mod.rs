@@ -393,11 +393,16 @@ fn not_there(address: &Address, what: &str) -> Error {
         .remedy("`ginnel ls` lists those that are there; `open` and `create` make one, if its directory is there")
 }
 
-/// This cannot be done with this mechanism, or not yet.
+/// This cannot be done with this mechanism.
 pub(crate) fn unsupported(tried: &'static str, address: &Address) -> Error {
-    Error::new(ErrorKind::Unsupported, tried, address.link())
-        .problem("this build cannot do that with it yet")
-        .remedy("use `shm:NAME`")
+    let (problem, remedy) = match &address.target {
+        Target::Signal(_) => ("a process is no link", "`ginnel ps PID` shows what it has"),
+        Target::Pipe(_) => ("a pipe has no name", "`ginnel ls --only pipe` shows all, with numbers such as pipe:[17]"),
+        Target::Unix(Place::Abstract(_)) => ("an abstract name goes with its socket", "end its receiver"),
+        Target::Tcp(_) | Target::Udp(_) => ("only its receiver has it", "`ss -tuap` shows which process that is"),
+        _ => ("the library shows links in shared memory only", "`ginnel info` looks at all"),
+    };
+    Error::new(ErrorKind::Unsupported, tried, address.link()).problem(problem).remedy(remedy)
 }
 
 /// Removes what has a name.

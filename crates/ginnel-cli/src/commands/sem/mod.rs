@@ -70,11 +70,11 @@ struct WaitArgs {
 #[derive(clap::Args)]
 struct CreateArgs {
     /// How many there are at first
-    #[arg(default_value_t = 1)]
+    #[arg(default_value_t = 1, allow_negative_numbers = true, value_parser = units::whole(0, u32::MAX))]
     value: u32,
 
     /// How many semaphores the set has, all with this value; enough for the index if absent
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "COUNT", allow_hyphen_values = true, value_parser = units::whole(1, u16::MAX))]
     size: Option<u16>,
 
     /// If it is there, leave it as it is
@@ -118,6 +118,10 @@ fn open(address: &Address) -> Result<Semaphore, Failure> {
 
 fn missing_or(address: &Address, tried: &str, error: &io::Error) -> Failure {
     match error.kind() {
+        _ if address.missing_file().is_some() => Failure::new(
+            Code::NotFound,
+            format!("cannot {tried} {address}: its key is that of a file, which is not there; name one that stays"),
+        ),
         io::ErrorKind::NotFound if tried == "remove" => {
             Failure::new(Code::NotFound, format!("cannot remove {address}: there is none"))
         }
@@ -141,7 +145,7 @@ fn create(address: &Address, args: &CreateArgs) -> Result<(), Failure> {
         io::ErrorKind::AlreadyExists => {
             Failure::failed(format!("cannot create {address}: it is there; say --if-missing, or remove it with rm"))
         }
-        _ => Failure::file("create", address, &e),
+        _ => missing_or(address, "create", &e),
     })
 }
 
@@ -195,9 +199,12 @@ fn take<T>(
 
 #[cold]
 fn timed_out(address: &Address, args: &WaitArgs) -> Failure {
-    let waited = args.timeout.unwrap_or_default();
+    let waited = match args.timeout.unwrap_or_default() {
+        Duration::ZERO => "0s".to_owned(),
+        waited => format!("{waited:?}"),
+    };
     Failure::new(
         Code::TimedOut,
-        format!("timed out: {address} stayed 0 for {waited:?}; post to it, or wait longer with -W"),
+        format!("timed out: {address} stayed 0 for {waited}; post to it, or wait longer with -W"),
     )
 }

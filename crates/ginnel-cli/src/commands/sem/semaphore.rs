@@ -41,6 +41,14 @@ impl Address {
         }
     }
 
+    /// The file that its key comes from, if it is not there.
+    pub(super) fn missing_file(&self) -> Option<&Path> {
+        match self {
+            Self::SysV(SysVKey::File(path, _), _) if !path.exists() => Some(path),
+            _ => None,
+        }
+    }
+
     pub(super) fn can_undo(&self) -> bool {
         matches!(self, Self::SysV(..))
     }
@@ -145,6 +153,11 @@ impl Semaphore {
             Address::SysV(key, index) => {
                 let set = Set::open(key.key()?)?;
                 wait_for_values(set)?;
+                let count = set.stat().map_or(usize::MAX, |stat| stat.count); // Who may only write is told by the kernel.
+                if usize::from(*index) >= count {
+                    let text = format!("the set has no semaphore {index}: it has {count}, counted from 0");
+                    return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+                }
                 Ok(Self::SysV(set, *index))
             }
         }

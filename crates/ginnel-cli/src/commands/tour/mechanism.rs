@@ -148,7 +148,7 @@ impl Way {
 const TRIES: u32 = 50;
 const LOOK: Duration = Duration::from_millis(2);
 
-/// Where the two meet: a directory of their own, and names that nobody else has. It goes, with all that has a name, when this is dropped.
+/// Where the two meet: a directory of their own, in another one without which it cannot be made again, and names that nobody else has. It goes, with all that has a name, when this is dropped.
 pub(super) struct Place {
     id: u64,
     dir: PathBuf,
@@ -167,11 +167,16 @@ impl Place {
             let inside = links.join(name);
             builder.create(&inside).map(|()| inside).map_err(|_| e)
         });
-        let dir = made.map_err(|e| Failure::file("make the directory", beside.display(), &e))?;
-        Ok(Self { id, dir, mechanism })
+        let failed = |e: io::Error| Failure::file("make the directory", beside.display(), &e);
+        let place = Self { id, dir: made.map_err(failed)?.join("l"), mechanism };
+        builder.create(&place.dir).map_err(|e| {
+            place.remove();
+            failed(e)
+        })?;
+        Ok(place)
     }
 
-    /// That of the parent, which has made the directory the one for links.
+    /// That of the parent, which has named the directory the one for links.
     pub(super) fn of_parent(mechanism: Mechanism, id: u64) -> Self {
         Self { id, dir: ginnel::directory(), mechanism }
     }
@@ -220,10 +225,12 @@ impl Place {
                 let _ = Link::new(&self.address(way)).and_then(|link| link.unlink(true));
             }
         }
-        // The others may be about to leave, and move things meanwhile.
+        // The others may be about to leave, and move things meanwhile, or make the directory anew; that ends when the outer one is gone.
+        let Some(outer) = self.dir.parent() else { return };
         for _ in 0..TRIES {
-            match std::fs::remove_dir_all(&self.dir) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound || self.dir.exists() => std::thread::sleep(LOOK),
+            let _ = std::fs::remove_dir_all(&self.dir);
+            match std::fs::remove_dir(outer) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => std::thread::sleep(LOOK),
                 _ => return,
             }
         }

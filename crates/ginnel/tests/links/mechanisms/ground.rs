@@ -128,7 +128,7 @@ impl Ground {
             Pipe => "pipe:".to_owned(),
             Fifo => format!("fifo:{path}"),
             Mq => format!("mq:/{}", self.id()),
-            Sysv => format!("sysv:{}", self.key()),
+            Sysv => format!("sysv:{:#x}", self.key()),
             Stream | Seqpacket | Dgram => format!("unix:{path}"),
         }
     }
