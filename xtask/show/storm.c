@@ -8,7 +8,6 @@
  *
  *   STORM_COUNT   file to count in: a page that all processes map, so that a killed one has counted too; none: no storm
  *   STORM_UNDER   only programs below this folder: a shell or Python has its own ways with EINTR
- *   STORM_CALM    path ends (a/b:c) of programs below it that stay calm
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -76,25 +75,11 @@ static void begin_child(void)
 	begin_timer();
 }
 
-static int ends_with(const char *path, const char *end, size_t length)
-{
-	size_t all = strlen(path);
-	return length && all >= length && !memcmp(path + all - length, end, length);
-}
-
 static int is_calm(void)
 {
 	char path[4096] = "";
-	const char *under = getenv("STORM_UNDER"), *calm = getenv("STORM_CALM");
-	if (readlink("/proc/self/exe", path, sizeof path - 1) < 0 || (under && strncmp(path, under, strlen(under))))
-		return 1;
-	for (; calm && *calm; calm += *calm == ':') {
-		size_t length = strcspn(calm, ":");
-		if (ends_with(path, calm, length))
-			return 1;
-		calm += length;
-	}
-	return 0;
+	const char *under = getenv("STORM_UNDER");
+	return readlink("/proc/self/exe", path, sizeof path - 1) < 0 || (under && strncmp(path, under, strlen(under)));
 }
 
 __attribute__((constructor)) static void begin(void)

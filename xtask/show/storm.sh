@@ -12,6 +12,8 @@ calm=(
 )
 # Of tests:
 skip=(
+    too_many_are_pending                            # counts what RLIMIT_SIGPENDING allows, of which each timer takes one
+    an_idle_receiver_uses_next_to_no_processor_time # measures processor time: of 4,000 signals a second, 3 % of it
 )
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -35,9 +37,9 @@ while read -r -u 3 folder test; do
         timeout 900 "$test" "${filter[@]}" "${skip[@]/#/--skip=}") >"$work/said" 2>&1 </dev/null || code=$?
     cat "$work/said" >>"$log"
     read -r signals interrupted threads processes < <(counted)
-    n=$(sed -n 's/^test result: [^ ]* \([0-9]*\) passed.*/\1/p' "$work/said")
-    passed=$((passed + ${n:-0}))
-    echo "$name: ${n:-0} passed, status $code; $signals signals, $interrupted system calls interrupted, in $threads threads of $processes processes"
+    n=$(awk '/^test result: / { n += $4 } END { print n + 0 }' "$work/said")
+    passed=$((passed + $n))
+    echo "$name: $n passed, status $code; $signals signals, $interrupted system calls interrupted, in $threads threads of $processes processes"
     [ "$code" = 0 ] || { status=1; sed -n '/^failures:$/,$p' "$work/said"; }
     now=("$signals" "$interrupted" "$threads" "$processes")
     for i in 0 1 2 3; do all[i]=$((all[i] + now[i])); done
