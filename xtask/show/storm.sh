@@ -33,7 +33,7 @@ while read -r -u 3 folder test; do
     if is_calm "$name" || [[ $name != *$part* ]]; then continue; fi
     head -c 4096 /dev/zero >"$work/count"
     code=0
-    (cd "$folder" && LD_PRELOAD=$work/storm.so STORM_COUNT=$work/count STORM_UNDER=${test%/debug/*} CARGO_MANIFEST_DIR=$folder \
+    (cd "$folder" && LD_PRELOAD=$work/storm.so STORM_COUNT=$work/count STORM_UNDER=${test%/deps/*} CARGO_MANIFEST_DIR=$folder \
         timeout 900 "$test" "${filter[@]}" "${skip[@]/#/--skip=}") >"$work/said" 2>&1 </dev/null || code=$?
     cat "$work/said" >>"$log"
     read -r signals interrupted threads processes < <(counted)
