@@ -172,7 +172,7 @@ int main(int count, char **words)
 {
 	if (count < 4)
 		return 2;
-	alarm(60);
+	alarm(30);
 	int (*kind)(const char *, const char *, char **) = is(words[1], "sem") ? named
 		: is(words[1], "unnamed") ? unnamed
 		: is(words[1], "sysv-sem") ? set
