@@ -43,7 +43,7 @@ fn posix_shared_memory() {
 
 #[test]
 fn system_v_shared_memory() {
-    let key = Key::new(0x5c00_0000 | std::process::id().cast_signed());
+    let key = Key::new(0x5c00_0000 | i32::try_from(std::process::id()).unwrap());
     let Some(c) = Stranger::of("sysv-shm", key.number()) else { return };
     let _removed = Removed(&|| drop(Segment::open(key).and_then(Segment::remove)));
     c.does(&["create", "4096"]);

@@ -114,7 +114,7 @@ impl Drop for Removed {
 }
 
 fn key(number: i32) -> Removed {
-    Removed(Key::new(0x5d00_0000 | number << 22 | std::process::id().cast_signed()))
+    Removed(Key::new(0x5d00_0000 | number << 22 | i32::try_from(std::process::id()).unwrap()))
 }
 
 #[test]
