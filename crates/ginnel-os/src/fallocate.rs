@@ -79,7 +79,11 @@ mod tests {
         let (mut done, mut calls) = (Vec::new(), 0);
         let call = |at, len| {
             calls += 1;
-            if len > MIB { Err(Errno::INTR) } else { Ok(done.push((at, len))) }
+            if len > MIB {
+                return Err(Errno::INTR);
+            }
+            done.push((at, len));
+            Ok(())
         };
         in_pieces(8192, 10 * MIB, call).unwrap();
         let end =
