@@ -136,18 +136,12 @@ mod tests {
     fn a_child_is_not_current() {
         let generation = generation().unwrap();
         assert!(generation.is_current());
-        // SAFETY: the child only loads a word and exits.
-        let child = unsafe { libc::fork() };
-        if child == 0 {
-            let before = generation.is_current();
-            let own = super::generation().is_ok_and(|g| g.is_current() && g.number() != generation.number());
-            // SAFETY: leaves without destructors.
-            unsafe { libc::_exit(i32::from(before || generation.is_current() || !own)) };
-        }
-        let mut status = -1;
-        // SAFETY: reaps the child that this test started.
-        unsafe { libc::waitpid(child, &raw mut status, 0) };
-        assert_eq!(status, 0);
+        crate::storm::in_child(|| {
+            assert!(!generation.is_current());
+            let own = super::generation().unwrap();
+            assert!(own.is_current() && own.number() != generation.number());
+            assert!(!generation.is_current());
+        });
         assert!(generation.is_current());
     }
 }

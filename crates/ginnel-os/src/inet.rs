@@ -513,7 +513,7 @@ fn invalid(text: String) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::socket::tests::storm;
+    use crate::storm;
     use std::io::ErrorKind;
 
     const LONG: Duration = Duration::from_secs(20);

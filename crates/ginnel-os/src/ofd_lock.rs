@@ -401,6 +401,8 @@ impl Drop for Token {
 mod tests {
     use super::*;
     use crate::storm::eventually;
+    use rustix::io::retry_on_intr;
+    use rustix::process::WaitOptions;
     use std::os::fd::OwnedFd;
 
     fn file() -> OwnedFd {
@@ -518,30 +520,25 @@ mod tests {
         let file = file();
         // A fork while another thread is in the first `hold_off` ever leaves a child in which that never ends.
         drop(fork::hold_off());
-        let mut ready = [0; 2];
-        // SAFETY: `ready` has room for two descriptors.
-        assert_eq!(unsafe { libc::pipe(ready.as_mut_ptr()) }, 0);
+        let (ready, say) = rustix::pipe::pipe().unwrap();
         // SAFETY: the child calls only what is safe after a fork of a threaded process: system calls.
         let parent = unsafe { libc::fork() };
         if parent == 0 {
             let token = Token::take(file.as_fd(), 7);
             // SAFETY: the child's child only sleeps, then exits.
             if unsafe { libc::fork() } == 0 {
-                // SAFETY: plain system call.
-                unsafe { libc::sleep(2) };
+                std::thread::sleep(Duration::from_secs(2));
                 // SAFETY: leaves without destructors.
                 unsafe { libc::_exit(0) };
             }
-            let held = u8::from(matches!(token, Ok(Some(_))));
-            // SAFETY: writes one byte from a live variable.
-            unsafe { libc::write(ready[1], (&raw const held).cast(), 1) };
-            // SAFETY: waits to be killed.
-            unsafe { libc::pause() };
+            let _ = retry_on_intr(|| rustix::io::write(&say, &[u8::from(matches!(token, Ok(Some(_))))]));
+            loop {
+                std::thread::park(); // until it is killed
+            }
         }
-        let mut held = 0u8;
-        // SAFETY: reads one byte into a live variable.
-        unsafe { libc::read(ready[0], (&raw mut held).cast(), 1) };
-        assert_eq!(held, 1);
+        let mut held = [0];
+        assert_eq!(retry_on_intr(|| rustix::io::read(&ready, &mut held)).unwrap(), 1);
+        assert_eq!(held, [1]);
         assert_eq!(first_locked(file.as_fd(), 7, 1).unwrap(), Some(7));
         // SAFETY: kills the child that this test started.
         unsafe { libc::kill(parent, libc::SIGKILL) };
@@ -550,7 +547,7 @@ mod tests {
             assert!(std::time::Instant::now() < end, "the grandchild keeps its dead parent's token");
             std::thread::yield_now();
         }
-        // SAFETY: reaps the child that this test started.
-        unsafe { libc::waitpid(parent, std::ptr::null_mut(), 0) };
+        retry_on_intr(|| rustix::process::waitpid(rustix::process::Pid::from_raw(parent), WaitOptions::empty()))
+            .unwrap();
     }
 }

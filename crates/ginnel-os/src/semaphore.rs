@@ -594,18 +594,12 @@ mod tests {
         let mapping = Mapping::anonymous(4096).unwrap();
         let semaphore = Semaphore::init(&mapping.shared(), 0, 1).unwrap();
         let done = Semaphore::init(&mapping.shared(), 64, 0).unwrap();
-        // SAFETY: the child makes two calls that are safe after a fork, and exits.
-        let child = unsafe { libc::fork() };
-        if child == 0 {
-            let fine = semaphore.try_wait().is_ok() && done.post().is_ok();
-            // SAFETY: leaves without destructors.
-            unsafe { libc::_exit(i32::from(!fine)) };
-        }
+        storm::in_child(|| {
+            semaphore.try_wait().unwrap();
+            done.post().unwrap();
+        });
         done.wait(Some(soon(20_000))).unwrap();
-        let mut status = -1;
-        // SAFETY: reaps the child that this test started.
-        unsafe { libc::waitpid(child, &raw mut status, 0) };
-        assert_eq!((status, semaphore.value().unwrap()), (0, 0));
+        assert_eq!(semaphore.value().unwrap(), 0);
     }
 
     #[test]

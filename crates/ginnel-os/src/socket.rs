@@ -707,9 +707,9 @@ fn over_udp(len: usize, limit: usize) -> String {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-    use crate::unix;
+    use crate::{storm, unix};
     use std::io::ErrorKind;
     use std::time::Duration;
 
@@ -812,24 +812,16 @@ pub(crate) mod tests {
         // In a child: this process ignores the signal anyway, as every Rust program does.
         let (a, b) = unix::pair(Kind::Stream).unwrap();
         shutdown(&b, Half::Both).unwrap();
-        // SAFETY: the child makes system calls only, and exits.
-        let child = unsafe { libc::fork() };
-        if child == 0 {
+        storm::in_child(|| {
             // SAFETY: sets back what the runtime changed.
             unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
             let slices = [IoSlice::new(b"x")];
             let message = unix::Outgoing { slices: &slices, ..Default::default() };
-            let good = send(&a, b"x", None).is_err()
-                && try_send(&a, b"x").is_err()
-                && send_vectored(&a, &slices, None).is_err()
-                && unix::send(&a, &message, None).is_err();
-            // SAFETY: leaves without destructors.
-            unsafe { libc::_exit(i32::from(!good)) };
-        }
-        let mut status = -1;
-        // SAFETY: reaps the child that this test started.
-        unsafe { libc::waitpid(child, &raw mut status, 0) };
-        assert_eq!(status, 0);
+            assert!(send(&a, b"x", None).is_err());
+            assert!(try_send(&a, b"x").is_err());
+            assert!(send_vectored(&a, &slices, None).is_err());
+            assert!(unix::send(&a, &message, None).is_err());
+        });
     }
 
     #[test]
@@ -902,41 +894,5 @@ pub(crate) mod tests {
         });
         storm::during(|| assert_eq!(send(&a, b"x", None).unwrap(), 1));
         taker.join().unwrap();
-    }
-
-    /// Interrupts the calling thread every millisecond.
-    pub(crate) mod storm {
-        use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-        use std::time::Duration;
-
-        extern "C" fn ignore(_: libc::c_int) {}
-
-        pub(crate) fn during(run: impl FnOnce()) {
-            // SAFETY: all-zero is a valid sigaction: no flags, so no SA_RESTART, and an empty mask.
-            let mut action = unsafe { std::mem::zeroed::<libc::sigaction>() };
-            action.sa_sigaction = ignore as *const () as usize;
-            // SAFETY: installs a handler that does nothing.
-            unsafe { libc::sigaction(libc::SIGUSR2, &raw const action, std::ptr::null_mut()) };
-            // SAFETY: it takes nothing and cannot fail.
-            let target = unsafe { libc::pthread_self() };
-            let over = AtomicBool::new(false);
-            std::thread::scope(|scope| {
-                scope.spawn(|| {
-                    while !over.load(SeqCst) {
-                        // SAFETY: the target thread waits for this one in the scope, so it is alive.
-                        unsafe { libc::pthread_kill(target, libc::SIGUSR2) };
-                        std::thread::sleep(Duration::from_millis(1));
-                    }
-                });
-                struct End<'a>(&'a AtomicBool);
-                impl Drop for End<'_> {
-                    fn drop(&mut self) {
-                        self.0.store(true, SeqCst);
-                    }
-                }
-                let _end = End(&over);
-                run();
-            });
-        }
     }
 }

@@ -2,34 +2,28 @@
 //! system call that waits comes back with `EINTR` many times.
 #![allow(unsafe_code)] // Installs a handler and sends signals to a thread that is there as long as the scope.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-static HANDLED: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    /// Signals that this thread has taken: tests that run beside it have their own.
+    static HANDLED: Cell<usize> = const { Cell::new(0) };
+}
 
-extern "C" fn nothing(_: libc::c_int) {
-    HANDLED.fetch_add(1, SeqCst);
+extern "C" fn count(_: libc::c_int) {
+    HANDLED.set(HANDLED.get() + 1);
 }
 
 /// Runs a closure in the storm; its result, and how many signals came.
 pub(crate) fn during<R>(run: impl FnOnce() -> R) -> (R, usize) {
-    let signal = libc::SIGRTMIN() + 1;
-    install(signal, nothing as *const () as libc::sighandler_t, 0);
-    // SAFETY: the call takes no argument and only names the calling thread.
-    let thread = unsafe { libc::pthread_self() };
-    let (over, before) = (AtomicBool::new(false), HANDLED.load(SeqCst));
-    let result = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !over.load(SeqCst) {
-                std::thread::sleep(Duration::from_millis(1));
-                // SAFETY: the thread waits for this scope, so it is there.
-                unsafe { libc::pthread_kill(thread, signal) };
-            }
-        });
-        let _end = End(&over);
-        run()
-    });
-    (result, HANDLED.load(SeqCst) - before)
+    let before = HANDLED.get();
+    let storm = Storm::here();
+    let result = run();
+    drop(storm);
+    (result, HANDLED.get() - before)
 }
 
 /// Installs a handler of a test for good.
@@ -41,28 +35,19 @@ pub(crate) fn install(signal: i32, handler: libc::sighandler_t, flags: i32) {
     assert_eq!(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) }, 0);
 }
 
-/// Ends the storm even if the closure panics.
-struct End<'a>(&'a AtomicBool);
-
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, SeqCst);
-    }
-}
-
 /// A storm on this thread until it is dropped.
 pub(crate) struct Storm {
-    over: std::sync::Arc<AtomicBool>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Storm {
     pub(crate) fn here() -> Self {
         let signal = libc::SIGRTMIN() + 1;
-        install(signal, nothing as *const () as libc::sighandler_t, 0);
+        install(signal, count as *const () as libc::sighandler_t, 0);
         // SAFETY: the call takes no argument and only names the calling thread.
         let target = unsafe { libc::gettid() };
-        let over = std::sync::Arc::new(AtomicBool::new(false));
+        let over = Arc::new(AtomicBool::new(false));
         let told = over.clone();
         let blow = move || {
             while !told.load(SeqCst) {
@@ -78,7 +63,7 @@ impl Storm {
 impl Drop for Storm {
     fn drop(&mut self) {
         self.over.store(true, SeqCst);
-        let _ = self.thread.take().map(std::thread::JoinHandle::join);
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
@@ -91,8 +76,8 @@ pub(crate) fn eventually(mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Runs a test in a forked child, which has this thread only, so that a signal to the process is one to this thread.
-pub(crate) fn in_child(run: impl FnOnce()) {
+/// Runs a test in a forked child, which has this thread only, so that a signal to the process is one to this thread. Its process id.
+pub(crate) fn in_child(run: impl FnOnce()) -> libc::pid_t {
     // SAFETY: the child runs the closure and leaves; the C library makes its memory allocator usable after a fork.
     let child = unsafe { libc::fork() };
     if child == 0 {
@@ -106,7 +91,8 @@ pub(crate) fn in_child(run: impl FnOnce()) {
     loop {
         // SAFETY: asks about the child that was started above; `status` has room for the answer.
         if unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) } == child {
-            return assert_eq!(status, 0, "the child failed");
+            assert_eq!(status, 0, "the child failed");
+            return child;
         }
         if std::time::Instant::now() > end {
             // SAFETY: kills the child that was started above.

@@ -846,15 +846,7 @@ mod tests {
     fn a_dead_holder_gives_back_only_with_undo() {
         for undo in [true, false] {
             let set = made(&[1]);
-            // SAFETY: the child makes one system call and exits.
-            let child = unsafe { libc::fork() };
-            if child == 0 {
-                std::mem::forget(set.0.try_acquire(0, undo));
-                // SAFETY: leaves without destructors.
-                unsafe { libc::_exit(0) };
-            }
-            // SAFETY: reaps the child that this test started.
-            unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+            let child = storm::in_child(|| std::mem::forget(set.0.try_acquire(0, undo).unwrap()));
             assert_eq!(set.0.value(0).unwrap(), u16::from(undo));
             assert_eq!(set.0.last_pid(0).unwrap(), child);
         }

@@ -230,6 +230,7 @@ pub fn peer_address(fd: impl AsFd) -> io::Result<Address> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storm;
     use std::io::ErrorKind;
     use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
@@ -271,7 +272,7 @@ mod tests {
             waiting.push(client);
         }
         let wait = Duration::from_millis(40);
-        socket::tests::storm::during(|| {
+        storm::during(|| {
             let start = Instant::now();
             assert_eq!(connect(Kind::Stream, &name, Some(start + wait)).unwrap_err().kind(), ErrorKind::TimedOut);
             assert!(start.elapsed() >= wait && start.elapsed() < LONG);
@@ -293,7 +294,7 @@ mod tests {
         // Somebody else may take the connection that `poll` saw.
         assert!(rustix::fs::fcntl_getfl(&fd).unwrap().contains(rustix::fs::OFlags::NONBLOCK));
         let wait = Duration::from_millis(40);
-        socket::tests::storm::during(|| {
+        storm::during(|| {
             let start = Instant::now();
             assert_eq!(accept(&fd, Some(start + wait)).unwrap_err().kind(), ErrorKind::TimedOut);
             assert!(start.elapsed() >= wait);

@@ -99,10 +99,7 @@ impl FormArgs {
 }
 
 pub(crate) fn run(args: &Args, quiet: bool) -> Result<(), Failure> {
-    // Before any thread is started: a receiver of signals has to block them in all.
-    let receiver = args.address.clone().follow(args.follow).receiver()?;
-    let install = interrupt::install();
-    install.map_err(|e| Failure::failed(format!("cannot watch for signals: {e}")))?;
+    let receiver = open(&args.address.clone().follow(args.follow))?;
     interrupt::end_waits_of(receiver.interrupter());
     let (form, piece) = args.form.form(args.address.carriage());
     // So many that writing is worth it, so few that the senders have room meanwhile.
@@ -120,6 +117,18 @@ pub(crate) fn run(args: &Args, quiet: bool) -> Result<(), Failure> {
     drop(receiving);
     tell_losses(&receiver, redelivered, quiet);
     done
+}
+
+/// Whoever is interrupted leaves no link behind, so signals are heeded before there is one. But a receiver of signals has to block them in
+/// every thread, so it comes before the one that heeds them.
+fn open(link: &Link) -> Result<Receiver, Failure> {
+    let heed = || interrupt::install().map_err(|e| Failure::failed(format!("cannot watch for signals: {e}")));
+    if link.address().starts_with("signal:") {
+        let receiver = link.receiver()?;
+        return heed().map(|()| receiver);
+    }
+    heed()?;
+    Ok(link.receiver()?)
 }
 
 /// What did not go as it should, though nothing failed.

@@ -7,9 +7,13 @@ fn is_locked(place: &Place, file: &str) -> bool {
     place.run(["lock", "-W", "0s", file, "--", "true"], b"").status == 124
 }
 
+/// A run whose command has begun, so that the command has what was passed to it.
 fn holding(place: &Place, file: &str, options: &[&str]) -> Run {
-    let run = place.start(["lock"].iter().chain(options).chain(&[file, "--", "cat"]));
-    wait_until("it is locked", || is_locked(place, file));
+    let begun = place.path("begun");
+    let command = [file, "--", "sh", "-c", ": >\"$0\"; exec cat", begun.to_str().unwrap()];
+    let run = place.start(["lock"].iter().chain(options).chain(&command));
+    wait_until("its command runs", || begun.exists());
+    assert!(is_locked(place, file));
     run
 }
 

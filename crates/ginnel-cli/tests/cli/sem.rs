@@ -1,5 +1,7 @@
 //! `ginnel sem`: both kinds of semaphore from the shell, whatever happens to who holds one.
 
+use std::process::Command;
+
 use crate::process::{Done, Place, Run, wait_until};
 
 /// A semaphore of one test, which goes with it.
@@ -221,5 +223,42 @@ fn what_a_set_lacks_is_named() {
         let done = place.run(["sem", "sysv-sem:/nonexistent#1", action], b"");
         assert_eq!(done.status, 3, "{action}: {}", done.err);
         assert!(done.err.contains("a file, which is not there"), "{action}: {}", done.err);
+    }
+}
+
+/// The C program that the tests of ginnel-os speak with: <semaphore.h> and semop(2), and nothing of ginnel.
+#[test]
+fn a_c_program_takes_what_the_tool_gives_and_gives_what_it_takes() {
+    let place = Place::new();
+    let program = place.path("objects");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../ginnel-os/tests/interop/objects.c");
+    let mut cc = Command::new("cc");
+    let Ok(made) = cc.args(["-pthread", "-o"]).arg(&program).args([source, "-lrt"]).status() else {
+        println!("skipped: cc is not there");
+        return;
+    };
+    assert!(made.success(), "{source} does not compile");
+    for semaphore in Semaphore::both("interop", 12) {
+        let (kind, name) = semaphore.0.split_once(':').unwrap();
+        let key = name.strip_prefix("0x").map(|digits| i64::from_str_radix(digits, 16).unwrap().to_string());
+        let c = |acts: &[&str]| {
+            let output =
+                Command::new(&program).args([kind, key.as_deref().unwrap_or(name)]).args(acts).output().unwrap();
+            assert!(output.status.success(), "{kind} {acts:?}: {}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+        };
+        c(&["create", "1"]);
+        assert_eq!((semaphore.value().as_str(), semaphore.run(&["wait"]).status), ("1", 0));
+        assert_eq!((c(&["try"]).as_str(), semaphore.run(&["try"]).status), ("would block", 1));
+        let waiting = semaphore.start(&place, &["wait"]);
+        std::thread::sleep(std::time::Duration::from_millis(250)); // longer than a slice of its wait
+        c(&["post"]);
+        assert_eq!(waiting.end().status, 0);
+        assert_eq!(semaphore.run(&["post"]).status, 0);
+        assert_eq!((c(&["wait"]).as_str(), c(&["value"]).as_str()), ("taken", "0"));
+        c(&["remove"]);
+        assert_eq!(semaphore.run(&["value"]).status, 3);
+        assert_eq!(semaphore.run(&["create", "4"]).status, 0);
+        assert_eq!(c(&["value"]), "4");
     }
 }

@@ -553,6 +553,7 @@ fn invalid(text: String) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storm;
     use crate::unix::{self, bind, local_address, pair};
     use std::io::ErrorKind;
 
@@ -717,7 +718,7 @@ mod tests {
         assert!(start.elapsed() >= wait);
         let used = cpu() - cpu_start;
         assert!(used.tv_sec == 0 && used.tv_nsec < 30_000_000, "it spins: {used:?}");
-        socket::tests::storm::during(|| {
+        storm::during(|| {
             let error = send(&client, &Outgoing { to: Some(&to), ..Default::default() }, Some(start + wait));
             assert_eq!(error.unwrap_err().kind(), ErrorKind::TimedOut);
         });
@@ -763,20 +764,12 @@ mod tests {
         let (a, b) = pair(Kind::SeqPacket).unwrap();
         let file = null();
         send(&a, &with(&[IoSlice::new(b"x")], &[file.as_fd(); 8]), None).unwrap();
-        // SAFETY: the child only lowers its limit, receives, and exits; what it allocates is small, and glibc keeps malloc usable.
-        let child = unsafe { libc::fork() };
-        if child == 0 {
+        storm::in_child(|| {
             let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
             // SAFETY: reads a live structure.
-            unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
-            let error = try_recv(&b, &mut [IoSliceMut::new(&mut [0; 8])], 8).err();
-            let good = error.is_some_and(|e| e.kind() == ErrorKind::InvalidData);
-            // SAFETY: leaves without destructors.
-            unsafe { libc::_exit(i32::from(!good)) };
-        }
-        let mut status = -1;
-        // SAFETY: reaps the child that this test started.
-        unsafe { libc::waitpid(child, &raw mut status, 0) };
-        assert_eq!(status, 0);
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
+            let error = try_recv(&b, &mut [IoSliceMut::new(&mut [0; 8])], 8).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidData);
+        });
     }
 }

@@ -321,6 +321,8 @@ impl Sender {
         let (mut committed, mut refused) = (0, None);
         while let (true, Some(extent)) = (committed < GROW_BYTES, engine.extent_to_commit(len)) {
             if let Err(e) = fallocate::commit(file, extent.offset, extent.len) {
+                // Of an extent that nobody uses yet a part may be committed.
+                let _ = fallocate::release(file, extent.offset, extent.len);
                 refused = Some(e);
                 break;
             }

@@ -73,10 +73,19 @@ fn end_child(run: impl FnOnce()) -> ! {
 }
 
 fn reap(child: libc::pid_t) {
+    assert_eq!(status_of(child), 0, "the child failed");
+}
+
+/// How a forked child ended, once it has.
+pub(crate) fn status_of(child: libc::pid_t) -> libc::c_int {
     let mut status = -1;
-    // SAFETY: waits for the child that this process started; `status` lives during the call.
-    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-    assert_eq!(status, 0, "the child failed");
+    loop {
+        // SAFETY: waits for the child that this process started; `status` lives during the call.
+        match unsafe { libc::waitpid(child, &raw mut status, 0) } {
+            -1 => assert_eq!(std::io::Error::last_os_error().kind(), std::io::ErrorKind::Interrupted),
+            _ => return status,
+        }
+    }
 }
 
 fn forked<T>(sent: Result<T, SendError>) {

@@ -186,10 +186,7 @@ impl Porter {
             // SAFETY: leaves without destructors of the harness.
             unsafe { libc::_exit(i32::from(!sends) + 2 * i32::from(!receives)) };
         }
-        let mut status = -1;
-        // SAFETY: reaps the child that was just made.
-        unsafe { libc::waitpid(child, &raw mut status, 0) };
-        status.to_string()
+        crate::fork::status_of(child).to_string()
     }
 }
 
