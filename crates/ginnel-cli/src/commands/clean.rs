@@ -1,7 +1,7 @@
 //! `ginnel clean`: what crashes left is collected.
 
 use crate::exit::{Failure, say};
-use crate::{json, output};
+use crate::{escape, json, output};
 use ginnel::{Cleaned, ErrorKind};
 use serde::Serialize;
 
@@ -65,5 +65,11 @@ fn line(done: &Cleaned, dry_run: bool) -> String {
     if done.removed {
         deeds.push(if dry_run { "would be removed" } else { "removed" }.to_owned());
     }
-    format!("{}: {}\n", done.address, deeds.join(", "))
+    if deeds.is_empty() {
+        deeds.push(format!(
+            "{} who was there; it is another program's",
+            if dry_run { "would forget" } else { "forgot" }
+        ));
+    }
+    format!("{}: {}\n", escape::terminal(done.address.as_bytes()), deeds.join(", "))
 }

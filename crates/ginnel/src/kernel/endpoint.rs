@@ -1,7 +1,8 @@
 //! Names of sockets: what the receiver takes, and the senders connect to.
 
 use super::Nothing;
-use super::presence::Presence;
+use super::book::Identity;
+use super::presence::{Presence, Rest};
 use crate::address::{Address, Place, Target};
 use crate::error::{Error, ErrorKind, RecvFailure};
 use crate::shm::Mode;
@@ -12,7 +13,7 @@ use ginnel_os::unix::{self, Occupant};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long another process may be in the middle of taking the same name.
@@ -99,7 +100,7 @@ pub(super) fn presence_name(address: &Address) -> String {
 /// The name that a receiver has taken, which goes with it.
 pub(super) struct Bound {
     pub(super) socket: OwnedFd,
-    path: Option<(PathBuf, (u64, u64))>,
+    path: Option<(PathBuf, Identity)>,
     generation: Generation,
 }
 
@@ -134,9 +135,28 @@ impl Bound {
             }
         }
     }
+
+    /// Which file was made.
+    pub(super) fn identity(&self) -> Option<Identity> {
+        self.path.as_ref().map(|(_, identity)| *identity)
+    }
 }
 
-fn identity(path: &std::path::Path) -> io::Result<(u64, u64)> {
+/// Removes the file of a dead socket that nobody of ginnel uses any more, if it is the one that ginnel made. With `dry_run` it only says what would be left.
+pub(super) fn end(path: &Path, made: Option<Identity>, dry_run: bool) -> Rest {
+    let is_ours = || identity(path).ok().is_some_and(|is| made == Some(is));
+    match unix::occupant(path) {
+        Err(_) => Rest::Messages,
+        Ok(Occupant::Nobody) => Rest::Nothing,
+        Ok(Occupant::Stale) if is_ours() => match dry_run || unix::unlink_stale(path, Some(Instant::now())).is_ok() {
+            true => Rest::Nothing,
+            false => Rest::Anothers,
+        },
+        Ok(_) => Rest::Anothers,
+    }
+}
+
+fn identity(path: &Path) -> io::Result<Identity> {
     use std::os::unix::fs::MetadataExt;
     std::fs::symlink_metadata(path).map(|status| (status.dev(), status.ino()))
 }
@@ -153,7 +173,7 @@ impl Drop for Bound {
 }
 
 /// Removes the file of a socket that nobody has bound, or any.
-pub(super) fn unlink(address: &Address, path: &std::path::Path, force: bool) -> Result<(), Error> {
+pub(super) fn unlink(address: &Address, path: &Path, force: bool) -> Result<(), Error> {
     let refuse = |kind, problem: &str, remedy: &str| {
         Err(Error::new(kind, "remove", address.link()).problem(problem).remedy(remedy))
     };
