@@ -129,7 +129,7 @@ fn parts(queue: Queue, presence: &Presence, role: Role) -> io::Result<(Bell, Ref
 /// Which queue it is. An id alone is given again: to the first queue after a start of the machine, or in another name space, for example.
 fn identity(stat: &Stat) -> Identity {
     let changed = stat.change_time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
-    (u64::from(stat.queue.id().cast_unsigned()), changed.map_or(0, |since| since.as_secs()))
+    (u64::try_from(stat.queue.id()).unwrap_or_default(), changed.map_or(0, |since| since.as_secs()))
 }
 
 /// Ends the queue that nobody of ginnel uses any more, unless messages are in it, if it is the one that ginnel made: somebody may have removed that, and
