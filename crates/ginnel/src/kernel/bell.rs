@@ -56,3 +56,46 @@ pub(super) fn announce(word: &AtomicU32) -> u32 {
     // ORDERING [S1]: SeqCst; before the system call that looks into the queue again, see above.
     word.fetch_or(1, SeqCst) | 1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ginnel_os::futex::{Deadline, Woken};
+    use std::time::{Duration, Instant};
+
+    /// Both ends in one mapping.
+    fn ends() -> [Bell; 2] {
+        let file = ginnel_os::memfd::create("bell", 32, Default::default()).unwrap();
+        [Role::Sender, Role::Receiver].map(|role| {
+            let mapping = Mapping::of_file(std::os::fd::AsFd::as_fd(&file), 32, true).unwrap();
+            Bell { mapping, role }
+        })
+    }
+
+    #[test]
+    fn who_sleeps_is_woken_by_the_peer_and_not_by_its_like() {
+        let [sender, receiver] = ends();
+        let long = Deadline::at(Instant::now() + Duration::from_secs(20));
+        std::thread::scope(|scope| {
+            let value = announce(receiver.word());
+            let sleeper = scope.spawn(|| futex::wait(receiver.word(), value, long).unwrap());
+            std::thread::sleep(Duration::from_millis(20));
+            receiver.ring();
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(!sleeper.is_finished());
+            sender.ring();
+            assert_eq!(sleeper.join().unwrap(), Woken::Look);
+        });
+    }
+
+    #[test]
+    fn who_rings_between_announcement_and_sleep_is_heard() {
+        let [sender, receiver] = ends();
+        let value = announce(receiver.word());
+        sender.ring();
+        assert_eq!(futex::wait(receiver.word(), value, Deadline::NEVER).unwrap(), Woken::Look);
+        let word = receiver.word().load(SeqCst);
+        sender.ring();
+        assert_eq!(receiver.word().load(SeqCst), word, "nobody sleeps");
+    }
+}
