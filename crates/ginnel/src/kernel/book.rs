@@ -2,8 +2,9 @@
 //! whose name no link can have, and is as private as they are.
 //!
 //! ```text
-//! file   0   1 byte    1 a sender was here, 2 a receiver was here
-//!        8   16 bytes  what ginnel made, and so may remove: two numbers of the mechanism's that no other object has; zeros if nothing
+//! file   0   1 byte    1 a sender was here, 2 a receiver was here, 4 ginnel is about to make something
+//!        8   16 bytes  what ginnel made, and so may remove: two numbers of the mechanism's that no other object has; zeros if nothing.
+//!                      If it is about to: since when, in seconds since 1970
 //!        24  4 bytes   the word on which senders sleep, see `bell`
 //!        28  4 bytes   that of receivers
 //!        32            the link, as text, to the end
@@ -23,7 +24,7 @@ use ginnel_os::tmpfile::{self, Access};
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 const GATE: u64 = 1 << 61;
 const SENDERS: u64 = 1 << 62;
@@ -48,20 +49,54 @@ pub(crate) const FOLDER: &str = "?ends";
 /// Which object a mechanism means, whatever its name stands for later.
 pub(super) type Identity = (u64, u64);
 
+/// What a mechanism tells of an object.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts {
+    pub(super) identity: Identity,
+    /// When it was made or changed, in seconds since 1970.
+    pub(super) changed_s: u64,
+    pub(super) messages: u64,
+}
+
+/// What ginnel made, and so may remove.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Made {
+    #[default]
+    Nothing,
+    /// What comes to be in the second after this one: who wrote it was about to make it, and may have been killed before it could write which it is.
+    Soon(u64),
+    This(Identity),
+}
+
+impl Made {
+    /// The same, if this is the object.
+    pub(super) fn of(self, facts: &Facts) -> Self {
+        let is_it = match self {
+            Self::Nothing => false,
+            Self::Soon(since_s) => (since_s..=since_s + 1).contains(&facts.changed_s),
+            Self::This(identity) => identity == facts.identity,
+        };
+        if is_it { Self::This(facts.identity) } else { Self::Nothing }
+    }
+}
+
 /// What the file says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) sender_seen: bool,
     pub(super) receiver_seen: bool,
-    /// What ginnel made, if it made it.
-    pub(super) made: Option<Identity>,
+    pub(super) made: Made,
 }
 
 impl Record {
     fn to_bytes(self) -> [u8; SENDERS_SLEEP] {
         let mut bytes = [0; SENDERS_SLEEP];
-        bytes[0] = u8::from(self.sender_seen) | u8::from(self.receiver_seen) << 1;
-        let (first, second) = self.made.unwrap_or_default();
+        let (soon, first, second) = match self.made {
+            Made::Nothing => (false, 0, 0),
+            Made::Soon(since_s) => (true, since_s, 0),
+            Made::This((first, second)) => (false, first, second),
+        };
+        bytes[0] = u8::from(self.sender_seen) | u8::from(self.receiver_seen) << 1 | u8::from(soon) << 2;
         bytes[MADE..MADE + 8].copy_from_slice(&first.to_le_bytes());
         bytes[MADE + 8..].copy_from_slice(&second.to_le_bytes());
         bytes
@@ -69,12 +104,12 @@ impl Record {
 
     fn of_bytes(bytes: [u8; SENDERS_SLEEP]) -> Self {
         let number = |at: usize| bytes[at..at + 8].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte));
-        let made = (number(MADE), number(MADE + 8));
-        Self {
-            sender_seen: bytes[0] & 1 != 0,
-            receiver_seen: bytes[0] & 2 != 0,
-            made: (made != (0, 0)).then_some(made),
-        }
+        let made = match (bytes[0] & 4 != 0, number(MADE), number(MADE + 8)) {
+            (true, since_s, _) => Made::Soon(since_s.min(u64::MAX - 1)),
+            (false, 0, 0) => Made::Nothing,
+            (false, first, second) => Made::This((first, second)),
+        };
+        Self { sender_seen: bytes[0] & 1 != 0, receiver_seen: bytes[0] & 2 != 0, made }
     }
 
     pub(super) fn has_seen(&self, role: Role) -> bool {
@@ -225,6 +260,12 @@ impl Book {
         tmpfile::write_at(self.file.as_fd(), &record.to_bytes(), 0)
     }
 
+    /// Enters that an object is about to be made.
+    pub(super) fn announce(&self) -> io::Result<()> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.set_record(Record { made: Made::Soon(now.as_secs()), ..self.record() })
+    }
+
     /// Whose book it is, by what stands in it; `None` if that is no link, or another one than its name says.
     pub(super) fn link(&self) -> io::Result<Option<String>> {
         let mut bytes = [0; TEXT_MAX];
@@ -277,10 +318,22 @@ mod tests {
 
     #[test]
     fn a_record_is_read_as_it_was_written() {
-        for (sender_seen, made) in [(true, Some((1 << 63 | 2, 3))), (false, None), (true, Some((0, 7)))] {
+        let made = [Made::This((1 << 63 | 2, 3)), Made::Nothing, Made::This((0, 7)), Made::Soon(1 << 40)];
+        for (sender_seen, made) in [true, false, true, false].into_iter().zip(made) {
             let record = Record { sender_seen, receiver_seen: !sender_seen, made };
             assert_eq!(Record::of_bytes(record.to_bytes()), record);
         }
+    }
+
+    #[test]
+    fn what_comes_soon_is_ours_and_what_comes_later_is_not() {
+        let facts = |identity, changed_s| Facts { identity, changed_s, messages: 0 };
+        assert_eq!(Made::Soon(100).of(&facts((1, 2), 101)), Made::This((1, 2)));
+        for changed_s in [99, 102] {
+            assert_eq!(Made::Soon(100).of(&facts((1, 2), changed_s)), Made::Nothing);
+        }
+        assert_eq!(Made::This((1, 2)).of(&facts((1, 2), 5)), Made::This((1, 2)));
+        assert_eq!(Made::This((1, 2)).of(&facts((1, 3), 5)), Made::Nothing);
     }
 
     #[test]

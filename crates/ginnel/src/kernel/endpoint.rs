@@ -1,7 +1,8 @@
 //! Names of sockets: what the receiver takes, and the senders connect to.
 
 use super::Nothing;
-use super::book::Identity;
+use super::book::{Facts, Identity, Made};
+use super::leftover;
 use super::presence::{Presence, Rest};
 use crate::address::{Address, Place, Target};
 use crate::error::{Error, ErrorKind, RecvFailure};
@@ -13,6 +14,7 @@ use ginnel_os::unix::{self, Occupant};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -142,22 +144,26 @@ impl Bound {
     }
 }
 
-/// Removes the file of a dead socket that nobody of ginnel uses any more, if it is the one that ginnel made. With `dry_run` it only says what would be left.
-pub(super) fn end(path: &Path, made: Option<Identity>, dry_run: bool) -> Rest {
-    let is_ours = || identity(path).ok().is_some_and(|is| made == Some(is));
+/// Removes the file of a dead socket that nobody of ginnel uses any more, if ginnel made it.
+pub(super) fn end(path: &Path, made: Made, dry_run: bool) -> Rest {
     match unix::occupant(path) {
-        Err(_) => Rest::Messages,
         Ok(Occupant::Nobody) => Rest::Nothing,
-        Ok(Occupant::Stale) if is_ours() => match dry_run || unix::unlink_stale(path, Some(Instant::now())).is_ok() {
-            true => Rest::Nothing,
-            false => Rest::Anothers,
-        },
+        Ok(Occupant::Stale) => {
+            let remove = || unix::unlink_stale(path, Some(Instant::now()));
+            leftover::end_object(facts(path), made, dry_run, remove)
+        }
         Ok(_) => Rest::Anothers,
+        Err(_) => Rest::Messages,
     }
 }
 
+fn facts(path: &Path) -> io::Result<Facts> {
+    let status = std::fs::symlink_metadata(path)?;
+    let changed_s = u64::try_from(status.ctime()).unwrap_or_default();
+    Ok(Facts { identity: (status.dev(), status.ino()), changed_s, messages: 0 })
+}
+
 fn identity(path: &Path) -> io::Result<Identity> {
-    use std::os::unix::fs::MetadataExt;
     std::fs::symlink_metadata(path).map(|status| (status.dev(), status.ino()))
 }
 

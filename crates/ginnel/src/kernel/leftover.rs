@@ -1,11 +1,13 @@
 //! What crashes left of links that have a book: it ends when nobody is there any more, as the last one would have ended it.
 
-use super::book::{self, Book, Identity};
+use super::book::{self, Book, Facts, Made};
 use super::presence::Rest;
 use super::{endpoint, mqueue, sysv};
 use crate::clean::Cleaned;
 use crate::error::{Error, ErrorKind};
+use ginnel_os::errno::{EIDRM, EINVAL};
 use std::ffi::CStr;
+use std::io;
 use std::path::Path;
 
 /// What was done with each, or would be.
@@ -43,7 +45,7 @@ fn strange(name: &CStr) -> Error {
 }
 
 /// Ends the object of a link that nobody uses any more, or only looks. Under the gate. `None` if it is nothing that ginnel would have written.
-pub(super) fn end(link: &str, made: Option<Identity>, dry_run: bool) -> Option<Rest> {
+pub(super) fn end(link: &str, made: Made, dry_run: bool) -> Option<Rest> {
     let (mechanism, rest) = link.split_once(':')?;
     match mechanism {
         "mq" => Some(mqueue::end(rest, made, dry_run)),
@@ -52,4 +54,28 @@ pub(super) fn end(link: &str, made: Option<Identity>, dry_run: bool) -> Option<R
         "unix" | "signal" => Some(Rest::Nothing),
         _ => None,
     }
+}
+
+/// The same of what a mechanism tells, with `remove`. If messages are in it, it stays; and if ginnel has not made it: somebody may have removed what
+/// ginnel made, and made another.
+pub(super) fn end_object(
+    found: io::Result<Facts>,
+    made: Made,
+    dry_run: bool,
+    remove: impl FnOnce() -> io::Result<()>,
+) -> Rest {
+    match found {
+        Err(e) if is_gone(&e) => Rest::Nothing,
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Rest::Anothers,
+        Err(_) => Rest::Messages,
+        Ok(facts) if facts.messages > 0 => Rest::Messages,
+        Ok(facts) if made.of(&facts) == Made::Nothing => Rest::Anothers,
+        Ok(_) if dry_run || remove().is_ok() => Rest::Nothing,
+        Ok(_) => Rest::Anothers,
+    }
+}
+
+/// There is no such object, or it was removed between two calls.
+fn is_gone(e: &io::Error) -> bool {
+    e.kind() == io::ErrorKind::NotFound || matches!(e.raw_os_error(), Some(EIDRM | EINVAL))
 }

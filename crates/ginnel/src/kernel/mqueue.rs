@@ -1,7 +1,8 @@
 //! `mq:/name`: a POSIX message queue (`mq_overview(7)`). The kernel keeps messages whole and sorts them by priority; a message is in the queue or it is
 //! not, whoever is killed. Who is there it does not know: see `presence`.
 
-use super::book::Identity;
+use super::book::{Book, Facts, Made};
+use super::leftover;
 use super::presence::{Opened, Presence, Rest};
 use super::wait::{Ready, SOON};
 use super::{About, Blocked, Nothing, not_there};
@@ -35,7 +36,7 @@ impl End {
                 .problem(format!("priority={} is above the limit {}", address.priority, mqueue::PRIORITY_MAX))
                 .remedy(format!("write ?priority={} or less", mqueue::PRIORITY_MAX)));
         }
-        let (queue, presence) = Presence::join(&link, role, |made| queue(address, name, mode, made))?;
+        let (queue, presence) = Presence::join(&link, role, |book| queue(address, name, mode, book))?;
         let set = set(&queue, &presence, role, &link)?;
         let (priority, follow) = (address.priority, address.follow);
         Ok(Self { queue, link, role, presence, set, priority, follow })
@@ -106,35 +107,29 @@ fn set(queue: &Queue, presence: &Presence, role: Role, link: &str) -> Result<Epo
     Ok(set)
 }
 
-/// Which queue it is: the file that it is in the kernel's own file system.
-fn identity(queue: &Queue) -> io::Result<Identity> {
-    tmpfile::fstat(queue.as_fd()).map(|status| status.identity)
+/// It is a file in the kernel's own file system.
+fn facts(queue: &Queue) -> io::Result<Facts> {
+    let (status, depth) = (tmpfile::fstat(queue.as_fd())?, queue.attributes()?.depth);
+    Ok(Facts { identity: status.identity, changed_s: status.changed_s, messages: depth as u64 })
 }
 
-/// Ends the queue that nobody of ginnel uses any more, unless messages are in it, if it is the one that ginnel made: somebody may have removed that, and
-/// made another. With `dry_run` it only says what would be left.
-pub(super) fn end(name: &str, made: Option<Identity>, dry_run: bool) -> Rest {
-    let look = |queue: Queue| Ok((queue.attributes()?.depth, identity(&queue)?));
-    match Queue::open(name, Access::Both).and_then(look) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Rest::Nothing,
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Rest::Anothers,
-        Err(_) | Ok((1.., _)) => Rest::Messages,
-        Ok((0, is)) if made != Some(is) => Rest::Anothers,
-        Ok((0, _)) if dry_run || mqueue::unlink(name).is_ok() => Rest::Nothing,
-        Ok((0, _)) => Rest::Anothers,
-    }
+/// Ends the queue that nobody of ginnel uses any more.
+pub(super) fn end(name: &str, made: Made, dry_run: bool) -> Rest {
+    let found = Queue::open(name, Access::Both).and_then(|queue| facts(&queue));
+    leftover::end_object(found, made, dry_run, || mqueue::unlink(name))
 }
 
 /// Opens or makes the queue.
-fn queue(address: &Address, name: &str, mode: Mode, made: Option<Identity>) -> Result<Opened<Queue>, Error> {
+fn queue(address: &Address, name: &str, mode: Mode, book: &Book) -> Result<Opened<Queue>, Error> {
     let os = |e| Error::os("open", address.link(), e);
     let wanted = (address.wanted.capacity, address.wanted.max);
     if mode != Mode::Create {
         match Queue::open(name, Access::Both) {
             Ok(queue) => {
                 agree(address, &queue)?;
-                let (is, depth) = (identity(&queue).map_err(os)?, queue.attributes().map_err(os)?.depth);
-                return Ok(Opened { object: queue, holds: depth > 0, made: made.filter(|made| *made == is) });
+                let facts = facts(&queue).map_err(os)?;
+                let made = book.record().made.of(&facts);
+                return Ok(Opened { object: queue, holds: facts.messages > 0, made });
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound && mode == Mode::Open => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(not_there(address, "queue")),
@@ -152,9 +147,10 @@ fn queue(address: &Address, name: &str, mode: Mode, made: Option<Identity>) -> R
             })
         }
     };
+    book.announce().map_err(os)?;
     match Queue::create(name, Options { access: Access::Both, mode: 0o600, shape }) {
         Ok(queue) => {
-            let made = Some(identity(&queue).map_err(os)?);
+            let made = Made::This(facts(&queue).map_err(os)?.identity);
             Ok(Opened { object: queue, holds: false, made })
         }
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && mode == Mode::Create => {

@@ -5,7 +5,7 @@
 //! - *dgram*: senders send to the receiver's socket, which is full when it holds as many messages as `net.unix.max_dgram_qlen`. Who is there is known by
 //!   `presence`.
 
-use super::book::Identity;
+use super::book::{Book, Made};
 use super::endpoint::{
     Bound, is_absent, name_of, nobody_listens, not_let_in, only_receivers_create, presence_name, refused,
 };
@@ -39,8 +39,8 @@ fn kind_of(address: &Address) -> Kind {
 }
 
 /// A sender makes nothing.
-fn found(made: Option<Identity>) -> Result<Opened<()>, Error> {
-    Ok(Opened { object: (), holds: false, made })
+fn found(book: &Book) -> Result<Opened<()>, Error> {
+    Ok(Opened { object: (), holds: false, made: book.record().made })
 }
 
 /// The sending end.
@@ -207,7 +207,12 @@ impl Inlet {
         let bind = || Bound::new(address, place, kind, mode);
         let (bound, presence) = match kind {
             Kind::Datagram => {
-                let bind = |_| bind().map(|bound| Opened { holds: false, made: bound.identity(), object: bound });
+                let bind = |book: &Book| {
+                    book.announce().map_err(os)?;
+                    let bound = bind()?;
+                    let made = bound.identity().map_or(Made::Nothing, Made::This);
+                    Ok(Opened { object: bound, holds: false, made })
+                };
                 let (bound, presence) = Presence::join(&presence_name(address), Role::Receiver, bind)?;
                 (bound, Some(presence))
             }

@@ -5,7 +5,7 @@
 //! [I1] Whoever holds a token finds it in the file that has the link's name, unless the link was removed under it: then those who are there stay
 //! together, and whoever comes later meets others.
 
-use super::book::{Book, Identity};
+use super::book::{Book, Made};
 use super::leftover;
 use crate::error::Error;
 use crate::watch::{self, Watched};
@@ -32,8 +32,8 @@ pub(super) struct Opened<Q> {
     pub(super) object: Q,
     /// Messages are in it.
     pub(super) holds: bool,
-    /// Which object ginnel has made, if this is that one.
-    pub(super) made: Option<Identity>,
+    /// Whether ginnel has made it.
+    pub(super) made: Made,
 }
 
 /// What is left of a link that nobody uses.
@@ -77,28 +77,26 @@ fn peers_gone(book: &Book, role: Role) -> bool {
 }
 
 impl Presence {
-    /// Joins. Under the gate, `open` finds or makes the object; it is told which one ginnel has made before.
+    /// Joins. Under the gate, `open` finds or makes the object; in the book it finds which one ginnel has made before, and announces there that it makes one.
     pub(super) fn join<Q>(
         link: &str,
         role: Role,
-        open: impl FnOnce(Option<Identity>) -> Result<Opened<Q>, Error>,
+        open: impl FnOnce(&Book) -> Result<Opened<Q>, Error>,
     ) -> Result<(Q, Self), Error> {
         let os = |e| Error::os("open", link, e);
         let (book, _gate) = Book::enter(link)?;
         let (was, alone) = (book.record(), book.is_alone());
-        let opened = open(was.made);
-        if alone && opened.is_err() {
-            book.remove();
+        let opened = open(&book);
+        if opened.is_err() {
+            if alone { book.remove() } else { _ = book.set_record(was) }
         }
         let Opened { object, holds, made } = opened?;
-        let token = book.sign(role).map_err(os)?;
         // Whoever was here before a crash is of no concern any more, unless messages of theirs are there.
         let mut is = if alone && !holds { Default::default() } else { was };
         is.see(role);
         is.made = made;
-        if is != was {
-            book.set_record(is).map_err(os)?;
-        }
+        book.set_record(is).map_err(os)?;
+        let token = book.sign(role).map_err(os)?;
         let presence = Self { book: Arc::new(book), link: link.to_owned(), role, news: OnceLock::new(), token };
         Ok((object, presence))
     }

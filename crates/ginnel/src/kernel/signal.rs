@@ -5,7 +5,7 @@
 //! only real-time ones are taken. The receiver blocks the signal and reads it from a `signalfd(2)`. It stays blocked in the thread that opened the
 //! receiver: one that came later would kill the process. For the same reason every other thread must block it too; that is checked.
 
-use super::book::Identity;
+use super::book::{Book, Made};
 use super::presence::{Opened, Presence};
 use super::wait::{Ready, SOON};
 use super::{About, Blocked, Nothing};
@@ -52,8 +52,8 @@ fn meeting(pid: u32, signal: Signal) -> String {
 }
 
 /// Nothing is made: the processes are there.
-fn nothing(_: Option<Identity>) -> Result<Opened<()>, Error> {
-    Ok(Opened { object: (), holds: false, made: None })
+fn nothing(_: &Book) -> Result<Opened<()>, Error> {
+    Ok(Opened { object: (), holds: false, made: Made::Nothing })
 }
 
 /// The sending end.

@@ -3,7 +3,8 @@
 //! again every 20 ms, for other programs and for deaths. Who is there the kernel does not know: see `presence`.
 
 use super::bell::Bell;
-use super::book::Identity;
+use super::book::{Book, Facts, Made};
+use super::leftover;
 use super::presence::{Opened, Presence, Rest};
 use super::wait::Ready;
 use super::{About, Blocked, Nothing, not_there};
@@ -36,7 +37,7 @@ impl End {
         let link = address.link();
         let key = kernel_key(key).map_err(|e| Error::os("open", link.as_str(), e))?;
         let (queue, presence) =
-            Presence::join(&presence_name(key.number()), role, |made| queue(address, key, mode, made))?;
+            Presence::join(&presence_name(key.number()), role, |book| queue(address, key, mode, book))?;
         let (bell, buffer, bytes_max) =
             parts(queue, &presence, role).map_err(|e| Error::os("open", link.as_str(), e))?;
         let (wanted, follow) = (address.wanted.max, address.follow);
@@ -126,30 +127,20 @@ fn parts(queue: Queue, presence: &Presence, role: Role) -> io::Result<(Bell, Ref
     Ok((Bell::of(presence, role)?, RefCell::new(buffer), bytes_max))
 }
 
-/// Which queue it is. An id alone is given again: to the first queue after a start of the machine, or in another name space, for example.
-fn identity(stat: &Stat) -> Identity {
+/// An id alone is given again: to the first queue after a start of the machine, or in another name space, for example.
+fn facts(stat: &Stat) -> Facts {
     let changed = stat.change_time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
-    (u64::try_from(stat.queue.id()).unwrap_or_default(), changed.map_or(0, |since| since.as_secs()))
+    let changed_s = changed.map_or(0, |since| since.as_secs());
+    let id = u64::try_from(stat.queue.id()).unwrap_or_default();
+    Facts { identity: (id, changed_s), changed_s, messages: stat.depth }
 }
 
-/// Ends the queue that nobody of ginnel uses any more, unless messages are in it, if it is the one that ginnel made: somebody may have removed that, and
-/// made another. With `dry_run` it only says what would be left.
-pub(super) fn end(key: i32, made: Option<Identity>, dry_run: bool) -> Rest {
-    match Queue::open(sysv_ipc::Key::new(key)).and_then(Queue::stat) {
-        Err(e) if is_gone(&e) => Rest::Nothing,
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Rest::Anothers,
-        Err(_) => Rest::Messages,
-        Ok(stat) if stat.depth > 0 => Rest::Messages,
-        Ok(stat) if made != Some(identity(&stat)) => Rest::Anothers,
-        Ok(stat) if dry_run || stat.queue.remove().is_ok() => Rest::Nothing,
-        Ok(_) => Rest::Anothers,
+/// Ends the queue that nobody of ginnel uses any more.
+pub(super) fn end(key: i32, made: Made, dry_run: bool) -> Rest {
+    match Queue::open(sysv_ipc::Key::new(key)) {
+        Ok(queue) => leftover::end_object(queue.stat().map(|stat| facts(&stat)), made, dry_run, || queue.remove()),
+        Err(e) => leftover::end_object(Err(e), made, dry_run, || Ok(())),
     }
-}
-
-/// There is no such queue, or it was removed between two calls.
-fn is_gone(e: &io::Error) -> bool {
-    use ginnel_os::errno::{EIDRM, EINVAL};
-    e.kind() == io::ErrorKind::NotFound || matches!(e.raw_os_error(), Some(EIDRM | EINVAL))
 }
 
 fn kernel_key(key: &Key) -> io::Result<sysv_ipc::Key> {
@@ -165,25 +156,26 @@ fn presence_name(key: i32) -> String {
 }
 
 /// Opens or makes the queue, with as much room as was asked for.
-fn queue(address: &Address, key: sysv_ipc::Key, mode: Mode, made: Option<Identity>) -> Result<Opened<Queue>, Error> {
+fn queue(address: &Address, key: sysv_ipc::Key, mode: Mode, book: &Book) -> Result<Opened<Queue>, Error> {
     let os = |e| Error::os("open", address.link(), e);
-    let (queue, is_new) = find_or_make(address, key, mode)?;
-    let stat = queue.stat().map_err(os)?;
-    let is_ours = is_new || made == Some(identity(&stat));
+    let (queue, is_new) = find_or_make(address, key, mode, book)?;
+    let was = facts(&queue.stat().map_err(os)?);
+    let made = if is_new { Made::This(was.identity) } else { book.record().made.of(&was) };
     let Some(bytes) = address.wanted.memory else {
-        return Ok(Opened { object: queue, holds: stat.depth > 0, made: is_ours.then(|| identity(&stat)) });
+        return Ok(Opened { object: queue, holds: was.messages > 0, made });
     };
     // It is told by the time of its last change, which this is.
     let set = queue.set_bytes_max(bytes).and_then(|()| queue.stat());
     if set.is_err() && is_new {
         let _ = queue.remove();
     }
-    let stat = set.map_err(os)?;
-    Ok(Opened { object: queue, holds: stat.depth > 0, made: is_ours.then(|| identity(&stat)) })
+    let is = facts(&set.map_err(os)?);
+    let made = if made == Made::Nothing { made } else { Made::This(is.identity) };
+    Ok(Opened { object: queue, holds: is.messages > 0, made })
 }
 
 /// Also whether it was made.
-fn find_or_make(address: &Address, key: sysv_ipc::Key, mode: Mode) -> Result<(Queue, bool), Error> {
+fn find_or_make(address: &Address, key: sysv_ipc::Key, mode: Mode, book: &Book) -> Result<(Queue, bool), Error> {
     if mode != Mode::Create {
         match Queue::open(key) {
             Ok(queue) => return Ok((queue, false)),
@@ -192,6 +184,7 @@ fn find_or_make(address: &Address, key: sysv_ipc::Key, mode: Mode) -> Result<(Qu
             Err(e) => return Err(Error::os("open", address.link(), e)),
         }
     }
+    book.announce().map_err(|e| Error::os("create", address.link(), e))?;
     match Queue::create(key, 0o600) {
         Ok(queue) => Ok((queue, true)),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
