@@ -258,10 +258,11 @@ fn keep_clean(time: Duration) -> Result<String, Box<dyn Error>> {
     Ok(count.to_string())
 }
 
-/// The receiver is opened after the sender has sent: if somebody removed the queue between, it has another one.
+/// The receiver is opened after the sender has sent: if somebody removed the empty queue between, it has another one.
 fn churn(address: &str, count: u32) -> Result<(), Box<dyn Error>> {
     for _ in 0..count {
         let sender = Sender::open(address)?;
+        std::thread::sleep(Duration::from_micros(200));
         sender.send(b"there")?;
         let receiver = Receiver::open(address)?;
         receiver.recv_timeout(Duration::from_secs(10))?;
