@@ -76,8 +76,8 @@ mod tests {
     fn who_sleeps_is_woken_by_the_peer_and_not_by_its_like() {
         let [sender, receiver] = ends();
         let long = Deadline::at(Instant::now() + Duration::from_secs(20));
+        let value = announce(receiver.word());
         std::thread::scope(|scope| {
-            let value = announce(receiver.word());
             let sleeper = scope.spawn(|| futex::wait(receiver.word(), value, long).unwrap());
             std::thread::sleep(Duration::from_millis(20));
             receiver.ring();
