@@ -55,13 +55,13 @@ fn what_a_crash_left_of_a_queue_is_collected() {
     let queue = format!("mq:/ginnel-clean-{}", std::process::id());
     let mut killed = place.start(["send", &queue]);
     killed.write(b"1\n");
-    wait_until("it is sent", || place.run(["info", "--json", &queue], b"").out_text().contains("\"messages\":1"));
+    wait_until("it is sent", || place.run(["info", "--json", &queue], b"").out_text().contains("\"depth\":1"));
     killed.kill();
     let none = place.run(["clean"], b"");
     assert_eq!((none.status, none.err.as_str()), (0, "ginnel: nothing to clean\n"), "a message is in it");
     assert_eq!(place.run(["ls"], b"").out_text().matches(&queue).count(), 1);
-    let mut killed = place.start(["recv", &queue, "--follow"]);
-    wait_until("it is received", || place.run(["info", "--json", &queue], b"").out_text().contains("\"messages\":0"));
+    let mut killed = place.start(["recv", &format!("{queue}?follow")]);
+    wait_until("it is received", || place.run(["info", "--json", &queue], b"").out_text().contains("\"depth\":0"));
     assert_eq!(place.run(["clean"], b"").err, "ginnel: nothing to clean\n", "somebody has it open");
     killed.kill();
     let would = place.run(["clean", "--dry-run"], b"").out_text();

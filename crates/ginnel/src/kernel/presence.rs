@@ -91,12 +91,13 @@ impl Presence {
             if alone { book.remove() } else { _ = book.set_record(was) }
         }
         let Opened { object, holds, made } = opened?;
+        // Before it is said that it was here: peers would take it for gone.
+        let token = book.sign(role).map_err(os)?;
         // Whoever was here before a crash is of no concern any more, unless messages of theirs are there.
         let mut is = if alone && !holds { Default::default() } else { was };
         is.see(role);
         is.made = made;
         book.set_record(is).map_err(os)?;
-        let token = book.sign(role).map_err(os)?;
         let presence = Self { book: Arc::new(book), link: link.to_owned(), role, news: OnceLock::new(), token };
         Ok((object, presence))
     }
