@@ -2,10 +2,13 @@
 //!
 //! Within a version, members are only added. Sizes are in bytes, times in nanoseconds, and the names say so.
 
+use crate::escape;
 use crate::exit::Failure;
 use crate::output;
 use ginnel::{Cleaned, Full, Info, Liveness, ParticipantInfo, Role};
 use serde::Serialize;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Version of the schema of everything that `--json` prints.
 pub(crate) const SCHEMA: u32 = 1;
@@ -133,9 +136,16 @@ impl From<&ParticipantInfo> for Participant {
 /// What `clean` did, or would do, with a link.
 #[derive(Serialize)]
 pub(crate) struct Swept {
-    address: String,
-    dead: usize,
-    removed: bool,
+    pub(crate) address: String,
+    pub(crate) dead: usize,
+    pub(crate) removed: bool,
+}
+
+impl Swept {
+    /// One that no link needs any more.
+    pub(crate) fn directory(dir: &Path) -> Self {
+        Self { address: escape::json(dir.as_os_str().as_bytes()), dead: 0, removed: true }
+    }
 }
 
 impl From<&Cleaned> for Swept {

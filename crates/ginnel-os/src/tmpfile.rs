@@ -26,6 +26,8 @@ pub struct Status {
     pub allocated: u64,
     /// Device and inode: which file it is.
     pub identity: (u64, u64),
+    /// Last change of it, in seconds since 1970.
+    pub changed_s: u64,
 }
 
 /// What kind of thing a name stands for.
@@ -58,6 +60,7 @@ fn status(stat: &rustix::fs::Stat) -> Status {
         bytes: stat.st_size as u64,
         allocated: stat.st_blocks as u64 * 512,
         identity: (stat.st_dev, stat.st_ino),
+        changed_s: u64::try_from(stat.st_ctime).unwrap_or_default(),
     }
 }
 

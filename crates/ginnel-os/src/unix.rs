@@ -21,7 +21,7 @@ pub use message::{
     Credentials, MAX_DESCRIPTORS, Outgoing, Received, pass_credentials, peer_credentials, peer_pidfd, recv, recv_from,
     send, send_to, set_pass_credentials, set_pass_pidfd, try_recv, try_send, try_send_to,
 };
-pub use stale::{Occupant, bind_replacing_stale, occupant};
+pub use stale::{Occupant, bind_replacing_stale, occupant, unlink_stale};
 
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags, sockopt};

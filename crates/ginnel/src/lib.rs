@@ -20,12 +20,15 @@
 //! | its ends | `sender`, `receiver` |
 //! | a message being written, a message in hand, several | `loan`, `message`, `batch` |
 //! | until when to wait | `wait` |
+//! | who died, of those whom others wait for | `watch` |
+//! | what crashes left | `clean` |
 //! | shared memory | `shm/` |
 //! | what the kernel carries: pipes, queues, sockets, signals | `kernel/` |
 //! | what goes wrong | `error` |
 
 mod address;
 mod batch;
+mod clean;
 mod directory;
 mod error;
 mod kernel;
@@ -36,9 +39,11 @@ mod receiver;
 mod sender;
 mod shm;
 mod wait;
+mod watch;
 
 pub use address::{Carriage, Frame, NAME_MAX, SocketType, Wait, parse_size};
 pub use batch::{Batch, BatchMessage};
+pub use clean::{Cleaned, clean};
 pub use directory::{DIRECTORY_VARIABLE, directory};
 pub use error::{CommitError, Error, ErrorKind, RecvError, RecvFailure, SendAllError, SendError, SendFailure};
 pub use ginnel_core::{Corrupt, Counters, Full, Geometry, INLINE_MAX, PoolUse, Role};
@@ -47,5 +52,5 @@ pub use loan::Loan;
 pub use message::Message;
 pub use receiver::Receiver;
 pub use sender::Sender;
-pub use shm::{Cleaned, Info, Liveness, Mode, ParticipantInfo, clean, list};
+pub use shm::{Info, Liveness, Mode, ParticipantInfo, list};
 pub use wait::Interrupter;

@@ -1,13 +1,15 @@
 //! `ginnel clean`: what crashes left is collected.
 
+use super::tour;
 use crate::exit::{Failure, say};
-use crate::{json, output};
-use ginnel::{Cleaned, ErrorKind};
+use crate::{escape, json, output};
+use ginnel::ErrorKind;
 use serde::Serialize;
 
 const AFTER_HELP: &str = "\
-Links that living processes have open stay, and so do messages that wait for a
-receiver. Opening a link does the same for that link, so this is never needed
+Links in shared memory; queues and datagram sockets that ginnel made; and what
+a killed tour had. Links that living processes have open stay, and so do
+messages that wait for a receiver. Opening a link does the same for that link, so this is never needed
 for ginnel to work; it gives memory back.
 
 Examples:
@@ -35,9 +37,10 @@ struct Report {
 
 pub(crate) fn run(args: &Args, quiet: bool) -> Result<(), Failure> {
     let (mut cleaned, mut failed) = (Vec::new(), None);
+    cleaned.extend(tour::clean(args.dry_run).iter().map(|dir| json::Swept::directory(dir)));
     for found in ginnel::clean(args.dry_run)? {
         match found {
-            Ok(done) => cleaned.push(done),
+            Ok(done) => cleaned.push(json::Swept::from(&done)),
             // Somebody else's file: not ours to clean, and no failure.
             Err(e) if e.kind() == ErrorKind::NotALink => say(&format!("warning: {e}")),
             Err(e) => {
@@ -47,7 +50,6 @@ pub(crate) fn run(args: &Args, quiet: bool) -> Result<(), Failure> {
         }
     }
     if args.json {
-        let cleaned = cleaned.iter().map(json::Swept::from).collect();
         json::print(&Report { dry_run: args.dry_run, cleaned })?;
     } else if !cleaned.is_empty() {
         output::emit(&cleaned.iter().map(|done| line(done, args.dry_run)).collect::<String>())?;
@@ -57,7 +59,7 @@ pub(crate) fn run(args: &Args, quiet: bool) -> Result<(), Failure> {
     failed.map_or(Ok(()), |code| Err(Failure::quiet(code)))
 }
 
-fn line(done: &Cleaned, dry_run: bool) -> String {
+fn line(done: &json::Swept, dry_run: bool) -> String {
     let mut deeds = Vec::new();
     if done.dead > 0 {
         deeds.push(format!("{} {} dead", if dry_run { "would recover" } else { "recovered" }, done.dead));
@@ -65,5 +67,11 @@ fn line(done: &Cleaned, dry_run: bool) -> String {
     if done.removed {
         deeds.push(if dry_run { "would be removed" } else { "removed" }.to_owned());
     }
-    format!("{}: {}\n", done.address, deeds.join(", "))
+    if deeds.is_empty() {
+        deeds.push(format!(
+            "{} who was there; it is another program's",
+            if dry_run { "would forget" } else { "forgot" }
+        ));
+    }
+    format!("{}: {}\n", escape::terminal(done.address.as_bytes()), deeds.join(", "))
 }

@@ -184,3 +184,80 @@ fn a_process_that_dies_is_a_failure_and_the_others_go_on() {
         is_clean(&place, &queues);
     }
 }
+
+/// The places of tours beside the links: what is there of a mechanism's queues, by the directory's name.
+fn queues(place: &Place) -> Vec<String> {
+    let mut queues = Vec::new();
+    for name in left(place) {
+        let Some((mechanism, id)) = name.strip_prefix("links-tour-").and_then(|rest| rest.split_once('-')) else {
+            continue;
+        };
+        let key = 0x4000_0000 | (u64::from_str_radix(id, 16).unwrap() & 0x3fff_fffe);
+        match mechanism {
+            "sysv" => queues.extend([format!("sysv:{key}"), format!("sysv:{}", key + 1)]),
+            "mq" => queues.extend(["there", "back"].map(|way| format!("mq:/ginnel-tour-{id}-{way}"))),
+            _ => {}
+        }
+    }
+    queues
+}
+
+/// Killed at any moment, alone or with its children: `clean` finds what is left.
+#[test]
+fn whatever_a_kill_leaves_is_cleaned() {
+    let scale: u64 = std::env::var("GINNEL_TEST_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let mut random = 88_172_645_463_325_252_u64;
+    let mut left_over = 0;
+    for trial in 0..10 * scale {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let place = Place::new();
+        let file = place.write("file", &noise(1000));
+        let tour = place.start(["tour", "--only", "mq,sysv,dgram,fifo", &file]);
+        let (end, mut seen) = (Instant::now() + Duration::from_micros((random >> 33) % 600_000), Vec::new());
+        while Instant::now() < end {
+            seen.extend(queues(&place));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let started = children(tour.id());
+        tour.signal(["KILL", "TERM"][trial as usize % 2]);
+        if trial % 3 == 0 {
+            for id in &started {
+                let kill = format!("kill -KILL {id} 2>&-");
+                let _ = std::process::Command::new("sh").arg("-c").arg(kill).status(); // it may have ended
+            }
+        }
+        tour.end();
+        seen.extend(queues(&place));
+        for id in started {
+            wait_until("it ends", || !std::path::Path::new(&format!("/proc/{id}")).exists());
+        }
+        left_over += left(&place).len();
+        let done = place.run(["clean"], b"");
+        assert_eq!(done.status, 0, "{}", done.err);
+        seen.sort();
+        seen.dedup();
+        for queue in seen {
+            let done = place.run(["rm", &queue], b"");
+            assert_eq!(done.status, 3, "trial {trial}: {queue} is still there: {}", done.err);
+        }
+        let left: Vec<_> = left(&place).into_iter().filter(|name| name != "?ends").collect();
+        assert_eq!(left, [""; 0], "trial {trial}");
+    }
+    eprintln!("{left_over} things were left for clean");
+}
+
+/// What a living tour has is not touched.
+#[test]
+fn a_living_tour_is_not_cleaned() {
+    let place = Place::new();
+    let file = place.write("file", &noise(1000));
+    let tour = place.start(["tour", "--json", "--only", "mq,sysv,dgram,unix", &file]);
+    let mut run = tour;
+    while run.is_running() {
+        assert_eq!(place.run(["clean"], b"").out_text(), "");
+    }
+    let json = run.end().json();
+    for row in json["mechanisms"].as_array().unwrap() {
+        assert_eq!(row["ok"], true, "{row}");
+    }
+}

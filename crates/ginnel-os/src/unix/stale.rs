@@ -153,12 +153,42 @@ pub fn bind_replacing_stale(kind: Kind, path: impl AsRef<Path>, deadline: Option
         Occupant::Nobody => {}
         Occupant::Stale => remove(path, file)?,
         Occupant::Live => return Err(taken(path)),
-        Occupant::Other(what) => {
-            let text = format!("{} is {what}, which is not removed; choose another path", path.display());
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
-        }
+        Occupant::Other(what) => return Err(other(path, what)),
     }
     bind(kind, &address).map_err(|e| if e.kind() == io::ErrorKind::AddrInUse { taken(path) } else { e })
+}
+
+/// `unlink(2)` of the file of a dead socket. It waits until the deadline for others who are examining or binding.
+///
+/// # Errors
+/// `AddrInUse` if a live socket has the path; `NotFound` if nothing has; `AlreadyExists` if something else has; `TimedOut` as
+/// [`bind_replacing_stale`]. The errno: `EACCES` if the directory may not be written.
+///
+/// ```
+/// use ginnel_os::{socket::Kind, unix};
+///
+/// let path = std::env::temp_dir().join(format!("example-unlink-{}", std::process::id()));
+/// let fd = unix::bind(Kind::Datagram, &unix::Address::path(&path)?)?;
+/// assert_eq!(unix::unlink_stale(&path, None).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+/// drop(fd);
+/// unix::unlink_stale(&path, None)?;
+/// assert!(!path.exists());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn unlink_stale(path: impl AsRef<Path>, deadline: Option<Instant>) -> io::Result<()> {
+    let path = path.as_ref();
+    let _lock = Lock::take(path, deadline)?;
+    match examine(path)? {
+        (Occupant::Stale, file) => remove(path, file),
+        (Occupant::Nobody, _) => Err(io::ErrorKind::NotFound.into()),
+        (Occupant::Live, _) => Err(taken(path)),
+        (Occupant::Other(what), _) => Err(other(path, what)),
+    }
+}
+
+fn other(path: &Path, what: Other) -> io::Error {
+    let text = format!("{} is {what}, which is not removed; choose another path", path.display());
+    io::Error::new(io::ErrorKind::AlreadyExists, text)
 }
 
 fn taken(path: &Path) -> io::Error {

@@ -1,7 +1,9 @@
 //! Names of sockets: what the receiver takes, and the senders connect to.
 
 use super::Nothing;
-use super::presence::Presence;
+use super::book::{Facts, Identity, Made};
+use super::leftover;
+use super::presence::{Presence, Rest};
 use crate::address::{Address, Place, Target};
 use crate::error::{Error, ErrorKind, RecvFailure};
 use crate::shm::Mode;
@@ -12,7 +14,8 @@ use ginnel_os::unix::{self, Occupant};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long another process may be in the middle of taking the same name.
@@ -99,7 +102,7 @@ pub(super) fn presence_name(address: &Address) -> String {
 /// The name that a receiver has taken, which goes with it.
 pub(super) struct Bound {
     pub(super) socket: OwnedFd,
-    path: Option<(PathBuf, (u64, u64))>,
+    path: Option<(PathBuf, Identity)>,
     generation: Generation,
 }
 
@@ -137,10 +140,33 @@ impl Bound {
             }
         }
     }
+
+    /// Which file was made.
+    pub(super) fn identity(&self) -> Option<Identity> {
+        self.path.as_ref().map(|(_, identity)| *identity)
+    }
 }
 
-fn identity(path: &std::path::Path) -> io::Result<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
+/// Removes the file of a dead socket that nobody of ginnel uses any more, if ginnel made it.
+pub(super) fn end(path: &Path, made: Made, dry_run: bool) -> Rest {
+    match unix::occupant(path) {
+        Ok(Occupant::Nobody) => Rest::Nothing,
+        Ok(Occupant::Stale) => {
+            let remove = || unix::unlink_stale(path, Some(Instant::now()));
+            leftover::end_object(facts(path), made, dry_run, remove)
+        }
+        Ok(_) => Rest::Anothers,
+        Err(_) => Rest::Messages,
+    }
+}
+
+fn facts(path: &Path) -> io::Result<Facts> {
+    let status = std::fs::symlink_metadata(path)?;
+    let changed_s = u64::try_from(status.ctime()).unwrap_or_default();
+    Ok(Facts { identity: (status.dev(), status.ino()), changed_s, messages: 0 })
+}
+
+fn identity(path: &Path) -> io::Result<Identity> {
     std::fs::symlink_metadata(path).map(|status| (status.dev(), status.ino()))
 }
 
@@ -156,7 +182,7 @@ impl Drop for Bound {
 }
 
 /// Removes the file of a socket that nobody has bound, or any.
-pub(super) fn unlink(address: &Address, path: &std::path::Path, force: bool) -> Result<(), Error> {
+pub(super) fn unlink(address: &Address, path: &Path, force: bool) -> Result<(), Error> {
     let refuse = |kind, problem: &str, remedy: &str| {
         Err(Error::new(kind, "remove", address.link()).problem(problem).remedy(remedy))
     };

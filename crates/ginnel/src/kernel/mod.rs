@@ -1,7 +1,7 @@
 //! Links that the kernel carries: each address but `shm:` and `mem:`.
 //!
-//! A mechanism is a file here with an *outlet* (what a sender puts messages into), an *inlet* (what a receiver takes them from), or both. Each
-//! has the same few methods: a try that never blocks, and what to wait for when that finds nothing to do. The waiting is here, once:
+//! A mechanism is a file here with an *outlet* (what a sender puts messages into), an *inlet* (what a receiver takes them from), or, for a queue, one *end* that is
+//! either. Each has the same few methods: a try that never blocks, and what to wait for when that finds nothing to do. The waiting is here, once:
 //! `poll(2)` on the mechanism's descriptor beside that of the handle's interrupter, until an absolute time.
 //!
 //! | file | mechanism | how messages are told apart |
@@ -14,12 +14,15 @@
 //! | `sysv` | System V message queues | by the kernel |
 //! | `signal` | real-time signals with a value | by the kernel |
 //!
-//! What they share: `frame` (messages in a stream of bytes), `endpoint` (names of sockets), `presence` (who is there, where the kernel does not know),
-//! `peer` (the process at the other end of a connection), `wait`.
+//! What they share: `frame` (messages in a stream of bytes), `endpoint` (names of sockets), `presence` (who is there, where the kernel does not know) over
+//! `book` (the file that says so), `peer` (the process at the other end of a connection), `wait`, and `bell` (waking who has no descriptor to wait for). `leftover` ends what crashes left.
 
+mod bell;
+mod book;
 mod datagram;
 mod endpoint;
 mod frame;
+mod leftover;
 mod mqueue;
 mod packet;
 mod peer;
@@ -32,8 +35,8 @@ mod stream;
 mod sysv;
 mod wait;
 
-pub(crate) use presence::FOLDER;
-
+pub(crate) use book::FOLDER;
+pub(crate) use leftover::clean;
 pub(crate) use receiver::Receiver;
 pub(crate) use sender::Sender;
 
@@ -109,8 +112,8 @@ pub(crate) enum Outlet {
     Pipe(pipe::Outlet),
     Stream(stream::Outlet),
     Packet(packet::Outlet),
-    Mq(mqueue::Outlet),
-    Sysv(sysv::Outlet),
+    Mq(mqueue::End),
+    Sysv(sysv::End),
     Signal(signal::Outlet),
     Datagram(datagram::Outlet),
 }
@@ -125,8 +128,8 @@ impl Outlet {
             Target::Tcp(host) => stream::Outlet::open(address, &To::Tcp(host), mode).map(Self::Stream),
             Target::Udp(host) => datagram::Outlet::open(address, host, mode).map(Self::Datagram),
             Target::Unix(place) => packet::Outlet::open(address, place, mode).map(Self::Packet),
-            Target::Mq(name) => mqueue::Outlet::open(address, name, mode).map(Self::Mq),
-            Target::Sysv(key) => sysv::Outlet::open(address, key, mode).map(Self::Sysv),
+            Target::Mq(name) => mqueue::End::open(address, name, mode, Role::Sender).map(Self::Mq),
+            Target::Sysv(key) => sysv::End::open(address, key, mode, Role::Sender).map(Self::Sysv),
             Target::Signal(pid) => signal::Outlet::open(address, *pid, mode).map(Self::Signal),
             _ => Err(unsupported("use", address)),
         }
@@ -194,8 +197,8 @@ impl Outlet {
             Self::Pipe(outlet) => outlet.limit(),
             Self::Stream(outlet) => outlet.limit(),
             Self::Packet(outlet) => outlet.limit(),
-            Self::Mq(outlet) => outlet.limit(),
-            Self::Sysv(outlet) => outlet.limit(),
+            Self::Mq(outlet) => ("capacity", outlet.capacity()),
+            Self::Sysv(outlet) => ("memory", outlet.capacity()),
             Self::Signal(outlet) => outlet.limit(),
             Self::Datagram(outlet) => outlet.limit(),
         }
@@ -257,8 +260,8 @@ pub(crate) enum Inlet {
     Pipe(pipe::Inlet),
     Stream(stream::Inlet),
     Packet(packet::Inlet),
-    Mq(mqueue::Inlet),
-    Sysv(sysv::Inlet),
+    Mq(mqueue::End),
+    Sysv(sysv::End),
     Signal(signal::Inlet),
     Datagram(datagram::Inlet),
 }
@@ -273,8 +276,8 @@ impl Inlet {
             Target::Tcp(host) => stream::Inlet::open(address, &To::Tcp(host), mode).map(Self::Stream),
             Target::Udp(host) => datagram::Inlet::open(address, host, mode).map(Self::Datagram),
             Target::Unix(place) => packet::Inlet::open(address, place, mode).map(Self::Packet),
-            Target::Mq(name) => mqueue::Inlet::open(address, name, mode).map(Self::Mq),
-            Target::Sysv(key) => sysv::Inlet::open(address, key, mode).map(Self::Sysv),
+            Target::Mq(name) => mqueue::End::open(address, name, mode, Role::Receiver).map(Self::Mq),
+            Target::Sysv(key) => sysv::End::open(address, key, mode, Role::Receiver).map(Self::Sysv),
             Target::Signal(pid) => signal::Inlet::open(address, *pid).map(Self::Signal),
             _ => Err(unsupported("use", address)),
         }

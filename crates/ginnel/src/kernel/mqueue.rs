@@ -1,7 +1,9 @@
 //! `mq:/name`: a POSIX message queue (`mq_overview(7)`). The kernel keeps messages whole and sorts them by priority; a message is in the queue or it is
 //! not, whoever is killed. Who is there it does not know: see `presence`.
 
-use super::presence::{Found, Presence};
+use super::book::{Book, Facts, Made};
+use super::leftover;
+use super::presence::{Opened, Presence, Rest};
 use super::wait::{Ready, SOON};
 use super::{About, Blocked, Nothing, not_there};
 use crate::address::Address;
@@ -10,83 +12,128 @@ use crate::shm::Mode;
 use ginnel_core::Role;
 use ginnel_os::epoll::{Epoll, Interest};
 use ginnel_os::mqueue::{self, Access, Options, Queue, Shape};
+use ginnel_os::tmpfile;
 use std::io;
 use std::os::fd::AsFd;
 
 /// Either end.
-struct End {
+pub(crate) struct End {
     queue: Queue,
-    name: String,
     link: String,
+    role: Role,
     presence: Presence,
     /// The queue, and news of peers.
     set: Epoll,
+    priority: u32,
+    follow: bool,
 }
 
 impl End {
-    fn open(address: &Address, name: &str, mode: Mode, role: Role) -> Result<Self, Error> {
+    pub(super) fn open(address: &Address, name: &str, mode: Mode, role: Role) -> Result<Self, Error> {
         let link = address.link();
-        let (queue, presence) = Presence::join(&link, role, || queue(address, name, mode))?;
-        Self::with(queue, name, &link, presence, role)
-    }
-
-    fn with(queue: Queue, name: &str, link: &str, presence: Presence, role: Role) -> Result<Self, Error> {
-        let os = |e| Error::os("open", link, e);
-        let set = Epoll::new().map_err(os)?;
-        let interest = if role == Role::Sender { Interest::Write } else { Interest::Read };
-        set.add(queue.as_fd(), interest, 0).map_err(os)?;
-        if let Some(news) = presence.news() {
-            set.add(news, Interest::Read, 1).map_err(os)?;
+        if address.priority > mqueue::PRIORITY_MAX {
+            return Err(Error::new(ErrorKind::InvalidOption, "open", link)
+                .problem(format!("priority={} is above the limit {}", address.priority, mqueue::PRIORITY_MAX))
+                .remedy(format!("write ?priority={} or less", mqueue::PRIORITY_MAX)));
         }
-        Ok(Self { queue, name: name.to_owned(), link: link.to_owned(), presence, set })
+        let (queue, presence) = Presence::join(&link, role, |book| queue(address, name, mode, book))?;
+        let set = set(&queue, &presence, role, &link)?;
+        let (priority, follow) = (address.priority, address.follow);
+        Ok(Self { queue, link, role, presence, set, priority, follow })
     }
 
-    fn another(&self, role: Role) -> Result<Self, Error> {
-        let queue = Queue::open(&self.name, access(role)).map_err(|e| Error::os("open", self.link.as_str(), e))?;
-        Self::with(queue, &self.name, &self.link, self.presence.another()?, role)
+    /// Another handle on the same queue, whatever has its name now.
+    pub(super) fn try_clone(&self) -> Result<Self, Error> {
+        let os = |e| Error::os("clone a handle of", self.link.as_str(), e);
+        let queue = self.queue.as_fd().try_clone_to_owned().and_then(Queue::from_fd).map_err(os)?;
+        let presence = self.presence.another()?;
+        let set = set(&queue, &presence, self.role, &self.link)?;
+        Ok(Self { queue, link: self.link.clone(), presence, set, ..*self })
     }
 
-    fn ready(&self) -> Ready<'_> {
+    pub(super) fn try_send(&self, message: &[u8]) -> Result<(), Blocked> {
+        if message.len() > self.queue.message_size() {
+            return Err(Blocked::Failed(SendFailure::TooLarge { len: message.len(), max: self.max() }));
+        }
+        match self.queue.try_send(message, self.priority) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock && !self.follow && self.is_closed() => {
+                Err(Blocked::Failed(SendFailure::Closed { died: 0 }))
+            }
+            other => Ok(other?),
+        }
+    }
+
+    pub(super) fn try_recv(&self, message: &mut Vec<u8>) -> Result<About, Nothing> {
+        // Before the look: what the last sender sent before it left is seen by it.
+        let gone = self.is_closed();
+        message.resize(self.queue.message_size(), 0);
+        match self.queue.try_receive(message) {
+            Ok((len, priority)) => {
+                message.truncate(len);
+                Ok(About { tag: 0, priority })
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock && gone => Err(Nothing::Ended),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    pub(super) fn ready(&self) -> Ready<'_> {
         if self.presence.is_unsettled() { Ready::Later(SOON) } else { Ready::Read(self.set.as_fd()) }
     }
 
-    fn depth(&self) -> u64 {
+    pub(super) fn max(&self) -> u64 {
+        self.queue.message_size() as u64
+    }
+
+    pub(super) fn capacity(&self) -> u64 {
+        self.queue.capacity() as u64
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.presence.peers_gone()
+    }
+
+    pub(super) fn len(&self) -> u64 {
         self.queue.attributes().map_or(0, |attributes| attributes.depth as u64)
     }
 }
 
-impl Drop for End {
-    fn drop(&mut self) {
-        let name = &self.name;
-        self.presence.leave(|made| {
-            // By its name: somebody may have removed this queue, and made another.
-            let depth = Queue::open(name, Access::Both).and_then(|queue| queue.attributes());
-            let empty = depth.map_or(true, |attributes| attributes.depth == 0);
-            if empty && made {
-                let _ = mqueue::unlink(name);
-            }
-            empty
-        });
-    }
+fn set(queue: &Queue, presence: &Presence, role: Role, link: &str) -> Result<Epoll, Error> {
+    let os = |e| Error::os("open", link, e);
+    let set = Epoll::new().map_err(os)?;
+    let interest = if role == Role::Sender { Interest::Write } else { Interest::Read };
+    set.add(queue.as_fd(), interest, 0).map_err(os)?;
+    set.add(presence.news()?, Interest::Read, 1).map_err(os)?;
+    Ok(set)
 }
 
-fn access(role: Role) -> Access {
-    if role == Role::Sender { Access::Send } else { Access::Receive }
+/// It is a file in the kernel's own file system.
+fn facts(queue: &Queue) -> io::Result<Facts> {
+    let (status, depth) = (tmpfile::fstat(queue.as_fd())?, queue.attributes()?.depth);
+    Ok(Facts { identity: status.identity, changed_s: status.changed_s, messages: depth as u64 })
 }
 
-/// Opens or makes the queue; says which.
-fn queue(address: &Address, name: &str, mode: Mode) -> Result<(Queue, Found), Error> {
+/// Ends the queue that nobody of ginnel uses any more.
+pub(super) fn end(name: &str, made: Made, dry_run: bool) -> Rest {
+    let found = Queue::open(name, Access::Both).and_then(|queue| facts(&queue));
+    leftover::end_object(found, made, dry_run, || mqueue::unlink(name))
+}
+
+/// Opens or makes the queue.
+fn queue(address: &Address, name: &str, mode: Mode, book: &Book) -> Result<Opened<Queue>, Error> {
+    let os = |e| Error::os("open", address.link(), e);
     let wanted = (address.wanted.capacity, address.wanted.max);
     if mode != Mode::Create {
         match Queue::open(name, Access::Both) {
             Ok(queue) => {
                 agree(address, &queue)?;
-                let depth = queue.attributes().map_err(|e| Error::os("open", address.link(), e))?.depth;
-                return Ok((queue, if depth == 0 { Found::Empty } else { Found::Messages }));
+                let facts = facts(&queue).map_err(os)?;
+                let made = book.record().made.of(&facts);
+                return Ok(Opened { object: queue, holds: facts.messages > 0, made });
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound && mode == Mode::Open => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(not_there(address, "queue")),
-            Err(e) => return Err(Error::os("open", address.link(), e)),
+            Err(e) => return Err(os(e)),
         }
     }
     let shape = match wanted {
@@ -100,8 +147,12 @@ fn queue(address: &Address, name: &str, mode: Mode) -> Result<(Queue, Found), Er
             })
         }
     };
+    book.announce().map_err(os)?;
     match Queue::create(name, Options { access: Access::Both, mode: 0o600, shape }) {
-        Ok(queue) => Ok((queue, Found::Made)),
+        Ok(queue) => {
+            let made = Made::This(facts(&queue).map_err(os)?.identity);
+            Ok(Opened { object: queue, holds: false, made })
+        }
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && mode == Mode::Create => {
             let error = Error::new(ErrorKind::AlreadyExists, "create", address.link());
             Err(error.remedy(format!("open it instead, or remove it with `ginnel rm {}`", address.link())))
@@ -144,104 +195,4 @@ fn remove(address: &Address, name: &str, force: bool, os: impl Fn(io::Error) -> 
             .remedy("receive them, or add `--force` to lose them"));
     }
     mqueue::unlink(name).map_err(os)
-}
-
-/// The sending end.
-pub(crate) struct Outlet {
-    end: End,
-    priority: u32,
-    follow: bool,
-}
-
-impl Outlet {
-    pub(super) fn open(address: &Address, name: &str, mode: Mode) -> Result<Self, Error> {
-        if address.priority > mqueue::PRIORITY_MAX {
-            return Err(Error::new(ErrorKind::InvalidOption, "open", address.link())
-                .problem(format!("priority={} is above the limit {}", address.priority, mqueue::PRIORITY_MAX))
-                .remedy(format!("write ?priority={} or less", mqueue::PRIORITY_MAX)));
-        }
-        let end = End::open(address, name, mode, Role::Sender)?;
-        Ok(Self { end, priority: address.priority, follow: address.follow })
-    }
-
-    pub(super) fn try_clone(&self) -> Result<Self, Error> {
-        Ok(Self { end: self.end.another(Role::Sender)?, priority: self.priority, follow: self.follow })
-    }
-
-    pub(super) fn try_send(&self, message: &[u8]) -> Result<(), Blocked> {
-        if message.len() > self.end.queue.message_size() {
-            return Err(Blocked::Failed(SendFailure::TooLarge { len: message.len(), max: self.max() }));
-        }
-        match self.end.queue.try_send(message, self.priority) {
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock && !self.follow && self.end.presence.peers_gone() => {
-                Err(Blocked::Failed(SendFailure::Closed { died: 0 }))
-            }
-            other => Ok(other?),
-        }
-    }
-
-    pub(super) fn ready(&self) -> Ready<'_> {
-        self.end.ready()
-    }
-
-    pub(super) fn max(&self) -> u64 {
-        self.end.queue.message_size() as u64
-    }
-
-    pub(super) fn limit(&self) -> (&'static str, u64) {
-        ("capacity", self.end.queue.capacity() as u64)
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.end.presence.peers_gone()
-    }
-
-    pub(super) fn len(&self) -> u64 {
-        self.end.depth()
-    }
-}
-
-/// The receiving end.
-pub(crate) struct Inlet {
-    end: End,
-}
-
-impl Inlet {
-    pub(super) fn open(address: &Address, name: &str, mode: Mode) -> Result<Self, Error> {
-        Ok(Self { end: End::open(address, name, mode, Role::Receiver)? })
-    }
-
-    pub(super) fn try_clone(&self) -> Result<Self, Error> {
-        Ok(Self { end: self.end.another(Role::Receiver)? })
-    }
-
-    pub(super) fn try_recv(&self, message: &mut Vec<u8>) -> Result<About, Nothing> {
-        // Before the look: what the last sender sent before it left is seen by it.
-        let gone = self.end.presence.peers_gone();
-        message.resize(self.end.queue.message_size(), 0);
-        match self.end.queue.try_receive(message) {
-            Ok((len, priority)) => {
-                message.truncate(len);
-                Ok(About { tag: 0, priority })
-            }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock && gone => Err(Nothing::Ended),
-            Err(e) => Err(e.into()),
-        }
-    }
-
-    pub(super) fn ready(&self) -> Ready<'_> {
-        self.end.ready()
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.end.presence.peers_gone()
-    }
-
-    pub(super) fn len(&self) -> u64 {
-        self.end.depth()
-    }
-
-    pub(super) fn capacity(&self) -> u64 {
-        self.end.queue.capacity() as u64
-    }
 }

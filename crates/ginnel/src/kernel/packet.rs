@@ -5,11 +5,12 @@
 //! - *dgram*: senders send to the receiver's socket, which is full when it holds as many messages as `net.unix.max_dgram_qlen`. Who is there is known by
 //!   `presence`.
 
+use super::book::{Book, Made};
 use super::endpoint::{
     Bound, is_absent, name_of, nobody_listens, not_let_in, only_receivers_create, presence_name, refused,
 };
 use super::peer::{DEATH, Peer};
-use super::presence::{Found, Presence};
+use super::presence::{Opened, Presence};
 use super::wait::{Ready, SOMEBODY, SOON};
 use super::{About, Blocked, NOBODY, Nothing};
 use crate::address::{Address, Place, SocketType};
@@ -38,11 +39,9 @@ fn kind_of(address: &Address) -> Kind {
     if address.socket == SocketType::Dgram { Kind::Datagram } else { Kind::SeqPacket }
 }
 
-fn presence(address: &Address, kind: Kind, role: Role) -> Result<Option<Presence>, Error> {
-    if kind != Kind::Datagram {
-        return Ok(None);
-    }
-    Presence::join(&presence_name(address), role, || Ok(((), Found::Empty))).map(|(_, presence)| Some(presence))
+/// A sender makes nothing.
+fn found(book: &Book) -> Result<Opened<()>, Error> {
+    Ok(Opened { object: (), holds: false, made: book.record().made })
 }
 
 /// The sending end.
@@ -62,6 +61,10 @@ pub(crate) struct Outlet {
 impl Outlet {
     pub(super) fn open(address: &Address, place: &Place, mode: Mode) -> Result<Self, Error> {
         let (name, kind) = (name_of(place, &address.link(), "open")?, kind_of(address));
+        let presence = match kind {
+            Kind::Datagram => Some(Presence::join(&presence_name(address), Role::Sender, found)?.1),
+            _ => None,
+        };
         let outlet = Self {
             name,
             link: address.link(),
@@ -70,7 +73,7 @@ impl Outlet {
             wanted: address.wanted.max,
             max: Cell::new(0),
             socket: RefCell::new(None),
-            presence: presence(address, kind, Role::Sender)?,
+            presence,
             closed: Cell::new(false),
         };
         outlet.max.set(outlet.room(&unix::socket(kind).map_err(|e| Error::os("open", address.link(), e))?)?);
@@ -188,14 +191,6 @@ impl Outlet {
     }
 }
 
-impl Drop for Outlet {
-    fn drop(&mut self) {
-        if let Some(presence) = &mut self.presence {
-            presence.leave(|_| true);
-        }
-    }
-}
-
 struct Connection {
     socket: OwnedFd,
     key: u64,
@@ -218,14 +213,24 @@ pub(crate) struct Inlet {
 impl Inlet {
     pub(super) fn open(address: &Address, place: &Place, mode: Mode) -> Result<Self, Error> {
         let (os, kind) = (|e| Error::os("open", address.link(), e), kind_of(address));
-        let bound = Bound::new(address, place, kind, mode)?;
-        let presence = presence(address, kind, Role::Receiver)?;
+        let bind = || Bound::new(address, place, kind, mode);
+        let (bound, presence) = match kind {
+            Kind::Datagram => {
+                let bind = |book: &Book| {
+                    book.announce().map_err(os)?;
+                    let bound = bind()?;
+                    let made = bound.identity().map_or(Made::Nothing, Made::This);
+                    Ok(Opened { object: bound, holds: false, made })
+                };
+                let (bound, presence) = Presence::join(&presence_name(address), Role::Receiver, bind)?;
+                (bound, Some(presence))
+            }
+            _ => (bind()?, None),
+        };
         let set = Epoll::new().map_err(os)?;
         match &presence {
             Some(presence) => {
-                if let Some(news) = presence.news() {
-                    set.add(news, Interest::Read, NEWS).map_err(os)?;
-                }
+                set.add(presence.news()?, Interest::Read, NEWS).map_err(os)?;
             }
             None => {
                 unix::set_pass_credentials(&bound.socket, true).map_err(os)?; // connections inherit it
@@ -359,13 +364,5 @@ fn failed(e: io::Error, room: usize) -> Nothing {
     match e.kind() {
         io::ErrorKind::InvalidData => Nothing::CutOff(RecvFailure::Malformed { len: room as u64 + 1 }),
         _ => e.into(),
-    }
-}
-
-impl Drop for Inlet {
-    fn drop(&mut self) {
-        if let Some(presence) = &mut self.presence {
-            presence.leave(|_| true);
-        }
     }
 }

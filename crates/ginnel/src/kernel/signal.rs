@@ -5,7 +5,8 @@
 //! only real-time ones are taken. The receiver blocks the signal and reads it from a `signalfd(2)`. It stays blocked in the thread that opened the
 //! receiver, also when that is dropped: one that came later would kill the process. For the same reason every other thread must block it too; that is checked.
 
-use super::presence::{Found, Presence};
+use super::book::{Book, Made};
+use super::presence::{Opened, Presence};
 use super::wait::{Ready, SOON};
 use super::{About, Blocked, Nothing};
 use crate::address::Address;
@@ -50,6 +51,11 @@ fn meeting(pid: u32, signal: Signal) -> String {
     format!("signal:{pid}:{}", signal.number())
 }
 
+/// Nothing is made: the processes are there.
+fn nothing(_: &Book) -> Result<Opened<()>, Error> {
+    Ok(Opened { object: (), holds: false, made: Made::Nothing })
+}
+
 /// The sending end.
 pub(crate) struct Outlet {
     pid: u32,
@@ -81,7 +87,7 @@ impl Outlet {
                 .remedy("`ps` lists those that are there"),
             _ => Error::os("open", address.link(), e),
         })?;
-        let (_, presence) = Presence::join(&meeting(pid, signal), Role::Sender, || Ok(((), Found::Empty)))?;
+        let (_, presence) = Presence::join(&meeting(pid, signal), Role::Sender, nothing)?;
         Ok(Self { pid, process, signal, follow: address.follow, presence, ready: Cell::new(false) })
     }
 
@@ -143,12 +149,6 @@ impl Outlet {
     }
 }
 
-impl Drop for Outlet {
-    fn drop(&mut self) {
-        self.presence.leave(|_| true);
-    }
-}
-
 /// The receiving end.
 pub(crate) struct Inlet {
     file: SignalFd,
@@ -178,12 +178,10 @@ impl Inlet {
         }
         let file = SignalFd::new(&signals).map_err(os)?;
         std::mem::forget(blocked); // for good: see above
-        let ((), presence) = Presence::join(&meeting(me, signal), Role::Receiver, || Ok(((), Found::Empty)))?;
+        let ((), presence) = Presence::join(&meeting(me, signal), Role::Receiver, nothing)?;
         let set = Epoll::new().map_err(os)?;
         set.add(file.as_fd(), Interest::Read, 0).map_err(os)?;
-        if let Some(news) = presence.news() {
-            set.add(news, Interest::Read, 1).map_err(os)?;
-        }
+        set.add(presence.news()?, Interest::Read, 1).map_err(os)?;
         Ok(Self { file, set, presence })
     }
 
@@ -213,12 +211,6 @@ impl Inlet {
 
     pub(super) fn capacity(&self) -> u64 {
         process::signals_pending_limit()
-    }
-}
-
-impl Drop for Inlet {
-    fn drop(&mut self) {
-        self.presence.leave(|_| true);
     }
 }
 

@@ -1,10 +1,13 @@
 //! Waiting for a mechanism: for its descriptor, or for a little while where it has none, until an absolute time or an interrupter.
 
+use super::bell;
 use crate::wait::{Interrupter, Until};
 use ginnel_os::eventfd::EventFd;
+use ginnel_os::futex::{self, Deadline};
 use ginnel_os::poll::{self, Interest};
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -17,6 +20,8 @@ pub(crate) enum Ready<'a> {
     Write(BorrowedFd<'a>),
     /// Nothing that `poll(2)` knows: look again after a while, of so long at most.
     Later(Duration),
+    /// That somebody rings; or, as not everybody does, look again after a while.
+    Bell(&'a AtomicU32),
 }
 
 /// How a wait ended.
@@ -42,16 +47,29 @@ fn earlier(deadline: Option<Instant>, nap: Duration) -> Instant {
     deadline.map_or(end, |deadline| deadline.min(end))
 }
 
+/// When the next nap ends. At first only the processor is given up.
+fn nap_end(deadline: Option<Instant>, naps: &mut u32, longest: Duration) -> Option<Instant> {
+    *naps += 1;
+    let Some(slept) = naps.checked_sub(YIELDS) else {
+        std::thread::yield_now();
+        return None;
+    };
+    let nap = NAP_LEAST.saturating_mul(1 << slept.min(16)).min(longest);
+    Some(earlier(deadline, nap))
+}
+
 /// A handle's waiting.
 pub(crate) struct Waiter {
     flag: Arc<AtomicBool>,
     /// Made when somebody asks for an interrupter; `None` in it if no descriptor was left, and then waits look up now and then.
     event: OnceLock<Option<Arc<EventFd>>>,
+    /// The value of the word with which it said last that it is about to sleep.
+    announced: Cell<Option<u32>>,
 }
 
 impl Waiter {
     pub(crate) fn new() -> Self {
-        Self { flag: Arc::default(), event: OnceLock::new() }
+        Self { flag: Arc::default(), event: OnceLock::new(), announced: Cell::new(None) }
     }
 
     pub(crate) fn interrupter(&self) -> Interrupter {
@@ -75,8 +93,16 @@ impl Waiter {
             Ready::Read(file) => (file, Interest::Read),
             Ready::Write(file) => (file, Interest::Write),
             Ready::Later(longest) => {
-                self.nap(deadline, naps, longest);
-                return if self.take_interrupted() { Ended::Interrupted } else { Ended::Look };
+                if let Some(end) = nap_end(deadline, naps, longest) {
+                    self.nap_until(end);
+                }
+                return self.ended();
+            }
+            Ready::Bell(word) => {
+                if let Some(end) = nap_end(deadline, naps, SOMEBODY) {
+                    self.sleep(word, end);
+                }
+                return self.ended();
             }
         };
         let deadline = match self.event.get() {
@@ -86,17 +112,26 @@ impl Waiter {
         let event = self.event().map(|event| event.as_fd());
         // An error of poll(2) is one of the descriptor, which the next try meets too.
         let _ = poll::either(file, interest, event, deadline);
+        self.ended()
+    }
+
+    fn ended(&self) -> Ended {
         if self.take_interrupted() { Ended::Interrupted } else { Ended::Look }
     }
 
-    fn nap(&self, deadline: Option<Instant>, naps: &mut u32, longest: Duration) {
-        *naps += 1;
-        let Some(slept) = naps.checked_sub(YIELDS) else { return std::thread::yield_now() };
-        let nap = NAP_LEAST.saturating_mul(1 << slept.min(16)).min(longest);
-        let end = earlier(deadline, nap);
+    fn nap_until(&self, end: Instant) {
         match self.event() {
             Some(event) => _ = poll::readable(&[event.as_fd()], Some(end)),
             None => std::thread::sleep(end.saturating_duration_since(Instant::now())),
+        }
+    }
+
+    /// Sleeps if nobody has rung since it said that it would, which was before its last look. Otherwise it says so, and is to look once more.
+    /// An interrupter does not ring: it is noticed when the nap ends.
+    fn sleep(&self, word: &AtomicU32, end: Instant) {
+        let value = bell::announce(word);
+        if self.announced.replace(Some(value)) == Some(value) {
+            let _ = futex::wait(word, value, Deadline::at(end));
         }
     }
 

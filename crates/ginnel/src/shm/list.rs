@@ -3,6 +3,7 @@
 use super::Spec;
 use super::region::{self, Region};
 use crate::address::{Name, Wait, Wanted};
+use crate::clean::Cleaned;
 use crate::directory::{Directory, shown};
 use crate::error::{Error, ErrorKind};
 use ginnel_core::{Counters, Engine, Geometry, ParticipantState, PoolUse, Role, TOKEN_BASE};
@@ -75,18 +76,6 @@ pub struct ParticipantInfo {
     pub joined_ns: u64,
     /// What was done through its entry, by it and by those who had the entry before.
     pub counters: Counters,
-}
-
-/// What `clean` did with one link, or would do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Cleaned {
-    /// The link.
-    pub address: String,
-    /// Dead participants that were recovered.
-    pub dead: usize,
-    /// Whether nothing was left in it, so that it was removed.
-    pub removed: bool,
 }
 
 /// A link mapped read-only. The engine's methods that are used here only load.
@@ -203,12 +192,8 @@ fn link_name(directory: &Directory, name: &std::ffi::CStr) -> Result<Name, Error
     })
 }
 
-/// Recovers what dead processes left in every link of this user, and removes the links in which nothing is left. Links that
-/// living processes have open, and messages that wait for a receiver, stay. With `dry_run` nothing is changed.
-///
-/// # Errors
-/// If the directory of links cannot be read. A file that is not a link is left alone, as an error in its place.
-pub fn clean(dry_run: bool) -> Result<Vec<Result<Cleaned, Error>>, Error> {
+/// Recovers what dead processes left in every link of this user, and removes the links in which nothing is left.
+pub(crate) fn clean(dry_run: bool) -> Result<Vec<Result<Cleaned, Error>>, Error> {
     let mut cleaned = Vec::new();
     for info in list()? {
         match info {

@@ -16,6 +16,7 @@ use super::{Spec, private};
 use crate::address::{Name, Wanted};
 use crate::directory::{Directory, shown};
 use crate::error::{Error, ErrorKind};
+use crate::watch::Watched;
 use ginnel_core::{
     ALIVE_BASE, Engine, Full, Header, HeaderError, Identity, JoinError, Layout, Memory, Participant, ParticipantState,
     REMOVE_BYTE, Role, Rule, TOKEN_BASE,
@@ -26,7 +27,7 @@ use ginnel_os::ofd_lock::{self, Token};
 use ginnel_os::tmpfile::{self, Access, Kind};
 use ginnel_os::{errno, explain, fallocate, futex, membarrier, process};
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -57,7 +58,7 @@ pub(crate) struct Region {
     link: Arc<str>,
     generation: Generation,
     /// Whether the watcher knows this region.
-    pub(crate) watched: AtomicBool,
+    watched: AtomicBool,
 }
 
 /// Where a link is found.
@@ -79,6 +80,20 @@ pub(crate) struct Membership {
 impl std::fmt::Debug for Region {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Region").field("link", &self.link).finish_non_exhaustive()
+    }
+}
+
+impl Watched for Region {
+    fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    fn watched(&self) -> &AtomicBool {
+        &self.watched
+    }
+
+    fn look(&self) {
+        self.reap();
     }
 }
 

@@ -4,7 +4,6 @@
 //! wakes it (see `event` in ginnel-core). Deadlines are absolute: a signal neither shortens nor lengthens a wait.
 
 use super::region::Region;
-use super::watch;
 use crate::address::Wait;
 use crate::wait::{Interrupter, Until};
 use ginnel_core::{Event, Participant};
@@ -106,7 +105,7 @@ impl Waiter {
         mut peek: impl FnMut() -> Option<T>,
         mut look: impl FnMut(bool) -> Look<T>,
     ) -> Option<T> {
-        watch::watch(region);
+        crate::watch::watch(region);
         if matches!(until, Until::Now) {
             return Self::look_now(&mut look);
         }

@@ -4,7 +4,8 @@
 //! | what | where |
 //! |---|---|
 //! | the file | `sample` |
-//! | the mechanisms: names, promises, where two processes meet | `mechanism` |
+//! | the mechanisms: names, promises | `mechanism` |
+//! | where two processes meet, and how it is removed | `place` |
 //! | two processes, their time limit, what they report | `pair` |
 //! | what these processes do | `traffic` |
 //! | how the file goes from the one to the other | `freight` |
@@ -13,6 +14,7 @@
 mod freight;
 mod mechanism;
 mod pair;
+mod place;
 mod report;
 mod sample;
 mod traffic;
@@ -20,6 +22,7 @@ mod traffic;
 use crate::exit::{Code, Failure, say};
 use crate::{interrupt, json, output, units};
 use mechanism::Mechanism;
+use place::Place;
 use report::{Report, Row, State};
 use sample::Sample;
 use std::io::{IsTerminal, stderr};
@@ -96,6 +99,18 @@ pub(crate) fn run(args: &Args, quiet: bool) -> Result<(), Failure> {
         output::emit(&report.text())?;
     }
     verdict(&report)
+}
+
+/// Removes what tours left of which everybody was killed; their directories.
+pub(crate) fn clean(dry_run: bool) -> Vec<PathBuf> {
+    let mut cleaned = Vec::new();
+    for (place, _in_use) in Place::left_over() {
+        if !dry_run {
+            place.remove();
+        }
+        cleaned.push(place.dir().clone());
+    }
+    cleaned
 }
 
 fn verdict(report: &Report) -> Result<(), Failure> {

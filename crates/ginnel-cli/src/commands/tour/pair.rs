@@ -1,6 +1,7 @@
 //! The processes of one mechanism: started, watched, and gone at the end, however it ends, and all that they made as well.
 
-use super::mechanism::{Mechanism, Place};
+use super::mechanism::Mechanism;
+use super::place::{InUse, Place};
 use super::sample::Sample;
 use super::traffic::{NOT_HERE, Received, RoundTrip, Sent};
 use crate::exit::Failure;
@@ -87,7 +88,8 @@ impl From<Failure> for Trouble {
 
 /// Moves the file through a mechanism.
 pub(super) fn run(mechanism: Mechanism, sample: &Sample) -> Result<Outcome, Trouble> {
-    let place = Temporary(Place::make(mechanism)?);
+    let (place, in_use) = Place::make(mechanism)?;
+    let place = Temporary(place, in_use);
     let start = Start { mechanism, sample, place: &place.0 };
     let mut members = start.all().map_err(|e| Trouble::Failed(format!("cannot start a process: {e}")))?;
     let outcome = wait(&mut members).and_then(|()| found(&mut members));
@@ -96,7 +98,7 @@ pub(super) fn run(mechanism: Mechanism, sample: &Sample) -> Result<Outcome, Trou
 }
 
 /// Goes when this is dropped.
-struct Temporary(Place);
+struct Temporary(Place, #[expect(dead_code, reason = "it is kept for its lock")] InUse);
 
 impl Drop for Temporary {
     fn drop(&mut self) {

@@ -14,7 +14,8 @@
 //! stderr, as a line of JSON, and ends by itself if its parent does or time is over.
 
 use super::freight;
-use super::mechanism::{Mechanism, Place, Way};
+use super::mechanism::Mechanism;
+use super::place::{Place, Way};
 use ginnel::{Error, ErrorKind, Link, Receiver, RecvError, RecvFailure, SendError, SendFailure, Sender};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How a process ends that finds that the host does not give the mechanism (EX_UNAVAILABLE of sysexits.h).
@@ -165,10 +166,13 @@ pub(crate) fn child() -> Option<ExitCode> {
         return None;
     }
     let side = <ChildArgs as clap::Parser>::parse().side;
-    let (task, found) = match &side {
-        Side::Send(task) => (task, task.send().map(|sent| json(&sent))),
-        Side::Recv(task) => (task, task.recv().map(|received| json(&received))),
-        Side::Both(task) => (task, task.both().map(|both| json(&both))),
+    let (Side::Send(task) | Side::Recv(task) | Side::Both(task)) = &side;
+    // Before it makes anything: from now on nobody removes that but the parent and the two children.
+    let Ok(Some(_in_use)) = task.place().enter() else { return Some(ALONE.into()) };
+    let found = match &side {
+        Side::Send(_) => task.send().map(|sent| json(&sent)),
+        Side::Recv(_) => task.recv().map(|received| json(&received)),
+        Side::Both(_) => task.both().map(|both| json(&both)),
     };
     if task.is_orphan() {
         task.place().remove();
@@ -179,6 +183,12 @@ pub(crate) fn child() -> Option<ExitCode> {
     };
     let _ = writeln!(io::stderr(), "{text}");
     Some(status)
+}
+
+/// Held by who opens a link, or removes all for good.
+fn opening() -> MutexGuard<'static, ()> {
+    static OPENING: Mutex<()> = Mutex::new(());
+    OPENING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn json(found: &impl Serialize) -> String {
@@ -204,6 +214,8 @@ impl Task {
             while std::os::unix::process::parent_id() == parent && Instant::now() < end {
                 std::thread::sleep(Duration::from_millis(50));
             }
+            // Nothing is made after it was removed.
+            let _opening = opening();
             place.remove();
             std::process::exit(124);
         };
@@ -213,7 +225,10 @@ impl Task {
 
     /// Opens the receiving end first: one of signals has to be there before any thread.
     fn receiver(&self, way: Way) -> Result<Receiver, Fault> {
-        let receiver = Link::new(&self.place().address(way))?.receiver()?;
+        let receiver = {
+            let _opening = opening();
+            Link::new(&self.place().address(way))?.receiver()?
+        };
         self.watch()?;
         Ok(receiver)
     }
@@ -223,6 +238,7 @@ impl Task {
             Mechanism::Signal => format!("signal:{peer}"),
             _ => self.place().address(way),
         };
+        let _opening = opening();
         Ok(Link::new(&address)?.sender()?)
     }
 

@@ -10,6 +10,7 @@
 //! | UDP and signals, which promise little | `loose` |
 //! | much, large, many, empty; a storm of signals | `exchange` |
 //! | ends, deaths, what is left behind | `ends` |
+//! | what `clean` collects, and what it leaves alone; whose a queue is | `leftover` |
 //! | names, files and bytes that are wrong | `refusals` |
 //! | programs that know nothing of ginnel | `interop` |
 
@@ -18,6 +19,7 @@ mod exchange;
 mod freight;
 mod ground;
 mod interop;
+mod leftover;
 mod loose;
 pub(crate) mod porter;
 mod promises;

@@ -22,6 +22,10 @@
 //! | `no-more`, `more` | no more descriptors than it has; many more |
 //! | `descriptors` | how many this process has |
 //! | `shut N` | closes a descriptor |
+//! | `clean`, `clean-dry` | what crashes left is collected, or would be; says what was done |
+//! | `keep-clean MS` | does so again and again, for so long; says how often something was collected |
+//! | `churn ADDRESS COUNT` | opens both ends, one message goes through, closes them, so often |
+//! | `many ADDRESS COUNT` | so many receivers wait on one link, and hear of its end; says how many instances of inotify they have |
 //! | `close` | closes the handles |
 #![allow(unsafe_code)] // A timer and its handler, fork, setrlimit: system calls with plain arguments.
 
@@ -83,6 +87,11 @@ impl Porter {
             ["more"] => limit(1000),
             ["descriptors"] => return Ok(std::fs::read_dir("/proc/self/fd")?.count().to_string()),
             ["shut", descriptor] => shut(number(descriptor)),
+            ["clean"] => return clean(false),
+            ["clean-dry"] => return clean(true),
+            ["keep-clean", ms] => return keep_clean(Duration::from_millis(number(ms))),
+            ["churn", address, count] => churn(address, number(count))?,
+            ["many", address, count] => return many(address, number(count)),
             ["close"] => *self = Self::default(),
             _ => panic!("no such order: {order:?}"),
         }
@@ -224,6 +233,60 @@ static SIGNALS: AtomicU32 = AtomicU32::new(0);
 
 extern "C" fn count(_: libc::c_int) {
     SIGNALS.fetch_add(1, SeqCst);
+}
+
+fn clean(dry_run: bool) -> Result<String, Box<dyn Error>> {
+    let mut said = Vec::new();
+    for cleaned in ginnel::clean(dry_run)? {
+        let cleaned = cleaned?;
+        said.push(format!("{} {}", cleaned.address, if cleaned.removed { "removed" } else { "forgotten" }));
+    }
+    Ok(said.join(";"))
+}
+
+fn keep_clean(time: Duration) -> Result<String, Box<dyn Error>> {
+    let (end, mut count) = (Instant::now() + time, 0);
+    while Instant::now() < end {
+        for cleaned in ginnel::clean(false)? {
+            cleaned?;
+            count += 1;
+        }
+    }
+    Ok(count.to_string())
+}
+
+/// The receiver is opened after the sender has sent: if somebody removed the empty queue between, it has another one.
+fn churn(address: &str, count: u32) -> Result<(), Box<dyn Error>> {
+    for _ in 0..count {
+        let sender = Sender::open(address)?;
+        std::thread::sleep(Duration::from_micros(200));
+        sender.send(b"there")?;
+        let receiver = Receiver::open(address)?;
+        receiver.recv_timeout(Duration::from_secs(10))?;
+    }
+    Ok(())
+}
+
+fn many(address: &str, count: usize) -> Result<String, Box<dyn Error>> {
+    let sender = Sender::open(address)?;
+    let receivers = (0..count).map(|_| Receiver::open(address)).collect::<Result<Vec<_>, _>>()?;
+    for receiver in &receivers {
+        assert_eq!(receiver.recv_timeout(Duration::from_millis(1)).unwrap_err(), RecvFailure::TimedOut);
+    }
+    let links = std::fs::read_dir("/proc/self/fd")?.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    let instances = links.filter(|link| link.as_os_str() == "anon_inode:inotify").count();
+    std::thread::scope(|scope| {
+        let waiting =
+            |receiver: Receiver| scope.spawn(move || receiver.recv_timeout(Duration::from_secs(20)).map(drop));
+        let waiting: Vec<_> = receivers.into_iter().map(waiting).collect();
+        std::thread::sleep(Duration::from_millis(50));
+        drop(sender);
+        for thread in waiting {
+            let told = thread.join().expect("a thread").unwrap_err();
+            assert_eq!(told, RecvFailure::Closed { died: 0 });
+        }
+    });
+    Ok(instances.to_string())
 }
 
 /// `SIGALRM` each millisecond, without `SA_RESTART`, to whichever thread it hits: the others of the harness are asleep.

@@ -1,18 +1,17 @@
-//! The watcher: one thread a process, started by the first handle that finds nothing to do, which learns of deaths and
-//! recovers the dead, so that nobody waits for them.
+//! The watcher: one thread and one inotify instance a process, started by the first handle that finds nothing to do, which learns
+//! of deaths and has them looked at, so that nobody waits for the dead.
 //!
-//! The kernel reports by `inotify(7)` that a description of a link's file was let go, which is what happens to a liveness
+//! The kernel reports by `inotify(7)` that a description of a watched file was let go, which is what happens to a liveness
 //! token when its process ends in any way. The report comes a moment before the lock is gone, so the watcher looks
 //! again a little later. Where the kernel refuses another inotify instance or watch, it looks every 20 ms instead.
 
-use super::region::Region;
 use ginnel_os::eventfd::EventFd;
 use ginnel_os::fork::{self, Generation};
 use ginnel_os::inotify::Inotify;
 use ginnel_os::{poll, signal};
 use std::collections::HashMap;
-use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -27,35 +26,49 @@ const UNREPORTED: i32 = -1;
 /// This process's watcher. A forked child finds its parent's here, sees that it is not its own, and starts another.
 static WATCHER: AtomicPtr<Watcher> = AtomicPtr::new(std::ptr::null_mut());
 
+/// What somebody may die of whom others wait for.
+pub(crate) trait Watched: Send + Sync {
+    /// The file that the tokens are in.
+    fn file(&self) -> BorrowedFd<'_>;
+    /// Whether it is watched already.
+    fn watched(&self) -> &AtomicBool;
+    /// Somebody may have died, or has left.
+    fn look(&self);
+}
+
+type Links = HashMap<i32, Vec<Weak<dyn Watched>>>;
+
 struct Watcher {
     generation: Generation,
     inotify: Option<Inotify>,
     /// Tells the thread that a link came whose file cannot be watched.
     news: EventFd,
-    links: Mutex<HashMap<i32, Vec<Weak<Region>>>>,
+    links: Mutex<Links>,
 }
 
-/// Has the region watched from now on, and recovers who died before. Cheap after the first time.
+/// Has it watched from now on, and looks at who died before. Cheap after the first time. False where no thread can be started: then
+/// whoever waits has to look now and then.
 #[inline]
-pub(crate) fn watch(region: &Arc<Region>) {
-    if !region.watched.load(Ordering::Relaxed) {
-        start(region);
-    }
+pub(crate) fn watch<W: Watched + 'static>(link: &Arc<W>) -> bool {
+    link.watched().load(Ordering::Relaxed) || start(link)
 }
 
 #[cold]
-fn start(region: &Arc<Region>) {
-    if region.watched.swap(true, Ordering::SeqCst) {
-        return;
+fn start<W: Watched + 'static>(link: &Arc<W>) -> bool {
+    if link.watched().swap(true, Ordering::SeqCst) {
+        return true;
     }
-    if let Some(watcher) = Watcher::of_this_process() {
-        watcher.add(region);
+    let watcher = Watcher::of_this_process();
+    match watcher {
+        Some(watcher) => watcher.add(link),
+        None => link.watched().store(false, Ordering::SeqCst),
     }
-    region.reap();
+    link.look();
+    watcher.is_some()
 }
 
 impl Watcher {
-    /// `None` where no thread can be started: then deaths are noticed at the next opening.
+    /// `None` where no thread can be started.
     fn of_this_process() -> Option<&'static Self> {
         let generation = fork::generation().ok()?;
         let current = WATCHER.load(Ordering::SeqCst);
@@ -85,15 +98,16 @@ impl Watcher {
         }
     }
 
-    fn links(&self) -> MutexGuard<'_, HashMap<i32, Vec<Weak<Region>>>> {
+    fn links(&self) -> MutexGuard<'_, Links> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, region: &Arc<Region>) {
+    fn add<W: Watched + 'static>(&self, link: &Arc<W>) {
         // Under the lock: the thread may be about to give up the watch of an earlier handle on the same file.
         let mut links = self.links();
-        let watch = self.inotify.as_ref().and_then(|inotify| inotify.watch_close(region.file().as_fd()).ok());
-        links.entry(watch.unwrap_or(UNREPORTED)).or_default().push(Arc::downgrade(region));
+        let watch = self.inotify.as_ref().and_then(|inotify| inotify.watch_close(link.file()).ok());
+        let weak: Weak<W> = Arc::downgrade(link);
+        links.entry(watch.unwrap_or(UNREPORTED)).or_default().push(weak);
         if watch.is_none() {
             self.news.signal();
         }
@@ -110,7 +124,7 @@ impl Watcher {
             let _ = poll::readable(&files, until);
             self.news.clear();
             for watch in self.reports() {
-                self.reap(watch);
+                self.look(watch);
                 look_again.extend(AGAIN.map(|after| (Instant::now() + after, watch)));
             }
             let now = Instant::now();
@@ -119,7 +133,7 @@ impl Watcher {
             ready.extend(unreported.then_some(UNREPORTED));
             ready.sort_unstable();
             ready.dedup();
-            ready.into_iter().for_each(|watch| self.reap(watch));
+            ready.into_iter().for_each(|watch| self.look(watch));
         }
     }
 
@@ -131,23 +145,21 @@ impl Watcher {
         }
     }
 
-    fn reap(&self, watch: i32) {
-        let regions: Vec<_> =
+    fn look(&self, watch: i32) {
+        let links: Vec<_> =
             self.links().get(&watch).map(|all| all.iter().filter_map(Weak::upgrade).collect()).unwrap_or_default();
-        for region in regions {
-            region.reap();
-        }
+        links.iter().for_each(|link| link.look());
     }
 
     /// Forgets links that were closed. True if one is watched without reports.
     fn prune(&self) -> bool {
         let mut links = self.links();
-        links.retain(|watch, regions| {
-            regions.retain(|region| region.strong_count() > 0);
-            if let (true, Some(inotify)) = (regions.is_empty(), &self.inotify) {
+        links.retain(|watch, all| {
+            all.retain(|link| link.strong_count() > 0);
+            if let (true, Some(inotify)) = (all.is_empty(), &self.inotify) {
                 inotify.unwatch(*watch);
             }
-            !regions.is_empty()
+            !all.is_empty()
         });
         links.contains_key(&UNREPORTED)
     }
