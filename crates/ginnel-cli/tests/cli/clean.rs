@@ -60,7 +60,7 @@ fn what_a_crash_left_of_a_queue_is_collected() {
     let none = place.run(["clean"], b"");
     assert_eq!((none.status, none.err.as_str()), (0, "ginnel: nothing to clean\n"), "a message is in it");
     assert_eq!(place.run(["ls"], b"").out_text().matches(&queue).count(), 1);
-    let mut killed = place.start(["recv", &format!("{queue}?follow")]);
+    let mut killed = place.start(["recv", "--follow", &queue]);
     wait_until("it is received", || place.run(["info", "--json", &queue], b"").out_text().contains("\"depth\":0"));
     assert_eq!(place.run(["clean"], b"").err, "ginnel: nothing to clean\n", "somebody has it open");
     killed.kill();
