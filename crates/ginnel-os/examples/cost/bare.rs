@@ -247,9 +247,13 @@ pub(crate) fn poll(fd: Fd, timeout_ms: c_int) -> bool {
 }
 
 #[inline(always)]
-pub(crate) fn epoll_wait(set: Fd, events: &mut [libc::epoll_event; 32]) -> usize {
+pub(crate) fn epoll_wait(set: Fd, events: &mut [libc::epoll_event; 32], keys: &mut [u64; 32]) -> u64 {
     // SAFETY: the array has room for the 32 events that are asked for.
-    length(unsafe { libc::epoll_wait(set, events.as_mut_ptr(), 32, 0) } as ssize_t)
+    let ready = length(unsafe { libc::epoll_wait(set, events.as_mut_ptr(), 32, 0) } as ssize_t);
+    for (key, event) in keys.iter_mut().zip(&events[..ready]) {
+        *key = event.u64;
+    }
+    keys[0]
 }
 
 #[inline(always)]
