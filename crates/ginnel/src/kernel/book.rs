@@ -165,9 +165,9 @@ impl Book {
     /// The book of a link, which is made if there is none, and its gate.
     pub(super) fn enter(link: &str) -> Result<(Self, Token), Error> {
         let os = |e: io::Error| Error::os("open", link, e);
+        let (folder, name) = (folder()?, name_of(link));
         let end = Instant::now() + PATIENCE;
         loop {
-            let (folder, name) = (folder()?, name_of(link));
             let Some(book) = Self::open_in(folder.as_fd(), &name).map_err(os)? else {
                 write(folder.as_fd(), &name, link).map_err(os)?;
                 continue;

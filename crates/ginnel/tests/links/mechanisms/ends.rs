@@ -8,6 +8,7 @@ use crate::place;
 use ginnel::{ErrorKind, Link, Mode, Receiver, RecvFailure, SendFailure, Sender};
 use ginnel_os::{mqueue, sysv_ipc, sysv_mq};
 use std::os::unix::fs::FileTypeExt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Everybody is killed; to the next receiver it is as if nobody had been there.
@@ -294,6 +295,30 @@ fn a_clone_keeps_a_stream_open() {
         assert_eq!(receiver.recv_timeout(SHORT).unwrap_err(), RecvFailure::TimedOut, "{}", mechanism.name());
         drop(clone);
         assert_eq!(drain(&receiver).entries(), 0);
+    }
+}
+
+/// Not even while it is joining.
+#[test]
+fn a_sender_that_comes_is_not_taken_for_gone() {
+    let _limit = place::limit(LIMIT);
+    for mechanism in [Mq, Sysv, Dgram] {
+        for _ in 0..50 {
+            let ground = Ground::new(mechanism);
+            let receiver = ground.receiver("");
+            let joined = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                let joining = scope.spawn(|| {
+                    let sender = ground.sender("");
+                    joined.store(true, Relaxed);
+                    sender
+                });
+                while !joined.load(Relaxed) {
+                    assert!(!receiver.is_closed(), "{}", mechanism.name());
+                }
+                drop(joining.join().unwrap());
+            });
+        }
     }
 }
 
