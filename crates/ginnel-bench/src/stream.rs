@@ -69,14 +69,20 @@ fn send_each<O: Outlet>(
         return Ok(());
     }
     match case.size {
-        8 => send_stamped(out, 8, sequences),
-        64 => send_stamped(out, 64, sequences),
-        size => send_stamped(out, size, sequences),
+        8 => send_stamped::<_, 8>(out, 8, sequences),
+        64 => send_stamped::<_, 64>(out, 64, sequences),
+        size => send_stamped::<_, 0>(out, size, sequences),
     }
 }
 
+/// `SIZE` is the size, or 0 where it is none of the tables': so that each size has a loop, and closures, of its own.
 #[inline(always)]
-fn send_stamped<O: Outlet>(out: &mut O, size: usize, sequences: RangeInclusive<u64>) -> Result<(), Failure> {
+fn send_stamped<O: Outlet, const SIZE: usize>(
+    out: &mut O,
+    size: usize,
+    sequences: RangeInclusive<u64>,
+) -> Result<(), Failure> {
+    let size = if SIZE == 0 { size } else { SIZE };
     let (first, last) = sequences.into_inner();
     let mut sequence = first;
     while sequence <= last {
@@ -107,14 +113,20 @@ fn receive_each<I: Inlet>(
         return Ok(());
     }
     match case.size {
-        8 => receive_stamped(inlet, 8, sequences),
-        64 => receive_stamped(inlet, 64, sequences),
-        size => receive_stamped(inlet, size, sequences),
+        8 => receive_stamped::<_, 8>(inlet, 8, sequences),
+        64 => receive_stamped::<_, 64>(inlet, 64, sequences),
+        size => receive_stamped::<_, 0>(inlet, size, sequences),
     }
 }
 
+/// `SIZE` as for [`send_stamped`].
 #[inline(always)]
-fn receive_stamped<I: Inlet>(inlet: &mut I, size: usize, sequences: RangeInclusive<u64>) -> Result<(), Failure> {
+fn receive_stamped<I: Inlet, const SIZE: usize>(
+    inlet: &mut I,
+    size: usize,
+    sequences: RangeInclusive<u64>,
+) -> Result<(), Failure> {
+    let size = if SIZE == 0 { size } else { SIZE };
     let (first, last) = sequences.into_inner();
     let mut sequence = first;
     while sequence <= last {
