@@ -77,11 +77,13 @@ pub(crate) fn run(args: &Args, quiet: bool) -> Result<(), Failure> {
 }
 
 fn between(from: &Link, to: &Link, args: &Args, quiet: bool) -> Result<(), Failure> {
+    // A receiver of signals comes before the thread that heeds some, as in `recv`; it takes nothing yet.
+    let of_signals = from.address().starts_with("signal:").then(|| from.receiver()).transpose()?;
     interrupt::install().map_err(|e| Failure::failed(format!("cannot watch for signals: {e}")))?;
     // The sender first: if it cannot be opened, nothing was taken from the other side.
     let sender = to.sender()?;
     interrupt::end_waits_of(sender.interrupter());
-    let receiver = from.receiver()?;
+    let receiver = of_signals.map_or_else(|| from.receiver(), Ok)?;
     interrupt::end_waits_of(receiver.interrupter());
     let outlet = send::Outlet::new(&sender, args.timeout, Meter::new(quiet, None));
     let carriages = (from.carriage(), to.carriage());

@@ -99,7 +99,8 @@ impl FormArgs {
 }
 
 pub(crate) fn run(args: &Args, quiet: bool) -> Result<(), Failure> {
-    let receiver = open(&args.address.clone().follow(args.follow))?;
+    let link = args.address.clone();
+    let receiver = open(&if args.follow { link.follow(true) } else { link })?;
     interrupt::end_waits_of(receiver.interrupter());
     let (form, piece) = args.form.form(args.address.carriage());
     // So many that writing is worth it, so few that the senders have room meanwhile.

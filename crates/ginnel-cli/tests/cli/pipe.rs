@@ -97,6 +97,19 @@ fn large_messages_stay_whole() {
 }
 
 #[test]
+fn signals_go_into_any_link() {
+    let place = Place::new();
+    let pump = place.start(["pipe", "-n", "1", "signal:", "shm:a"]);
+    place.wait_for_open("shm:a", 1);
+    // Its receiver is there before its sender.
+    let sent = place.run(["signal", "--signal", "RTMIN", "--value", "42", &pump.id().to_string()], b"");
+    assert_eq!((sent.status, sent.err.as_str()), (0, ""));
+    let done = pump.end();
+    assert_eq!((done.status, done.err.as_str()), (0, ""));
+    assert_eq!(place.run(["recv", "shm:a"], b"").out_text(), "42\n");
+}
+
+#[test]
 fn a_count_is_kept_exactly() {
     let place = Place::new();
     assert_eq!(place.run(["send", "shm:a"], &sequence(10)).status, 0);

@@ -185,6 +185,16 @@ fn a_follower_stays_when_the_sender_leaves() {
 }
 
 #[test]
+fn the_address_can_say_follow_too() {
+    let place = Place::new();
+    let follower = place.start(["recv", "-W", "1s", "shm:a?follow"]);
+    place.wait_for_open("shm:a", 1);
+    assert_eq!(place.run(["send", "shm:a"], b"line\n").status, 0);
+    let done = follower.end();
+    assert_eq!((done.status, done.out_text().as_str()), (124, "line\n"), "it waited for the next sender: {}", done.err);
+}
+
+#[test]
 fn an_idle_receiver_uses_next_to_no_processor_time() {
     let place = Place::new();
     let receiver = place.start(["recv", "shm:a"]);

@@ -253,9 +253,8 @@ fn make(address: &Address, path: &Path, mode: Mode) -> Result<(), Error> {
 
 fn fifo_error(address: &Address, e: io::Error) -> Error {
     match e.kind() {
-        io::ErrorKind::InvalidInput => Error::new(ErrorKind::NotALink, "open", address.link())
-            .problem(e.to_string())
-            .remedy("choose another name, or remove that file yourself"),
+        // With its remedy.
+        io::ErrorKind::InvalidInput => Error::new(ErrorKind::NotALink, "open", address.link()).problem(e.to_string()),
         io::ErrorKind::NotFound => not_there(address, "FIFO"),
         _ => Error::os("open", address.link(), e),
     }

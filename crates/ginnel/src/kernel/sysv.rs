@@ -158,6 +158,11 @@ fn presence_name(key: i32) -> String {
 /// Opens or makes the queue, with as much room as was asked for.
 fn queue(address: &Address, key: sysv_ipc::Key, mode: Mode, book: &Book) -> Result<Opened<Queue>, Error> {
     let os = |e| Error::os("open", address.link(), e);
+    if address.wanted.memory == Some(0) {
+        return Err(Error::new(ErrorKind::InvalidOption, "open", address.link())
+            .problem("memory=0 leaves no room for any message")
+            .remedy("leave it out, or give it the bytes of a few messages"));
+    }
     let (queue, is_new) = find_or_make(address, key, mode, book)?;
     let was = facts(&queue.stat().map_err(os)?);
     let made = if is_new { Made::This(was.identity) } else { book.record().made.of(&was) };

@@ -278,6 +278,16 @@ fn a_connection_that_cannot_be_let_in_harms_no_other() {
     }
 }
 
+#[test]
+fn a_queue_without_room_is_refused_before_it_is_made() {
+    let ground = Ground::new(Sysv);
+    let error = Link::new(&ground.sends("memory=0")).unwrap().sender().unwrap_err();
+    assert_eq!(error.kind(), InvalidOption);
+    assert!(error.to_string().contains("memory=0") && error.remedy_text().contains("leave it out"), "{error}");
+    let none = Link::new(&ground.sends("")).unwrap().mode(ginnel::Mode::Join).sender().unwrap_err();
+    assert_eq!(none.kind(), ginnel::ErrorKind::NotFound);
+}
+
 /// Options that mean nothing for a mechanism are named.
 #[test]
 fn options_of_other_mechanisms_are_refused() {
