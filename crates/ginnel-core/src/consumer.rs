@@ -398,7 +398,7 @@ impl Engine {
     fn release_by_word(&self, consumer: &Consumer, position: u64) {
         let (slot, lap) = (self.slot(position), self.layout().lap(position));
         let (ready, free) = (Word::ready(lap).0, Word::free(lap.wrapping_add(1)).0);
-        // ORDERING: relaxed; only the caller, or a revoker before the side became shared [S8@side], changes it now.
+        // ORDERING: relaxed; only the caller, or a revoker that marks what the caller holds, changes it now.
         let unmarked = slot[WORD].load(Relaxed) == ready;
         // ORDERING [S10@ring]: release; the reads of the message lie before. A revoker may mark the slot in the caller's name at this
         // moment: either it finds the slot free, or its mark is replaced.

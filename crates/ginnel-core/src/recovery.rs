@@ -9,13 +9,13 @@
 //! | a message whose release had begun (`released` has passed it, or it owns the block) | released |
 //! | a message it was dropping to make room | dropped, counted once |
 //! | a block that no slot refers to | FREE |
-//! | a side that was exclusive to it | NONE, or SHARED if it was being revoked |
+//! | a side that was exclusive to it | SHARED: it may have died before it knew whether it is alone |
 //!
 //! [I1] Words are changed only from values that name the dead participant, by compare-and-swap.
 //! [I2] The entry becomes FREE last, by [`Engine::finish_leave`], after the sleepers were woken.
 
 use crate::engine::Engine;
-use crate::header::{RELEASED, RETURNS};
+use crate::header::{HEAD, RELEASED, RETURNS};
 use crate::layout::Full;
 use crate::participants::{LOSSES, LOSSES_NEXT, Participant, Role};
 use crate::slot::{State, Word};
@@ -44,7 +44,7 @@ impl Engine {
             self.settle_losses(dead, role);
         }
         self.undo_claims(dead, role, &mut recovered);
-        self.resign_sides(dead);
+        self.resign_sides_of_dead(dead);
         // ORDERING [S12@ring]: SeqCst; the slots that went back. Even if none did: a first survivor may have died before this line.
         self.control(RETURNS).fetch_add(1, SeqCst);
         self.bump_membership();
@@ -87,7 +87,7 @@ impl Engine {
                 self.replace(index, word, State::Skip);
                 recovered.skipped += 1;
             }
-            Some(State::Reading) if self.was_released(self.layout().position(word.lap(), index)) => {
+            Some(State::Reading) if self.was_released(word, index) => {
                 // ORDERING [S10@ring]: release; failure means that a producer of the next lap was first.
                 let free = Word::free(word.lap().wrapping_add(1));
                 let _ = self.slot(index)[0].compare_exchange(word.0, free.0, AcqRel, Acquire);
@@ -109,10 +109,13 @@ impl Engine {
         let _ = self.slot(index)[0].compare_exchange(word.0, next.0, AcqRel, Acquire);
     }
 
-    /// Whether `released` has passed a position, though its slot may have been marked at that moment [I6@ring].
-    fn was_released(&self, position: u64) -> bool {
+    /// Whether `released` has passed a slot, though it may have been marked at that moment [I6@ring].
+    fn was_released(&self, word: Word, index: u64) -> bool {
+        // ORDERING [S11@ring]: acquire; the slot lies below, by less than a lap.
+        let lap_now = self.layout().lap(self.control(HEAD).load(Acquire));
+        let lap = lap_now.wrapping_sub(word.laps_before(lap_now));
         // ORDERING [S10@ring]: acquire; what the dead one released last.
-        position < self.control(RELEASED).load(Acquire)
+        self.layout().position(lap, index) < self.control(RELEASED).load(Acquire)
     }
 
     /// A sender holds a slot only to drop its message; a receiver that took the block over has consumed it.

@@ -9,8 +9,9 @@
 //!          first operation            second participant's first operation
 //! NONE ------------------> EXCLUSIVE(a) ---------------------> REVOKING(a)
 //!  ^                          |   ^                               |
-//!  |      a leaves or died    |   | alone at its first operation  | a is not busy: checked after a heavy fence
+//!  |         a leaves         |   | alone at its first operation  | a is not busy: checked after a heavy fence
 //!  +--------------------------+   +--------------------- SHARED <-+
+//!                                                          ^ a died
 //! ```
 //! The owner raises `busy`, a bit of its entry's work word, before it looks at the mode, and lowers it after the operation. The revoker writes
 //! REVOKING, passes the heavy fence, and waits until `busy` is down. Either the owner saw REVOKING and did nothing, or
@@ -247,8 +248,18 @@ impl Engine {
         mode.kind() >= EXCLUSIVE && mode.owner() == participant.owner()
     }
 
-    /// Gives up both sides: its holder leaves, or is dead and the caller holds its token.
+    /// Gives up both sides: its holder leaves.
     pub(crate) fn resign_sides(&self, participant: Participant) {
+        self.end_exclusive(participant, NONE);
+    }
+
+    /// The same for one that is dead, whose token the caller holds. It may have been killed in [`Self::take_over`], when it did not
+    /// know yet that somebody else is at work on the side, which was shared [I2]: so it is shared again, and whoever is alone takes it over.
+    pub(crate) fn resign_sides_of_dead(&self, participant: Participant) {
+        self.end_exclusive(participant, SHARED);
+    }
+
+    fn end_exclusive(&self, participant: Participant, then: u64) {
         self.leave_side(participant);
         for role in [Role::Sender, Role::Receiver] {
             let word = self.control(self.mode_of(role));
@@ -256,7 +267,7 @@ impl Engine {
                 // ORDERING [S8]: acquire, the CAS decides.
                 let mode = Mode(word.load(Acquire));
                 let next = match mode.kind() {
-                    EXCLUSIVE if mode.owner() == participant.owner() => mode.next(NONE, 0),
+                    EXCLUSIVE if mode.owner() == participant.owner() => mode.next(then, 0),
                     REVOKING if mode.owner() == participant.owner() => mode.next(SHARED, 0),
                     _ => break,
                 };

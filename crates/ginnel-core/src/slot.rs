@@ -121,6 +121,11 @@ impl Word {
         self.against(lap) == Lap::Same && matches!(self.state(), Some(State::Ready | State::Reading | State::Returned))
     }
 
+    /// How many laps it is behind another; laps wrap after 2^45.
+    pub(crate) fn laps_before(self, lap: u64) -> u64 {
+        lap.wrapping_sub(self.lap()) & LAP_MASK
+    }
+
     /// Compares with the lap expected at a position; laps wrap after 2^45.
     #[inline(always)]
     pub(crate) fn against(self, lap: u64) -> Lap {
@@ -158,6 +163,7 @@ mod tests {
         assert_eq!(Word::free(LAP_MASK).against(0), Lap::Before);
         assert_eq!(Word::free(5).against(5), Lap::Same);
         assert_eq!(Word::free(9).against(5), Lap::Far);
+        assert_eq!((Word::free(4).laps_before(5), Word::free(LAP_MASK).laps_before((1 << 50) + 1)), (1, 2));
     }
 
     #[test]

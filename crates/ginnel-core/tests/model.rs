@@ -317,6 +317,33 @@ proptest! {
     }
 }
 
+/// The dead one may have had the side while another was at work on it, and not known it yet.
+#[test]
+fn a_dead_owners_side_is_shared_by_those_who_are_there() {
+    let mut world = World::new(Full::Block, CAPACITIES[1]);
+    world.join(Role::Sender);
+    (0..3).for_each(|_| world.join(Role::Receiver));
+    (0..3).for_each(|_| world.send(0, 8));
+    let take = |world: &World, who: usize| loop {
+        match world.engine.try_pop(&world.receivers[who].consumer) {
+            Err(PopError::Busy) => {}
+            taken => break taken.unwrap(),
+        }
+    };
+    let first = take(&world, 0);
+    world.engine.release(&world.receivers[0].consumer, &first);
+    let dead = world.receivers.remove(0).me;
+    world.engine.recover(dead).unwrap();
+    world.engine.finish_leave(dead);
+    let held = take(&world, 0);
+    assert!(!held.is_plain(), "its slot names its holder");
+    world.engine.release(&world.receivers[0].consumer, &held);
+    let other = world.receivers.remove(1).me;
+    world.engine.recover(other).unwrap();
+    world.engine.finish_leave(other);
+    assert!(take(&world, 0).is_plain(), "who is alone has the side for itself");
+}
+
 #[test]
 fn drops_are_counted_exactly() {
     let capacity = CAPACITIES[0];
