@@ -22,7 +22,7 @@ mod signals;
 mod sockets;
 mod streams;
 
-use cases::{Case, Class};
+use cases::Case;
 use std::collections::HashMap;
 use std::process::ExitCode;
 
@@ -91,9 +91,9 @@ fn table(cases: &mut [Case], rounds: usize, counts: Option<&HashMap<String, (f64
             time.fastest,
             counted.map_or("-".into(), |(wrapped, bare)| format!("{wrapped:.0} / {bare:.0}")),
             charged.map_or("-".into(), |charged| format!("{charged:.3}x")),
-            verdict(case, is_dear),
+            if is_dear { "TOO DEAR" } else { "" },
         );
-        if is_dear && case.class == Class::Same {
+        if is_dear {
             failed.push(case.name);
         }
     }
@@ -104,12 +104,4 @@ fn table(cases: &mut [Case], rounds: usize, counts: Option<&HashMap<String, (f64
 /// The wrapper's cost by its instructions. Where there is no system call, instructions are all there is.
 fn charged(case: &Case, bare_ns: f64, wrapped: f64, bare: f64) -> f64 {
     if case.is_in_process { wrapped / bare } else { 1.0 + (wrapped - bare) * INSTRUCTION_NS / bare_ns }
-}
-
-fn verdict(case: &Case, is_dear: bool) -> String {
-    match (case.class, is_dear) {
-        (Class::Same, true) => "TOO DEAR".into(),
-        (Class::Same, false) => String::new(),
-        (Class::More(why), _) => format!("({why})"),
-    }
 }

@@ -1,9 +1,10 @@
-//! Copies to and from memory that a peer may be writing: a class of their own, as `memcpy(3)` may not be used there. Its plain loads and stores
-//! are a data race; what stands in its place is a loop of atomic words for what is short, and the processor's own instruction for the rest.
+//! Copies to and from memory that a peer may be writing, beside `memcpy(3)`, which may not be used there: its plain loads and stores
+//! are a data race. What stands in its place is a loop of atomic words for what is short, and the processor's own instruction for the rest.
 
 use crate::bare;
 use crate::cases::{Case, Cases, case};
 use ginnel_os::mmap::Mapping;
+use std::hint::black_box;
 
 pub(crate) fn cases() -> Cases {
     let sizes = [
@@ -24,7 +25,9 @@ fn copied(name: &'static str, size: usize) -> Case {
     };
     let plain = move || {
         bare::copy(other.as_ptr(), at, size);
+        // The compiler knows that to copy back what was just copied changes nothing.
+        black_box(at);
         bare::copy(at, other.as_mut_ptr(), size);
     };
-    case(name, wrapped, plain).in_process().more("memcpy may not be used on what a peer writes")
+    case(name, wrapped, plain).in_process()
 }
