@@ -12,6 +12,8 @@ calm=(
 )
 skip=(
     info_tells_what_is_there # compares the time of day at which a link was made with that of now
+    users_that_are_killed_anywhere # a queue that was announced before a kill is told by when it was made, by the kernel's clock, which does not jump here
+    who_waits_for_a_system_v_queue_sleeps # counts how often it slept; strace makes it stop at each call
 )
 is_calm() { local of; for of in "${calm[@]}"; do case $1 in $of) return 0 ;; esac; done; return 1; }
 work=$(mktemp -d)
