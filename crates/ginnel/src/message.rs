@@ -81,13 +81,10 @@ impl Held {
 }
 
 impl<'a> Message<'a> {
+    /// Of a receiver in whose link the bytes lie, or of none if the kernel carried it.
     #[inline(always)]
     pub(crate) fn new(receiver: Option<&'a Receiver>, held: Held) -> Self {
         Self { receiver, held }
-    }
-
-    pub(crate) fn copied(held: Held) -> Self {
-        Self { receiver: None, held }
     }
 
     /// What its sender tagged it with; 0 if it did not, or the mechanism carries no tags.

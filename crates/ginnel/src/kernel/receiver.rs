@@ -68,10 +68,10 @@ impl Receiver {
         if most == 0 {
             return Ok(messages);
         }
-        messages.push(Message::copied(self.recv_until(until)?));
+        messages.push(Message::new(None, self.recv_until(until)?));
         while messages.len() < most {
             match self.try_take() {
-                Ok(held) => messages.push(Message::copied(held)),
+                Ok(held) => messages.push(Message::new(None, held)),
                 Err(Nothing::Failed(reason)) => {
                     self.failed.set(Some(reason)); // the next call says so
                     break;
