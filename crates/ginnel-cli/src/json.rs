@@ -47,6 +47,7 @@ pub(crate) struct Link {
 
 #[derive(Serialize)]
 struct Geometry {
+    shape: &'static str,
     capacity: u64,
     max_bytes: u64,
     memory_bytes: u64,
@@ -98,6 +99,7 @@ impl From<&Info> for Link {
             died: info.died,
             allocated_bytes: info.allocated,
             geometry: Geometry {
+                shape: geometry.shape.name(),
                 capacity: geometry.capacity,
                 max_bytes: geometry.max,
                 memory_bytes: geometry.memory,

@@ -14,14 +14,15 @@
 //! | 52  | 4 | receivers at most, 0 any | once |
 //! | 56  | 8 | bytes of the file | once |
 //! | 64  | 8 | made at, nanoseconds since 1970 | once |
-//! | 72  | 8 | reserved, zero | once |
+//! | 72  | 4 | shape: 0 queue, 1 broadcast, 2 latest, 3 stream, 4 request, 5 response, 6 mailbox | once |
+//! | 76  | 4 | reserved, zero | once |
 //! | 80  | 4 | CRC-32 (IEEE) of bytes 0 to 79 | once |
 //!
 //! The words that change follow, each group in a line of its own: see the constants below.
 //!
 //! [I1] The immutable part is read once, as a copy, checked against its CRC and the length of the file, and never again.
 
-use crate::layout::{CONTROL_BYTES, Full, Geometry, GeometryError, LINE, Layout};
+use crate::layout::{CONTROL_BYTES, Full, Geometry, GeometryError, LINE, Layout, Shape};
 use core::fmt;
 
 /// Read by every operation, written when somebody joins, leaves, dies, or takes over a side.
@@ -47,7 +48,7 @@ pub(crate) const FREED: usize = 7 * LINE;
 
 const MAGIC: [u8; 8] = *b"ginnel\r\n";
 /// The version of the format that this crate reads and writes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The peers use `membarrier`: one that cannot must not join.
 const FEATURE_ASYMMETRIC: u32 = 1;
 const FEATURES: u32 = FEATURE_ASYMMETRIC;
@@ -126,6 +127,7 @@ impl Header {
         put32(&mut bytes, 52, g.receivers);
         put64(&mut bytes, 56, layout.total_bytes() as u64);
         put64(&mut bytes, 64, self.created_ns);
+        put32(&mut bytes, 72, g.shape as u32);
         let crc = crc32fast::hash(&bytes[..CRC_AT]);
         put32(&mut bytes, CRC_AT, crc);
         bytes
@@ -169,6 +171,7 @@ impl Header {
 
 fn read_geometry(bytes: &[u8]) -> Option<Geometry> {
     Some(Geometry {
+        shape: *Shape::ALL.get(get32(bytes, 72) as usize)?,
         capacity: get64(bytes, 16),
         max: get64(bytes, 24),
         memory: get64(bytes, 32),
@@ -226,6 +229,18 @@ mod tests {
     }
 
     #[test]
+    fn each_shape_is_read_as_it_was_written() {
+        for (code, shape) in Shape::ALL.into_iter().enumerate() {
+            assert_eq!(shape as usize, code);
+            let header =
+                Header { geometry: Geometry { shape, ..Geometry::default() }, asymmetric: true, created_ns: 7 };
+            let layout = Layout::new(header.geometry).unwrap();
+            let read = Header::parse(&header.encode(&layout), layout.total_bytes() as u64).unwrap().0;
+            assert_eq!(read.geometry.shape, shape);
+        }
+    }
+
+    #[test]
     fn every_flipped_bit_is_refused() {
         let (_, layout, bytes) = sample();
         for bit in 0..IMMUTABLE_BYTES * 8 {
@@ -249,7 +264,7 @@ mod tests {
     #[test]
     fn another_version_says_so() {
         let (_, layout, mut bytes) = sample();
-        put32(&mut bytes, 8, 2);
-        assert_eq!(Header::parse(&bytes, layout.total_bytes() as u64), Err(HeaderError::Version(2)));
+        put32(&mut bytes, 8, 3);
+        assert_eq!(Header::parse(&bytes, layout.total_bytes() as u64), Err(HeaderError::Version(3)));
     }
 }

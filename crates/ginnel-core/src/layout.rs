@@ -72,9 +72,51 @@ pub enum Full {
     DropOldest,
 }
 
+/// What kind of conversation a link carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Shape {
+    /// Each message goes to one receiver.
+    #[default]
+    Queue,
+    /// Each message goes to every receiver.
+    Broadcast,
+    /// The newest message, for whoever looks.
+    Latest,
+    /// Bytes without messages, from one writer to one reader.
+    Stream,
+    /// Requests, which servers share.
+    Request,
+    /// What comes back to one client.
+    Response,
+    /// Letters to one name.
+    Mailbox,
+}
+
+impl Shape {
+    /// Every shape, in the order of their codes in a header.
+    pub const ALL: [Self; 7] =
+        [Self::Queue, Self::Broadcast, Self::Latest, Self::Stream, Self::Request, Self::Response, Self::Mailbox];
+
+    /// As it is written in an address.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Broadcast => "broadcast",
+            Self::Latest => "latest",
+            Self::Stream => "stream",
+            Self::Request => "request",
+            Self::Response => "response",
+            Self::Mailbox => "mailbox",
+        }
+    }
+}
+
 /// What the creator of a link chooses. It is stored in the header and never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
+    /// What kind of conversation it carries.
+    pub shape: Shape,
     /// Messages that the link holds at most: a power of two.
     pub capacity: u64,
     /// Largest message, in bytes.
@@ -94,6 +136,7 @@ pub struct Geometry {
 impl Default for Geometry {
     fn default() -> Self {
         Self {
+            shape: Shape::Queue,
             capacity: 1024,
             max: 16 << 20,
             memory: 64 << 20,

@@ -4,7 +4,7 @@
 
 use crate::error::{Error, ErrorKind};
 use crate::shm::Spec;
-use ginnel_core::{Full, Geometry};
+use ginnel_core::{Full, Geometry, Shape};
 use std::ffi::CString;
 use std::fmt;
 use std::path::PathBuf;
@@ -28,7 +28,10 @@ const SCHEMES: [(&str, &str, &[&str]); 10] = [
 ];
 
 const ENGINE: &[&str] =
-    &["capacity", "max", "memory", "participants", "full", "senders", "receivers", "follow", "wait"];
+    &["shape", "capacity", "max", "memory", "participants", "full", "senders", "receivers", "follow", "wait"];
+
+/// Shapes that a [`Sender`](crate::Sender) and a [`Receiver`](crate::Receiver) carry.
+const CARRIED: &[Shape] = &[Shape::Queue];
 
 /// How a handle waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -82,6 +85,7 @@ impl Name {
 /// The numbers of a link that were asked for; what is `None` is the default, or what the link has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wanted {
+    pub(crate) shape: Option<Shape>,
     pub(crate) capacity: Option<u64>,
     pub(crate) max: Option<u64>,
     pub(crate) memory: Option<u64>,
@@ -96,6 +100,7 @@ impl Wanted {
     pub(crate) fn geometry(&self) -> Geometry {
         let default = Geometry::default();
         let mut geometry = Geometry {
+            shape: self.shape.unwrap_or_default(),
             capacity: self.capacity.unwrap_or(default.capacity),
             max: self.max.unwrap_or(default.max),
             memory: 0,
@@ -119,7 +124,10 @@ impl Wanted {
             let wanted = wanted.filter(|wanted| *wanted != is)?;
             Some((option, format!("{wanted:?}"), format!("{is:?}")))
         }
-        differs("capacity", self.capacity, is.capacity)
+        // Who asks for no shape takes whichever its handles can carry.
+        let shape = self.shape.or_else(|| (!CARRIED.contains(&is.shape)).then_some(Shape::Queue));
+        differs("shape", shape.map(Shape::name), is.shape.name())
+            .or_else(|| differs("capacity", self.capacity, is.capacity))
             .or_else(|| differs("max", self.max, is.max))
             .or_else(|| differs("memory", self.memory, is.memory))
             .or_else(|| differs("participants", self.participants, is.participants))
@@ -392,6 +400,7 @@ impl Address {
     fn set(&mut self, key: &str, value: &str) -> Result<(), (String, String)> {
         let wanted = &mut self.wanted;
         match key {
+            "shape" => wanted.shape = Some(one_of(key, value, CARRIED, Shape::name)?),
             "capacity" => wanted.capacity = Some(number(key, value)?),
             "max" => wanted.max = Some(number(key, value)?),
             "memory" => wanted.memory = Some(number(key, value)?),

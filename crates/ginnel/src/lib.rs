@@ -46,7 +46,7 @@ pub use batch::{Batch, BatchMessage};
 pub use clean::{Cleaned, clean};
 pub use directory::{DIRECTORY_VARIABLE, directory};
 pub use error::{CommitError, Error, ErrorKind, RecvError, RecvFailure, SendAllError, SendError, SendFailure};
-pub use ginnel_core::{Corrupt, Counters, Full, Geometry, INLINE_MAX, PoolUse, Role};
+pub use ginnel_core::{Corrupt, Counters, Full, Geometry, INLINE_MAX, PoolUse, Role, Shape};
 pub use link::Link;
 pub use loan::Loan;
 pub use message::Message;

@@ -6,7 +6,7 @@ use crate::kernel;
 use crate::receiver::Receiver;
 use crate::sender::Sender;
 use crate::shm::{self, Info, Mode, Region};
-use ginnel_core::Full;
+use ginnel_core::{Full, Shape};
 
 /// A link by address, with the options that its handles get. The builder and the query of an address mean the same.
 ///
@@ -37,6 +37,12 @@ impl Link {
     /// If the address or an option of it cannot be understood.
     pub fn new(address: &str) -> Result<Self, Error> {
         Ok(Self { address: address.parse()?, mode: Mode::Open })
+    }
+
+    /// What kind of conversation it carries. Default [`Shape::Queue`].
+    #[must_use]
+    pub fn shape(self, shape: Shape) -> Self {
+        self.with(|wanted| wanted.shape = Some(shape))
     }
 
     /// Messages that the link holds at most: a power of two. Default 1024.
