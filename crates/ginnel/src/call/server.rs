@@ -44,6 +44,8 @@ pub struct Server {
     name: Name,
     wait: Wait,
     private: bool,
+    /// This process, which asking for costs a system call.
+    pid: u32,
 }
 
 /// A client's link.
@@ -74,7 +76,8 @@ impl Server {
         let mut spec = heading::spec(address, Shape::Request, RequestHeading::BYTES)?;
         spec.follow = true;
         let requests = shm::Receiver::open(&spec, Mode::Open)?;
-        Ok(Self { requests, outlets: RefCell::default(), name: spec.name, wait: spec.wait, private: spec.private })
+        let (wait, private, pid) = (spec.wait, spec.private, process::id());
+        Ok(Self { requests, outlets: RefCell::default(), name: spec.name, wait, private, pid })
     }
 
     /// Another server of the same link, for another thread.
@@ -89,6 +92,7 @@ impl Server {
             name: self.name.clone(),
             wait: self.wait,
             private: self.private,
+            pid: self.pid,
         })
     }
 
@@ -356,7 +360,7 @@ impl Request<'_> {
     }
 
     fn send(&self, kind: Kind, response: &[u8], until: Until) -> Result<(), ServeFailure> {
-        let (pid, call) = (process::id(), self.heading.call);
+        let (pid, call) = (self.server.pid, self.heading.call);
         let heading = ResponseHeading { kind, redelivered: self.redelivered(), pid, call }.encode();
         self.server.with_outlet(&self.heading, |sender| {
             let max = sender.max_message().saturating_sub(ResponseHeading::BYTES as u64);

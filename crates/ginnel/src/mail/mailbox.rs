@@ -18,9 +18,6 @@ use std::time::{Duration, Instant};
 /// How often an owner may be seen to leave just when its name was refused.
 const TRIES: usize = 100;
 
-/// How long others may take to recover a dead owner.
-const PATIENCE: Duration = Duration::from_millis(500);
-
 /// A name, and the letters that come to it. A handle may move between threads, but one at a time uses it.
 ///
 /// # Examples
@@ -275,20 +272,12 @@ fn claim(spec: &Spec) -> Result<shm::Receiver, Error> {
                 }
                 refused = Some(e); // it left meanwhile; or senders have all the places
             }
-            other => return other.inspect(settle),
+            // What a dead owner had in hand comes before what it had not.
+            other => return other.inspect(|inbox| inbox.region().settle()),
         }
         std::thread::sleep(Duration::from_millis(1));
     }
     Err(refused.unwrap_or_else(|| Error::new(ErrorKind::TooManyHandles, "open", spec.link())))
-}
-
-/// Lets who recovers a dead owner finish: what that one had in hand comes before what it had not. That somebody is stopped in the middle of it is
-/// no reason to wait for ever.
-fn settle(inbox: &shm::Receiver) {
-    let end = Instant::now() + PATIENCE;
-    while !inbox.region().is_settled() && Instant::now() < end {
-        std::thread::sleep(Duration::from_micros(50));
-    }
 }
 
 /// The process that has a name.

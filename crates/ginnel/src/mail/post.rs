@@ -162,7 +162,7 @@ impl Post {
         if self.absent == Absent::Keep {
             return Ok(());
         }
-        sender.region().reap(); // one who was killed has no name any more
+        sender.region().settle(); // one who was killed has no name any more
         match self.absent {
             _ if sender.has_receiver() => Ok(()),
             Absent::Wait => match sender.wait_for_receiver(until) {

@@ -346,6 +346,14 @@ impl Region {
             && self.engine.participants().all(|p| self.engine.state(p) == ParticipantState::Free || lives(p))
     }
 
+    /// Recovers the dead, and lets others finish who do. That one of these is stopped in the middle of it is no reason to wait for long.
+    pub(crate) fn settle(&self) {
+        let end = Instant::now() + PATIENCE;
+        while !self.is_settled() && Instant::now() < end {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+
     fn recover_dead(&self, dead: Participant) -> bool {
         let byte = TOKEN_BASE + u64::from(dead.number());
         match Token::take(self.file.as_fd(), byte) {
