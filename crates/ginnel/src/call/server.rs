@@ -266,6 +266,11 @@ impl Request<'_> {
         heading::deadline_from_wire(self.heading.deadline_ns)
     }
 
+    /// Largest response that its client can take, in bytes; 0 if the client has gone.
+    pub fn max_response(&self) -> u64 {
+        self.server.with_outlet(&self.heading, |sender| Ok(most(sender))).unwrap_or(0)
+    }
+
     /// Whether nobody waits for the answer any more: the client has left, was killed, or has dropped the call. Costs a system call.
     ///
     /// It is true as soon as the client has dropped the call, and within 100 ms of its death. A call whose deadline has passed is not cancelled by that.
@@ -363,7 +368,7 @@ impl Request<'_> {
         let (pid, call) = (self.server.pid, self.heading.call);
         let heading = ResponseHeading { kind, redelivered: self.redelivered(), pid, call }.encode();
         self.server.with_outlet(&self.heading, |sender| {
-            let max = sender.max_message().saturating_sub(ResponseHeading::BYTES as u64);
+            let max = most(sender);
             if response.len() as u64 > max {
                 return Err(ServeFailure::TooLarge { len: response.len(), max });
             }
@@ -382,6 +387,11 @@ impl Request<'_> {
         let _ = self.send(kind, &[], until);
         self.answered.set(Answered::Yes);
     }
+}
+
+/// Largest response on a client's link.
+fn most(sender: &shm::Sender) -> u64 {
+    sender.max_message().saturating_sub(ResponseHeading::BYTES as u64)
 }
 
 impl Drop for Request<'_> {
