@@ -125,7 +125,9 @@ mod tests {
     fn addresses_that_cannot_carry_a_shape_say_why() {
         let error = |address| spec(address, Shape::Request, 32).unwrap_err().to_string();
         assert!(error("mq:/calc").contains("shared memory only"));
-        assert!(error("shm:calc?shape=queue").contains("shape=queue") && error("shm:calc?shape=queue").contains("request"));
+        assert!(
+            error("shm:calc?shape=queue").contains("shape=queue") && error("shm:calc?shape=queue").contains("request")
+        );
         assert!(error("shm:calc?full=drop-oldest").contains("full=block"));
         assert!(error("shm:calc?max=16").contains("32 bytes"));
         assert_eq!(spec("shm:calc", Shape::Request, 32).unwrap().wanted.shape, Some(Shape::Request));

@@ -175,7 +175,12 @@ fn print(letter: &Letter<'_>, quiet: bool) -> Result<(), Failure> {
     if !quiet {
         let sender = if letter.sender().is_empty() { "nobody" } else { letter.sender() };
         let again = if letter.redelivered() { ", which an owner before had in hand" } else { "" };
-        say(&format!("from {}, process {}, user {}{again}", escape::terminal(sender.as_bytes()), letter.pid(), letter.uid()));
+        say(&format!(
+            "from {}, process {}, user {}{again}",
+            escape::terminal(sender.as_bytes()),
+            letter.pid(),
+            letter.uid()
+        ));
     }
     let mut out = output::stdout()?;
     let end: &[u8] = if letter.last() == Some(&b'\n') { b"" } else { b"\n" };

@@ -72,7 +72,8 @@ pub(crate) fn run(args: &Args, quiet: bool) -> Result<(), Failure> {
         let work = |server: Server| work(args, quiet, &server, &left);
         let workers: Vec<_> = servers.into_iter().map(|server| scope.spawn(move || work(server))).collect();
         let ended = workers.into_iter().map(|worker| worker.join());
-        ended.fold(Ok(()), |before, ended| before.and(ended.unwrap_or_else(|_| Err(Failure::failed("a worker failed")))))
+        ended
+            .fold(Ok(()), |before, ended| before.and(ended.unwrap_or_else(|_| Err(Failure::failed("a worker failed")))))
     })
 }
 

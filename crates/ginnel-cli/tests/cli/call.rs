@@ -94,7 +94,10 @@ fn a_killed_server_is_told_or_its_request_goes_to_another() {
 fn several_commands_run_at_once() {
     let place = Place::new();
     // Each waits for the other one.
-    let meet = format!("touch {0}/$GINNEL_CLIENT; until [ $(ls {0} | wc -l) = 2 ]; do sleep 0.01; done; echo met", place.path("met").display());
+    let meet = format!(
+        "touch {0}/$GINNEL_CLIENT; until [ $(ls {0} | wc -l) = 2 ]; do sleep 0.01; done; echo met",
+        place.path("met").display()
+    );
     std::fs::create_dir(place.path("met")).unwrap();
     let server = place.start(["serve", "-j", "2", "-n", "2", "shm:meet", "--", "sh", "-c", &meet]);
     let (one, other) = (place.start(["call", "shm:meet", "x"]), place.start(["call", "shm:meet", "x"]));

@@ -22,7 +22,10 @@ fn letters_of_one_name_and_json() {
         assert_eq!(place.run(["mail", "send", "--as", sender, "bob", text], b"").status, 0);
     }
     let dave = place.run(["mail", "recv", "--json", "--from", "dave", "bob"], b"").json();
-    assert_eq!((dave["schema"].as_u64(), dave["sender"].as_str(), dave["text"].as_str()), (Some(1), Some("dave"), Some("two")));
+    assert_eq!(
+        (dave["schema"].as_u64(), dave["sender"].as_str(), dave["text"].as_str()),
+        (Some(1), Some("dave"), Some("two"))
+    );
     assert!(dave["pid"].is_u64() && dave["uid"].is_u64());
     let rest = place.run(["mail", "recv", "-n", "2", "bob"], b"");
     assert_eq!(rest.out_text(), "one\nthree\n", "what was passed over went back");

@@ -75,26 +75,35 @@ impl fmt::Display for CallError {
                 }
                 f.write_str("; start one, or wait for the next with ?follow")
             }
-            CallFailure::NotSent(SendFailure::TimedOut { .. }) => f.write_str(
-                "timed out: no server took a request; start more servers, or wait longer",
-            ),
+            CallFailure::NotSent(SendFailure::TimedOut { .. }) => {
+                f.write_str("timed out: no server took a request; start more servers, or wait longer")
+            }
             CallFailure::NotSent(reason) => fmt_send(f, reason, &self.link),
             CallFailure::TooLarge { len, max } => {
                 write!(f, "the request has {len} bytes, the link allows {max}; make it anew with a larger ?max=")
             }
             CallFailure::TooManyCalls { limit } => {
-                write!(f, "{limit} calls are under way, as many as may be; receive the responses of some, or open another client")
+                write!(
+                    f,
+                    "{limit} calls are under way, as many as may be; receive the responses of some, or open another client"
+                )
             }
             CallFailure::SetAside { limit } => {
                 write!(f, "{limit} responses to other calls wait to be received; receive those first")
             }
-            CallFailure::TimedOut => f.write_str("timed out: no response came; `ginnel info` shows who serves, a longer timeout waits longer"),
+            CallFailure::TimedOut => f.write_str(
+                "timed out: no response came; `ginnel info` shows who serves, a longer timeout waits longer",
+            ),
             CallFailure::Empty => f.write_str("there is no response now; wait with recv"),
-            CallFailure::ServerDied => f.write_str("the server died with the request in hand; call again if that does no harm"),
+            CallFailure::ServerDied => {
+                f.write_str("the server died with the request in hand; call again if that does no harm")
+            }
             CallFailure::GivenUp => f.write_str("the server let go of the request without an answer"),
             CallFailure::Failed(why) => write!(f, "it failed there: {}", String::from_utf8_lossy(why)),
             CallFailure::NoResponse => f.write_str("the server finished without a response"),
-            CallFailure::Malformed => f.write_str("what came is no response; its server must use the same version of ginnel"),
+            CallFailure::Malformed => {
+                f.write_str("what came is no response; its server must use the same version of ginnel")
+            }
             CallFailure::Broken(RecvFailure::Corrupt(what)) => {
                 write!(f, "{what}: a peer damaged the link of its responses; open another client")
             }
@@ -111,10 +120,16 @@ impl fmt::Display for CallError {
 fn fmt_send(f: &mut fmt::Formatter<'_>, reason: &SendFailure, link: &str) -> fmt::Result {
     match reason {
         SendFailure::Full { capacity } => {
-            write!(f, "{capacity} requests wait already; start more servers, or make the link anew with a larger ?capacity=")
+            write!(
+                f,
+                "{capacity} requests wait already; start more servers, or make the link anew with a larger ?capacity="
+            )
         }
         SendFailure::NoMemory { ceiling } => {
-            write!(f, "its {ceiling} bytes of block memory are in use; start more servers, or make it anew with a larger ?memory=")
+            write!(
+                f,
+                "its {ceiling} bytes of block memory are in use; start more servers, or make it anew with a larger ?memory="
+            )
         }
         SendFailure::Corrupt(what) => write!(f, "{what}: a peer damaged it; remove it with `ginnel rm --force {link}`"),
         SendFailure::Interrupted => f.write_str("the wait was interrupted"),
@@ -182,8 +197,12 @@ impl fmt::Display for ServeError {
             ServeFailure::TimedOut => {
                 f.write_str("timed out: no request came, or its client does not receive; a longer timeout waits longer")
             }
-            ServeFailure::Malformed => f.write_str("what came is no request; its client must use the same version of ginnel"),
-            ServeFailure::ClientGone => f.write_str("the client has left, or was killed: nobody waits for this response"),
+            ServeFailure::Malformed => {
+                f.write_str("what came is no request; its client must use the same version of ginnel")
+            }
+            ServeFailure::ClientGone => {
+                f.write_str("the client has left, or was killed: nobody waits for this response")
+            }
             ServeFailure::TooLarge { len, max } => write!(
                 f,
                 "the response has {len} bytes, the client's link allows {max}; send it in parts, or make the link of requests anew with a larger ?max="

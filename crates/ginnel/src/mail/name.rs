@@ -81,7 +81,8 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Unsupported, "{text}: {error}");
             assert!(error.to_string().contains("another host"), "{error}");
         }
-        for text in ["bob@", "bob@@host", "bob@a b", "bob@::1", "bob@[x]", &format!("bob@{}", "x".repeat(254)), "@host"] {
+        for text in ["bob@", "bob@@host", "bob@a b", "bob@::1", "bob@[x]", &format!("bob@{}", "x".repeat(254)), "@host"]
+        {
             assert_eq!(parse(text, "shm").unwrap_err().kind(), ErrorKind::InvalidAddress, "{text}");
         }
     }

@@ -110,13 +110,18 @@ impl Sender {
             return Err(SendFailure::Forked);
         }
         let event = self.engine().room();
-        let came = self.waiter.wait(self.region(), self.membership.me, &event, until, || None, |_| {
-            match (self.engine().is_removed(), self.has_receiver()) {
+        let came = self.waiter.wait(
+            self.region(),
+            self.membership.me,
+            &event,
+            until,
+            || None,
+            |_| match (self.engine().is_removed(), self.has_receiver()) {
                 (true, _) => Look::Done(false),
                 (false, true) => Look::Done(true),
                 (false, false) => Look::Nothing,
-            }
-        });
+            },
+        );
         came.ok_or_else(|| match until {
             Until::Now => SendFailure::Full { capacity: 0 },
             _ if self.waiter.was_interrupted() => SendFailure::Interrupted,

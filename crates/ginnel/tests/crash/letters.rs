@@ -239,7 +239,8 @@ fn reply(name: &str, len: usize) -> Scenario {
         caller(len)
     };
     let prepare = |_: &Caller| leak(server()?).try_recv().map_err(text);
-    let operation = move |request: ginnel::call::Request<'static>| request.reply(&message(IN_FLIGHT + 1, len)).map_err(text);
+    let operation =
+        move |request: ginnel::call::Request<'static>| request.reply(&message(IN_FLIGHT + 1, len)).map_err(text);
     let check = move |caller: Caller, outcome: &Outcome| {
         served_by_another(caller, len, matches!(outcome, Outcome::Finished { .. }))
     };

@@ -161,10 +161,7 @@ fn deadlines_travel_and_are_kept() {
         let server = Server::open(&address).unwrap();
         let client = Client::open(&address).unwrap();
         assert!(matches!(server.try_recv().unwrap_err().reason(), ServeFailure::Empty));
-        assert!(matches!(
-            server.recv_timeout(Duration::from_millis(2)).unwrap_err().reason(),
-            ServeFailure::TimedOut
-        ));
+        assert!(matches!(server.recv_timeout(Duration::from_millis(2)).unwrap_err().reason(), ServeFailure::TimedOut));
         let deadline = Instant::now() + Duration::from_millis(30);
         let late = client.call_deadline(b"slow", deadline).unwrap_err();
         assert!(matches!(late.reason(), CallFailure::TimedOut), "{late}");
@@ -176,10 +173,7 @@ fn deadlines_travel_and_are_kept() {
         drop(request);
         let mut call = client.begin(b"no deadline").unwrap();
         assert!(matches!(call.try_recv().unwrap_err().reason(), CallFailure::Empty));
-        assert!(matches!(
-            call.recv_timeout(Duration::from_millis(2)).unwrap_err().reason(),
-            CallFailure::TimedOut
-        ));
+        assert!(matches!(call.recv_timeout(Duration::from_millis(2)).unwrap_err().reason(), CallFailure::TimedOut));
         let request = server.recv().unwrap();
         assert_eq!(request.deadline(), None);
         request.reply(b"after all").unwrap();
@@ -396,7 +390,8 @@ fn hostile_responses_are_refused() {
     let address = address("forged", "");
     let (_server, client) = (Server::open(&address).unwrap(), Client::open(&address).unwrap());
     let prefix = format!("{}.re-", place::name_of(&address));
-    let names = std::fs::read_dir(place::home()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names =
+        std::fs::read_dir(place::home()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let name = names.into_iter().find(|name| name.starts_with(&prefix)).expect("the client's link");
     let forger = Link::new(&format!("shm:{name}")).unwrap().shape(Shape::Response).sender().unwrap();
     let mut call = client.begin(b"x").unwrap();
