@@ -380,6 +380,7 @@ fn response_spec(requests: &Spec, geometry: &Geometry, pid: u32, random: u64) ->
         full: Some(Full::Block),
         senders: None,
         receivers: Some(1),
+        ..Wanted::default()
     };
     let name = response_name(&requests.name, pid, random);
     Spec { name, wanted, follow: true, wait: requests.wait, private: requests.private }
