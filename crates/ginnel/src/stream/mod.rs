@@ -132,6 +132,9 @@ impl Stream {
 
     pub(crate) fn new(ends: (Option<Reader>, Option<Writer>), peer: Peer, address: Arc<str>) -> Self {
         let (reader, writer) = ends;
+        if let (Some(reader), Some(writer)) = (&reader, &writer) {
+            reader.end().belongs_to(writer.end());
+        }
         Self { reader, writer, peer, address }
     }
 

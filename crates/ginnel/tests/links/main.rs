@@ -13,6 +13,7 @@
 //! | handles in a forked child | `fork` |
 //! | what is no link, no directory, no memory | `hostile` |
 //! | a link that is scribbled over while it is in use | `corrupt` |
+//! | streams of bytes | `stream` |
 //! | the promises over every other mechanism | `mechanisms` |
 //!
 //! `GINNEL_TEST_SCALE=10` does ten times as much. A failing seed is printed; nothing here depends on the clock being fast.
@@ -28,5 +29,6 @@ mod lifetime;
 mod mechanisms;
 mod place;
 mod script;
+mod stream;
 mod threads;
 mod time;
