@@ -11,6 +11,7 @@ use super::judge::*;
 use super::recovery;
 use super::sleepers;
 use super::stepper::Outcome;
+use super::streams;
 use super::sweep::Scenario;
 
 const DROPPING: &str = "shm:crash?capacity=8&max=8KiB&participants=8&full=drop-oldest";
@@ -39,6 +40,7 @@ pub(crate) fn all(directory: &Path) -> Vec<Scenario> {
     all.extend([unlink("unlink", false), unlink("unlink, in use", true)]);
     all.extend(sleepers::all());
     all.extend(recovery::all());
+    all.extend(streams::all());
     all
 }
 
