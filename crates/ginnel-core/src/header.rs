@@ -234,8 +234,11 @@ mod tests {
     fn each_shape_is_read_as_it_was_written() {
         for (code, shape) in Shape::ALL.into_iter().enumerate() {
             assert_eq!(shape as usize, code);
-            let header =
-                Header { geometry: Geometry { shape, capacity: 1 << 16, ..Geometry::default() }, asymmetric: true, created_ns: 7 };
+            let header = Header {
+                geometry: Geometry { shape, capacity: 1 << 16, ..Geometry::default() },
+                asymmetric: true,
+                created_ns: 7,
+            };
             let layout = Layout::new(header.geometry).unwrap();
             let read = Header::parse(&header.encode(&layout), layout.total_bytes() as u64).unwrap().0;
             assert_eq!(read.geometry.shape, shape);

@@ -124,7 +124,8 @@ impl Mapping {
     /// As [`Self::of_file`]; `EINVAL` also if the ring does not begin in the file, or at no multiple of the page size.
     pub fn with_ring(file: BorrowedFd<'_>, len: usize, ring: usize, writable: bool) -> io::Result<Self> {
         let invalid = rustix::io::Errno::INVAL;
-        let again = len.checked_sub(ring).filter(|again| *again > 0 && ring % page_size() == 0 && len % page_size() == 0);
+        let again =
+            len.checked_sub(ring).filter(|again| *again > 0 && ring % page_size() == 0 && len % page_size() == 0);
         let again = again.ok_or(invalid)?;
         let all = len.checked_add(again).ok_or(invalid)?;
         let access = Access::of(writable);

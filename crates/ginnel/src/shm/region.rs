@@ -151,8 +151,12 @@ impl Region {
         let error = Error::new(ErrorKind::Mismatch, "open", address.link());
         let problem = format!("it was made with {option}={is}, and {option}={wanted} was asked for");
         let remedy = match self.engine.layout().geometry().shape {
-            Shape::Stream if option == "shape" => "it is one way of a connection, whose two ends have it: connect to its listener",
-            Shape::Listener if option == "shape" => "connect to it with `ginnel::stream::Stream`, or choose another name",
+            Shape::Stream if option == "shape" => {
+                "it is one way of a connection, whose two ends have it: connect to its listener"
+            }
+            Shape::Listener if option == "shape" => {
+                "connect to it with `ginnel::stream::Stream`, or choose another name"
+            }
             _ => "leave the option out, or remove the link and make it anew",
         };
         Err(error.problem(problem).remedy(remedy))
@@ -377,6 +381,34 @@ impl Region {
         if event.notify() {
             let _ = futex::wake_all(event.futex_word());
         }
+    }
+
+    /// The same, for a sender whose side is exclusive to it.
+    #[inline(always)]
+    pub(crate) fn wake_receivers_fast(&self) {
+        if self.engine.items().notify_of_exclusive() {
+            self.wake_noted_receivers();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wake_noted_receivers(&self) {
+        let _ = futex::wake_all(self.engine.items().futex_word());
+    }
+
+    /// As [`Self::wake_senders`], for a receiver whose side is exclusive to it.
+    #[inline(always)]
+    pub(crate) fn wake_senders_fast(&self) {
+        if self.engine.room().notify_of_exclusive() {
+            self.wake_noted_senders();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wake_noted_senders(&self) {
+        let _ = futex::wake_all(self.engine.room().futex_word());
     }
 
     /// After the room of bytes was given back that the writer of a stream waits for: wakes it.

@@ -126,7 +126,9 @@ impl Listener {
                 Some(held) => held,
                 None => match self.requests.recv_slow(until) {
                     Ok(held) => held,
-                    Err(error) if matches!(error.reason, RecvFailure::Empty | RecvFailure::TimedOut) => return Ok(None),
+                    Err(error) if matches!(error.reason, RecvFailure::Empty | RecvFailure::TimedOut) => {
+                        return Ok(None);
+                    }
                     Err(error) => return Err(self.failed(&error)),
                 },
             };
@@ -194,7 +196,10 @@ impl Drop for Listener {
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listener").field("link", &self.link).field("waiting", &self.requests.len()).finish_non_exhaustive()
+        f.debug_struct("Listener")
+            .field("link", &self.link)
+            .field("waiting", &self.requests.len())
+            .finish_non_exhaustive()
     }
 }
 

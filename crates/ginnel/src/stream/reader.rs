@@ -163,6 +163,9 @@ impl BufRead for Reader {
 impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let waiting = self.end.engine().bytes_waiting();
-        f.debug_struct("Reader").field("link", self.end.region().link()).field("waiting", &waiting).finish_non_exhaustive()
+        f.debug_struct("Reader")
+            .field("link", self.end.region().link())
+            .field("waiting", &waiting)
+            .finish_non_exhaustive()
     }
 }

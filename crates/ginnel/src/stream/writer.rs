@@ -181,6 +181,9 @@ impl Drop for Writer {
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let waiting = self.end.engine().bytes_waiting();
-        f.debug_struct("Writer").field("link", self.end.region().link()).field("waiting", &waiting).finish_non_exhaustive()
+        f.debug_struct("Writer")
+            .field("link", self.end.region().link())
+            .field("waiting", &waiting)
+            .finish_non_exhaustive()
     }
 }

@@ -315,7 +315,8 @@ fn looking_tells_bytes_and_who_is_there() {
     client.write_all(b"12345").unwrap();
     let info = Link::new(&address).unwrap().info().unwrap();
     assert_eq!((info.geometry.shape.name(), info.liveness, info.messages), ("listener", Liveness::Live, 1));
-    let up = files_of(home(), &format!("{}~", name_of(&address))).into_iter().find(|file| file.ends_with("up")).unwrap();
+    let up =
+        files_of(home(), &format!("{}~", name_of(&address))).into_iter().find(|file| file.ends_with("up")).unwrap();
     let info = Link::new(&format!("shm:{up}")).unwrap().info().unwrap();
     assert_eq!((info.geometry.shape.name(), info.geometry.capacity, info.bytes), ("stream", 8192, 5));
     assert_eq!((info.sent, info.taken, info.messages, info.participants.len()), (5, 0, 0, 1));
@@ -457,7 +458,8 @@ fn start(what: &str, directory: &Path) -> Child {
 fn killed_server(directory: &Path) {
     let mut server = start("listen", directory);
     assert_eq!(server.reply().ok(), "listening");
-    let (mut reads, writes) = (Stream::connect("shm:there").unwrap(), Stream::connect("shm:there?capacity=4096").unwrap());
+    let (mut reads, writes) =
+        (Stream::connect("shm:there").unwrap(), Stream::connect("shm:there?capacity=4096").unwrap());
     server.reply().ok();
     server.reply().ok();
     assert_eq!(reads.peer().pid, server.pid());
@@ -594,7 +596,8 @@ fn positions_that_cannot_be_are_errors() {
             let address = address("lies", "");
             let listener = Listener::bind(&address).unwrap();
             let mut client = Stream::connect(&format!("{address}?capacity=4096")).unwrap();
-            let way = files_of(home(), &format!("{}~", name_of(&address))).into_iter().find(|file| file.ends_with("up"));
+            let way =
+                files_of(home(), &format!("{}~", name_of(&address))).into_iter().find(|file| file.ends_with("up"));
             let file = std::fs::File::options().write(true).open(home().join(way.unwrap())).unwrap();
             let mut server = listener.accept().unwrap();
             server.set_nonblocking(true).unwrap();
@@ -608,9 +611,15 @@ fn positions_that_cannot_be_are_errors() {
             for _ in 0..4 {
                 let (mut bytes, len) = ([0; 5000], dice.pick(&[1, 4096, 5000]));
                 let read = server.read(&mut bytes[..len]).map_err(|e| e.kind());
-                assert!(matches!(read, Ok(1..) | Err(io::ErrorKind::WouldBlock | io::ErrorKind::InvalidData)), "{read:?}");
+                assert!(
+                    matches!(read, Ok(1..) | Err(io::ErrorKind::WouldBlock | io::ErrorKind::InvalidData)),
+                    "{read:?}"
+                );
                 let wrote = client.write(&bytes[..len]).map_err(|e| e.kind());
-                assert!(matches!(wrote, Ok(1..) | Err(io::ErrorKind::WouldBlock | io::ErrorKind::InvalidData)), "{wrote:?}");
+                assert!(
+                    matches!(wrote, Ok(1..) | Err(io::ErrorKind::WouldBlock | io::ErrorKind::InvalidData)),
+                    "{wrote:?}"
+                );
             }
             let words = (0..20).map(|_| (dice.pick(&[128u64, 256, 384, 392, 512, 640, 4096, 4352, 8192]), dice.roll()));
             for (at, word) in words.collect::<Vec<_>>() {
