@@ -212,7 +212,7 @@ impl Engine {
         self.fences().light();
         // ORDERING [S15]: relaxed after the light fence. A wrong value of the writer's harms itself alone.
         let wanted = self.control(WANTED).load(Relaxed);
-        head.wrapping_sub(wanted).cast_signed() >= 0 && self.room().notify()
+        (head.wrapping_sub(wanted) as i64) >= 0 && self.room().notify()
     }
 
     // ---- looking

@@ -138,7 +138,7 @@ impl Snapshot {
         match self.engine.layout().geometry().shape {
             Shape::Listener => false,
             Shape::Stream => is_expected(directory, name, &self.engine),
-            _ => self.engine.len() > 0,
+            _ => !self.engine.is_empty(),
         }
     }
 

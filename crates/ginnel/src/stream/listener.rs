@@ -1,4 +1,4 @@
-//! Accepting connections.
+//! The end of a name: accepts the connections that are asked for there.
 
 use super::call::{self, REQUEST_MAX, Way};
 use super::{Peer, Reader, Stream, Writer};

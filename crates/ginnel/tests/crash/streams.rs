@@ -88,7 +88,7 @@ fn accept() -> Scenario {
         }
         works_again()
     };
-    Scenario::woken("stream accept", setup, prepare, operation, Some(wake), check)
+    Scenario::woken("stream accept", setup, prepare, operation, Some(wake), check).patience(DOZE)
 }
 
 /// A survivor listens. The victim has written, and writes more.
