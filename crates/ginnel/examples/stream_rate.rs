@@ -48,8 +48,8 @@ impl Checksum {
     fn add_lines(&mut self, bytes: &[u8]) {
         let mut lanes = self.lanes;
         for line in bytes.chunks_exact(64) {
-            for (lane, word) in lanes.iter_mut().zip(line.as_chunks::<8>().0) {
-                *lane = lane.rotate_left(1).wrapping_add(u64::from_le_bytes(*word));
+            for (lane, word) in lanes.iter_mut().zip(line.chunks_exact(8)) {
+                *lane = lane.rotate_left(1).wrapping_add(u64::from_le_bytes(word.try_into().unwrap_or_default()));
             }
         }
         self.lanes = lanes;
