@@ -74,6 +74,8 @@ pub enum PopError {
     Empty,
     /// The next one is being written, or the side changes hands: a few instructions, or a death.
     Busy,
+    /// Of a broadcast: so many messages were overwritten before this receiver got them.
+    Lapped(u64),
     /// A peer wrote an impossible value.
     Corrupt(Corrupt),
 }

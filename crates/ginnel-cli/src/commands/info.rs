@@ -123,6 +123,7 @@ fn facts(info: &Info) -> String {
         ("file", info.path.display().to_string()),
         ("state", json::state(info.liveness).to_owned()),
         ("age", units::age(info.created_ns, now)),
+        ("shape", geometry.shape.name().to_owned()),
         ("messages", format!("{} of {}", info.messages, geometry.capacity)),
         ("sent", info.sent.to_string()),
         ("taken", info.taken.to_string()),
@@ -164,6 +165,7 @@ fn participants(info: &Info) -> String {
         ("REDELIVERED", Right),
         ("SKIPPED", Right),
         ("DROPPED", Right),
+        ("BEHIND", Right),
     ]);
     let now = ginnel_os::process::now_ns();
     for participant in &info.participants {
@@ -181,6 +183,7 @@ fn participants(info: &Info) -> String {
             counters.redelivered.to_string(),
             counters.skipped.to_string(),
             counters.dropped.to_string(),
+            participant.behind.map_or_else(|| "-".into(), |behind| behind.to_string()),
         ]);
     }
     let mut text = table.render();

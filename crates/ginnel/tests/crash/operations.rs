@@ -7,6 +7,7 @@ use std::path::Path;
 
 use ginnel::{Link, Mode, Receiver, Sender};
 
+use super::broadcast;
 use super::judge::*;
 use super::recovery;
 use super::sleepers;
@@ -39,6 +40,7 @@ pub(crate) fn all(directory: &Path) -> Vec<Scenario> {
     all.extend([unlink("unlink", false), unlink("unlink, in use", true)]);
     all.extend(sleepers::all());
     all.extend(recovery::all());
+    all.extend(broadcast::all());
     all
 }
 
