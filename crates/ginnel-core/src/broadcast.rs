@@ -219,24 +219,27 @@ impl Engine {
         Ok(Delivery { position: at, offset, meta: meta.plain().marked(true), block_word })
     }
 
-    /// Copies the bytes of a message that was found on a lossy link, and takes it. False if it was overwritten meanwhile: look for the next one.
+    /// Copies the bytes of a message that was found on a lossy link, and takes it.
+    ///
+    /// # Errors
+    /// As [`Self::try_hear`], if it was let go of meanwhile: then the copy is worth nothing.
     ///
     /// # Panics
     /// If `to` is not as long as the message.
-    pub fn copy_heard(&self, listener: &Listener, delivery: &Delivery, to: &mut [u8]) -> bool {
+    pub fn copy_heard(&self, listener: &Listener, delivery: &Delivery, to: &mut [u8]) -> Result<(), PopError> {
         assert_eq!(to.len(), delivery.len(), "a copy of another length");
         self.memory().copy_out(delivery.offset, to);
         // ORDERING [S18]: acquire; if any of these bytes is of a later message, `gone` is seen beyond this one.
         fence(Acquire);
         // ORDERING [S18]: relaxed after the fence.
         if self.control(GONE).load(Relaxed) > delivery.position {
-            return false;
+            return Err(self.overtaken_or(listener, PopError::Busy));
         }
         listener.next.set(delivery.position.wrapping_add(1));
         listener.overtaken.set(0);
         self.set_cursor(listener.me, listener.next.get());
         self.count_message(listener.me, delivery.len());
-        true
+        Ok(())
     }
 
     /// Goes on where the link begins by now, if it has let go of the next message; otherwise it was `other` that happened.

@@ -347,13 +347,16 @@ fn what_is_overwritten_while_it_is_copied_is_missed() {
             })
         };
         let mut next = 0;
-        let look = |next: &mut u64| match engine.try_hear(&listener) {
-            Ok(delivery) => {
-                let mut bytes = vec![0; delivery.len()];
-                if engine.copy_heard(&listener, &delivery, &mut bytes) {
-                    assert_eq!(bytes, [next.to_le_bytes(), next.to_le_bytes()].concat(), "torn");
-                    *next += 1;
-                }
+        let mut bytes = Vec::new();
+        let mut hear = || {
+            let delivery = engine.try_hear(&listener)?;
+            bytes.resize(delivery.len(), 0);
+            engine.copy_heard(&listener, &delivery, &mut bytes).map(|()| bytes.clone())
+        };
+        let mut look = |next: &mut u64| match hear() {
+            Ok(bytes) => {
+                assert_eq!(bytes, [next.to_le_bytes(), next.to_le_bytes()].concat(), "torn");
+                *next += 1;
                 true
             }
             Err(PopError::Lapped(missed)) => {

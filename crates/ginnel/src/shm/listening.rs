@@ -65,30 +65,31 @@ impl Listening {
 
     /// One look.
     pub(super) fn try_hear(&self, receiver: &Receiver) -> Result<Held, PopError> {
-        let engine = receiver.engine();
         for _ in 0..AGAIN {
             if self.full == Full::CutOff && self.missed.get() > 0 {
                 return Err(PopError::Lapped(self.missed.get()));
             }
-            match engine.try_hear(&self.listener) {
-                Ok(delivery) if self.copies() => {
-                    let mut bytes = vec![0; delivery.len()];
-                    if engine.copy_heard(&self.listener, &delivery, &mut bytes) {
-                        return Ok(Held::heard(bytes, &delivery, self.missed.take()));
-                    }
-                }
-                Ok(delivery) => {
-                    self.in_hand.borrow_mut().push_back(delivery.position);
-                    return Ok(Held::in_place(receiver, delivery));
-                }
+            match self.hear_one(receiver) {
                 Err(PopError::Lapped(missed)) => {
                     self.missed.set(self.missed.get() + missed);
                     self.missed_ever.set(self.missed_ever.get() + missed);
                 }
-                Err(other) => return Err(other),
+                other => return other,
             }
         }
         Err(PopError::Busy)
+    }
+
+    fn hear_one(&self, receiver: &Receiver) -> Result<Held, PopError> {
+        let engine = receiver.engine();
+        let delivery = engine.try_hear(&self.listener)?;
+        if self.copies() {
+            let mut bytes = vec![0; delivery.len()];
+            engine.copy_heard(&self.listener, &delivery, &mut bytes)?;
+            return Ok(Held::heard(bytes, &delivery, self.missed.take()));
+        }
+        self.in_hand.borrow_mut().push_back(delivery.position);
+        Ok(Held::in_place(receiver, delivery))
     }
 
     /// A message is no longer in hand. True if the senders may have waited for that.
