@@ -12,7 +12,7 @@ use crate::memory::{Line, Memory};
 use crate::participants::{LOSSES, Participant};
 use crate::pool::Block;
 use crate::producer::{Body, Outgoing, Producer};
-use crate::sync::{AtomicU64, Fences};
+use crate::sync::{AtomicU64, Fences, Release, fence};
 use core::fmt;
 
 /// One attached link.
@@ -330,7 +330,10 @@ impl Engine {
         if len as u64 > self.layout.geometry().max || len <= INLINE_MAX {
             return Err(PushError::TooLarge);
         }
-        self.take_block(producer, len)
+        let block = self.take_block(producer, len)?;
+        // ORDERING [S18@broadcast]: release; who reads what is written into the block now sees that its last message is gone.
+        fence(Release);
+        Ok(block)
     }
 
     /// Sends what was written into a claimed block. On success, notify [`Self::items`]; on error the block is still the

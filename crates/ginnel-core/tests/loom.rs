@@ -330,49 +330,58 @@ fn two_senders_let_go_of_what_one_listener_has_heard() {
 /// A copy is whole, or worth nothing and counted.
 #[test]
 fn what_is_overwritten_while_it_is_copied_is_missed() {
-    check(|| {
-        let engine = broadcast(1, 2, Full::DropOldest);
-        let listener = engine.listen(join(&engine, 1, Role::Receiver), Start::Newest(0)).unwrap();
-        let me = join(&engine, 0, Role::Sender);
-        let sender = {
-            let engine = engine.clone();
-            thread::spawn(move || {
-                let producer = Producer::new(me);
-                for value in 0..3u64 {
-                    let message = [value.to_le_bytes(), value.to_le_bytes()].concat();
-                    while engine.try_push(&producer, 0, &message) != Ok(()) {
-                        thread::yield_now();
-                    }
-                }
-            })
-        };
-        let mut next = 0;
-        let mut bytes = Vec::new();
+    check(|| overwritten_while_it_is_copied(false));
+    check(|| overwritten_while_it_is_copied(true));
+}
+
+/// `shared`: the one that lets go of the message is not the one that overwrites it.
+fn overwritten_while_it_is_copied(shared: bool) {
+    let engine = broadcast(2, 3, Full::DropOldest);
+    let listener = engine.listen(join(&engine, 1, Role::Receiver), Start::Newest(0)).unwrap();
+    let push = |producer: &Producer, engine: &Engine, value: u64| {
+        let message = [value.to_le_bytes(), value.to_le_bytes()].concat();
+        while engine.try_push(producer, 0, &message) != Ok(()) {
+            thread::yield_now();
+        }
+    };
+    let (first, second) = (Producer::new(join(&engine, 0, Role::Sender)), join(&engine, 2, Role::Sender));
+    (0..2).for_each(|value| push(&first, &engine, value));
+    let second = if shared {
+        let second = Producer::new(second);
+        push(&second, &engine, 2);
+        second
+    } else {
+        push(&first, &engine, 2);
+        first
+    };
+    let sender = {
+        let engine = engine.clone();
+        thread::spawn(move || (3..5).for_each(|value| push(&second, &engine, value)))
+    };
+    let (mut next, mut bytes) = (0u64, Vec::new());
+    let mut look = |next: &mut u64| {
         let mut hear = || {
             let delivery = engine.try_hear(&listener)?;
             bytes.resize(delivery.len(), 0);
-            engine.copy_heard(&listener, &delivery, &mut bytes).map(|()| bytes.clone())
+            engine.copy_heard(&listener, &delivery, &mut bytes)
         };
-        let mut look = |next: &mut u64| match hear() {
-            Ok(bytes) => {
+        match hear() {
+            Ok(()) => {
                 assert_eq!(bytes, [next.to_le_bytes(), next.to_le_bytes()].concat(), "torn");
                 *next += 1;
-                true
             }
-            Err(PopError::Lapped(missed)) => {
-                *next += missed;
-                true
-            }
-            Err(PopError::Empty | PopError::Busy) => false,
+            Err(PopError::Lapped(missed)) => *next += missed,
+            Err(PopError::Empty | PopError::Busy) => return false,
             Err(e) => panic!("{e:?}"),
-        };
-        for _ in 0..2 {
-            look(&mut next);
         }
-        sender.join().unwrap();
-        while look(&mut next) {}
-        assert_eq!(next, 3);
-    });
+        true
+    };
+    for _ in 0..2 {
+        look(&mut next);
+    }
+    sender.join().unwrap();
+    while look(&mut next) {}
+    assert_eq!(next, 5);
 }
 
 /// A sender that waits for the slowest is woken by it.
