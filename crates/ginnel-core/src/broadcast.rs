@@ -11,8 +11,8 @@
 //! participant, hot line  56  cursor: 0 none, else the position plus one
 //! header, line 3          0  gone (the word that is `head` on a queue)    8  released
 //! ```
-//! *Lossless* (`full=block`, `full=reject`): nothing that a cursor has not passed is let go of. So the sender is as slow as the slowest receiver, and a
-//! message is read in its place. *Lossy* (`full=drop-oldest`, `full=cut-off`): the sender goes on, and lets go of the oldest. A
+//! *Lossless* (`full=block`, `full=reject`): nothing that a cursor has not passed is let go of. So the sender is as slow as the slowest
+//! receiver, and a message is read in its place. *Lossy* (`full=drop-oldest`, `full=cut-off`): the sender goes on, and lets go of the oldest. A
 //! receiver copies a message out, then looks at `gone` as at the sequence of a seqlock: if that has passed the message, the copy is
 //! worth nothing, and the receiver learns from the difference how many it missed.
 //!
@@ -26,18 +26,18 @@
 //! A slot that is still being written stops it: its writer is in the middle of a few instructions, or is dead and will be recovered.
 //! It is done for a *batch* of messages at once, so its cost is shared by them, and as many messages less are kept than there are slots.
 //!
-//! **The lowest cursor** is looked for only when what a producer knew of it is used up: once in about a ring of messages, if the receivers keep up. So
-//! what a send costs does not depend on how many they are. One that joins meanwhile may have a cursor below what was found, so:
+//! **The lowest cursor** is looked for only when what a producer knew of it is used up: once in about a ring of messages, if the receivers
+//! keep up. So what a send costs does not depend on how many they are. One that joins meanwhile may have a cursor below what was found, so:
 //!
 //! | the producer | the newcomer |
 //! |---|---|
 //! | loads the version of the membership, then every cursor: none is below *m* | stores its cursor, *p*; |
 //! | stores `gone` = *r*, at most *m* | adds one to the version |
 //! | light fence | heavy fence |
-//! | loads the version: if it has changed, it begins again | loads `gone`: if it has passed *p*, it begins there instead, and stores that as its cursor |
+//! | loads the version: if it has changed, it begins again | loads `gone`: if it has passed *p*, it begins there, and stores that |
 //!
-//! If the newcomer's addition is before the first load of the version, its cursor was seen. If it is after the second, the newcomer sees `gone` = *r*
-//! and begins at *r* or later. If it is between, the producer begins again. So whenever the producer goes on to free what is
+//! If the newcomer's addition is before the first load of the version, its cursor was seen. If it is after the second, the newcomer sees
+//! `gone` = *r* and begins at *r* or later. If it is between, the producer begins again. So whenever the producer goes on to free what is
 //! below *r*, each living cursor is at *r* or above, or its owner will move it there before it reads anything; and what is true of *r* stays
 //! true. A version never comes back. A cursor that leaves or dies is cleared before the version grows.
 //!
@@ -51,8 +51,8 @@
 //! | pair | release side | acquire side | publishes |
 //! |---|---|---|---|
 //! | [S16] | cursor store, by its listener | cursor load, in `look_for_lowest` | that it has read what is below |
-//! | [S17] | `gone` maximum, light fence, version load, in `agree` | version add, heavy fence, `gone` load, in `listen` | store before load on both sides |
-//! | [S18] | `gone` maximum, release fence, then the bytes of a later message | the bytes, acquire fence, `gone` load, in `copy_heard` | that what was copied is not what was meant |
+//! | [S17] | `gone` maximum, light fence, version load, in `agree` | version add, heavy fence, `gone` load, in `listen` | store before load |
+//! | [S18] | `gone` maximum, release fence, bytes of a later message | bytes, acquire fence, `gone` load, in `copy_heard` | that they are not its |
 //! | [S19] | `released` maximum, in `let_go` | `released` load, in `ring::limit` | that the blocks below are freed |
 
 use crate::engine::{Corrupt, Delivery, Engine, PopError, PushError};
@@ -115,7 +115,8 @@ impl Engine {
 
     // ---- the listener
 
-    /// Becomes a listener: from here on every message that is sent is kept for it, as far as the link keeps messages for anybody. The caller has joined as `me`.
+    /// Becomes a listener: from here on every message that is sent is kept for it, as far as the link keeps messages for anybody. The caller
+    /// has joined as `me`.
     ///
     /// # Errors
     /// If the region is corrupt.
@@ -295,7 +296,8 @@ impl Engine {
 
     // ---- the producer
 
-    /// The first position that a producer at `tail` may not write yet; above `tail`, or an error. On a queue it may also be below, which says nothing.
+    /// The first position that a producer at `tail` may not write yet; above `tail`, or an error. On a queue it may also be below, which says
+    /// nothing.
     #[inline(always)]
     pub(crate) fn room_for(&self, producer: &Producer, tail: u64) -> Result<u64, PushError> {
         let limit = self.limit(tail)?;
@@ -326,7 +328,8 @@ impl Engine {
         if released < least { Err(PushError::Busy) } else { Ok(released.saturating_add(capacity)) }
     }
 
-    /// Lets go of the oldest messages until the block of one is free, if possible of the class that holds `len` bytes. False if there is none that can be let go of.
+    /// Lets go of the oldest messages until the block of one is free, if possible of the class that holds `len` bytes. False if there is none
+    /// that can be let go of. Notify nobody: the caller wants it.
     ///
     /// # Errors
     /// If a message is being written there, or the region is corrupt.

@@ -41,11 +41,12 @@ impl Link {
 
     /// What kind of conversation it carries. Default [`Shape::Queue`].
     ///
-    /// On a [`Shape::Broadcast`] every receiver gets every message that is sent after it has opened, and those of its [history](Self::history). What a send costs
-    /// does not depend on how many receivers there are. With [`Full::Block`] and [`Full::Reject`] the slowest receiver holds the senders back, and
-    /// messages are read in their place; one that dies holds nobody back. With [`Full::DropOldest`] and [`Full::CutOff`] senders do not wait for anybody;
-    /// a receiver that is too slow is told exactly how many it [missed](crate::Message::missed), or is [cut off](crate::RecvFailure::CutOff). Without a
-    /// receiver a message is history only: senders do not wait for the first one.
+    /// On a [`Shape::Broadcast`] every receiver gets every message that is sent after it has opened, and those of its
+    /// [history](Self::history). What a send costs does not depend on how many receivers there are. With [`Full::Block`] and [`Full::Reject`]
+    /// the slowest receiver holds the senders back, and messages are read in their place; one that dies holds nobody back. With
+    /// [`Full::DropOldest`] and [`Full::CutOff`] senders do not wait for anybody; a receiver that is too slow is told exactly how many it
+    /// [missed](crate::Message::missed), or is [cut off](crate::RecvFailure::CutOff). Without a receiver a message is history only: senders do
+    /// not wait for the first one.
     #[must_use]
     pub fn shape(self, shape: Shape) -> Self {
         self.with(|wanted| wanted.shape = Some(shape))

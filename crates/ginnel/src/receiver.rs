@@ -92,7 +92,7 @@ impl Receiver {
     }
 
     /// Receives the next message; waits for one. The message stays in its place until the guard is dropped: if this process is
-    /// killed before that, another receiver gets it, marked as [redelivered](Message::redelivered). (Of a broadcast every receiver gets it anyway.)
+    /// killed before that, another receiver gets it, marked as [redelivered](Message::redelivered).
     ///
     /// # Errors
     /// [`RecvFailure::Closed`](crate::RecvFailure::Closed) when the last sender has left and every message was received;

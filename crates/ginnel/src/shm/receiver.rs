@@ -225,6 +225,12 @@ impl Receiver {
         Ok(Held::in_place(self, delivery))
     }
 
+    /// Looks for the most common result only, while waiting.
+    #[inline(always)]
+    fn peek(&self) -> Option<Held> {
+        if self.listening.is_some() { self.try_take().ok() } else { self.take_fast(false) }
+    }
+
     #[cold]
     fn wait_take(&self, until: Until, first: PopError) -> Result<Held, RecvFailure> {
         if !self.region().is_ours() {
@@ -239,12 +245,12 @@ impl Receiver {
         if !matches!(until, Until::Now) {
             self.engine().found_nothing(&self.consumer);
             // An answer may be on its way: before anything that takes longer than such an answer.
-            if let Some(held) = self.waiter.look_briefly(|| self.take_fast(false)) {
+            if let Some(held) = self.waiter.look_briefly(|| self.peek()) {
                 return Ok(held);
             }
         }
         let (region, event) = (self.region(), self.engine().items());
-        let peek = || self.take_fast(false).map(Ok);
+        let peek = || self.peek().map(Ok);
         let mut settled = false;
         let taken = self.waiter.wait(region, self.membership.me, &event, until, peek, |_| {
             // In this order: what the last sender sent before it left is seen by the try after it was found gone.

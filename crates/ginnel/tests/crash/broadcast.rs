@@ -52,7 +52,7 @@ fn join(name: &str, address: &'static str) -> Scenario {
         send_some(&ends, 0..3, INLINE)?;
         Ok(ends)
     };
-    let operation = move |()| Link::new(address).map_err(text)?.history(8).receiver().map_err(text);
+    let operation = move |()| late(address);
     let check = move |ends, outcome: &Outcome| {
         judge(ends, address, &Due { committed: vec![0, 1, 2], ..Due::default() }, outcome)
     };
@@ -84,13 +84,10 @@ fn send(name: &str, address: &'static str, len: usize, rival: bool) -> Scenario 
 fn receive(name: &str, address: &'static str, len: usize) -> Scenario {
     let setup = move || {
         let ends = ends(address)?;
+        send_some(&ends, 0..CAPACITY - 1, len)?;
         Ok(ends)
     };
-    let prepare = move |ends: &Ends| {
-        let receiver = receiver(address)?;
-        send_some(ends, 0..CAPACITY - 1, len)?;
-        Ok(receiver)
-    };
+    let prepare = move |_: &Ends| late(address);
     let operation = |receiver: Receiver| {
         let receiver = Box::leak(Box::new(receiver)); // the message that it returns refers to it
         receiver.try_recv().map_err(text)
@@ -104,9 +101,8 @@ fn receive(name: &str, address: &'static str, len: usize) -> Scenario {
 
 /// The victim holds the first message and releases it.
 fn release(name: &str, len: usize) -> Scenario {
-    let prepare = move |ends: &Ends| {
-        let receiver = Box::leak(Box::new(receiver(LOSSLESS)?));
-        send_some(ends, 0..3, len)?;
+    let prepare = |_: &Ends| {
+        let receiver = Box::leak(Box::new(late(LOSSLESS)?));
         receiver.try_recv().map_err(text)
     };
     let operation = |message| {
@@ -116,32 +112,31 @@ fn release(name: &str, len: usize) -> Scenario {
     let check = |ends: Ends, outcome: &Outcome| {
         judge(ends, LOSSLESS, &Due { committed: vec![0, 1, 2], ..Due::default() }, outcome)
     };
-    Scenario::new(name, || ends(LOSSLESS), prepare, operation, check)
+    Scenario::new(name, move || three_sent(len), prepare, operation, check)
 }
 
 /// Every slot holds a message with a block, which all have heard. The victim sends one more: it lets go of the oldest.
-fn make_way(rival: bool) -> Scenario {
+fn make_way(warm: bool) -> Scenario {
     let setup = || {
         let ends = ends(LOSSLESS)?;
         send_some(&ends, 0..CAPACITY, BLOCK)?;
         hear_all(&ends)?;
         Ok(ends)
     };
-    let prepare = move |ends: &Ends| {
+    let prepare = move |_: &Ends| {
         let sender = sender(LOSSLESS)?;
-        if !rival {
-            // Once before: then its side is its own again when the survivor's sender has left.
+        if warm {
             send_message(&sender, &message(WARM, BLOCK))?;
-            hear_all(ends)?;
         }
         Ok((sender, message(IN_FLIGHT, BLOCK)))
     };
     let operation = |(sender, bytes): (Sender, Vec<u8>)| send_message(&sender, &bytes).map(|()| (sender, bytes));
     let check = move |ends: Ends, outcome: &Outcome| {
-        let due = Due { in_flight: vec![IN_FLIGHT], ..Due::default() };
+        let committed = if warm { vec![WARM] } else { Vec::new() };
+        let due = Due { committed, in_flight: vec![IN_FLIGHT], ..Due::default() };
         judge(ends, LOSSLESS, &due, outcome)
     };
-    let name = format!("broadcast: send, makes way, {}", if rival { "second" } else { "shared" });
+    let name = format!("broadcast: send, makes way, {}", if warm { "shared" } else { "second" });
     Scenario::new(name, setup, prepare, operation, check)
 }
 
@@ -190,9 +185,8 @@ fn let_go_of_a_block() -> Scenario {
 
 /// The victim has heard one of three and leaves.
 fn close_receiver() -> Scenario {
-    let prepare = |ends: &Ends| {
-        let receiver = receiver(LOSSLESS)?;
-        send_some(ends, 0..3, BLOCK)?;
+    let prepare = |_: &Ends| {
+        let receiver = late(LOSSLESS)?;
         take(&receiver, SOON)?;
         Ok(receiver)
     };
@@ -203,7 +197,7 @@ fn close_receiver() -> Scenario {
     let check = |ends: Ends, outcome: &Outcome| {
         judge(ends, LOSSLESS, &Due { committed: vec![0, 1, 2], ..Due::default() }, outcome)
     };
-    Scenario::new("broadcast: close receiver", || ends(LOSSLESS), prepare, operation, check)
+    Scenario::new("broadcast: close receiver", || three_sent(BLOCK), prepare, operation, check)
 }
 
 /// The victim is the last sender and leaves.
@@ -262,8 +256,7 @@ fn on_sleeper<T: 'static>(
         Ok((ends, Asked::begin(send_when_full)?))
     };
     let prepare = move |_: &(Ends, Asked)| {
-        let receiver = Link::new(LOSSLESS).map_err(text)?.history(CAPACITY).receiver().map_err(text)?;
-        let prepared = prepare(receiver)?;
+        let prepared = prepare(late(LOSSLESS)?)?;
         let slept = || Ok(info()?.participants.iter().any(|one| one.counters.slept > 0));
         await_that("the sender does not go to sleep", slept)?;
         Ok(prepared)
@@ -301,6 +294,17 @@ fn close_on_sleeper() -> Scenario {
 fn ends(address: &str) -> Result<Ends, String> {
     fresh()?;
     Ok(Ends { receiver: Some(receiver(address)?), sender: Some(sender(address)?), ..Ends::default() })
+}
+
+fn three_sent(len: usize) -> Result<Ends, String> {
+    let ends = ends(LOSSLESS)?;
+    send_some(&ends, 0..3, len)?;
+    Ok(ends)
+}
+
+/// A receiver that gets everything that was sent.
+fn late(address: &str) -> Result<Receiver, String> {
+    Link::new(address).map_err(text)?.history(CAPACITY).receiver().map_err(text)
 }
 
 fn send_some(ends: &Ends, numbers: std::ops::Range<u64>, len: usize) -> Result<(), String> {
@@ -345,10 +349,9 @@ fn judge(mut ends: Ends, address: &str, due: &Due, outcome: &Outcome) -> Result<
             }
         }
     }
-    let info = info()?;
-    if info.participants.len() != 4 || info.pool.used != 0 || info.messages != 0 {
-        let (there, used) = (info.participants.len(), info.pool.used);
-        return Err(format!("4 live, the table holds {there}; {used} bytes of blocks are in use; {} messages", info.messages));
+    inspect(4)?;
+    if info()?.messages != 0 {
+        return Err(format!("all have heard all, and {} messages are there", info()?.messages));
     }
     drop((old_sender, new_sender));
     for to in [&receiver, &new_receiver] {

@@ -4,6 +4,7 @@ use crate::child::Child;
 use crate::dice::Dice;
 use crate::place::{self, LIMIT, address, file_of, number_in, scale, stamped};
 use ginnel::{ErrorKind, Full, Link, Receiver, RecvFailure, SendFailure, Sender, Shape};
+use std::os::unix::fs::FileExt;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc;
@@ -436,6 +437,32 @@ fn a_killed_receiver_holds_nobody_back() {
     let max = times[times.len() - 1];
     println!("sender held back, receiver killed: p50 {:?}, max {max:?}", times[times.len() / 2]);
     assert!(max < TOLD, "told after {max:?}");
+}
+
+/// A sender is killed in the middle of a message, and that was all there was room for: those who wait for room get it as soon as those who wait
+/// for messages have passed over the hole.
+#[test]
+fn a_claim_that_vanished_holds_nobody_back() {
+    let _limit = place::limit(LIMIT);
+    let link = broadcast("hole", "capacity=1&max=64&participants=4");
+    let receiver = Receiver::open(&link).unwrap();
+    let mut child = scripted();
+    child.must(&format!("sender open {link}"));
+    // What it would have written first: the slot is WRITING, in lap 0, and its owner is the second participant.
+    let ring = (4096 + 4 * 256u64).next_multiple_of(4096);
+    let file = std::fs::OpenOptions::new().write(true).open(file_of(&link)).unwrap();
+    file.write_all_at(&(1u64 << 16 | 2).to_le_bytes(), ring).unwrap();
+    let sender = Sender::open(&link).unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(move || {
+            let message = receiver.recv_timeout(TOLD).unwrap();
+            (number_in(&message), message.position())
+        });
+        std::thread::sleep(Duration::from_millis(10)); // both asleep, perhaps
+        child.kill();
+        sender.send_timeout(&stamped(7, 8), TOLD).unwrap();
+        assert_eq!(waiting.join().unwrap(), (7, 1));
+    });
 }
 
 /// Senders and receivers are killed at any moment; a receiver that lives gets what was committed, in order, whole, once.
