@@ -80,8 +80,15 @@ struct World {
 impl World {
     fn new(full: Full, capacity: u64) -> Self {
         let shape = Shape::Broadcast;
-        let geometry =
-            Geometry { shape, capacity, max: MAX as u64, memory: 64 << 10, participants: PARTICIPANTS, full, ..Geometry::default() };
+        let geometry = Geometry {
+            shape,
+            capacity,
+            max: MAX as u64,
+            memory: 64 << 10,
+            participants: PARTICIPANTS,
+            full,
+            ..Geometry::default()
+        };
         let layout = Layout::new(geometry).unwrap();
         let mut region = vec![0u128; layout.total_bytes() / 16];
         let base = NonNull::new(region.as_mut_ptr()).unwrap().cast();
@@ -232,7 +239,11 @@ impl World {
             return;
         }
         let delivery = receiver.in_hand.remove(which % receiver.in_hand.len()).unwrap();
-        assert_eq!(read(&self.engine, &delivery), self.sent[delivery.position as usize], "changed while it was in hand");
+        assert_eq!(
+            read(&self.engine, &delivery),
+            self.sent[delivery.position as usize],
+            "changed while it was in hand"
+        );
         self.engine.heard_until(&receiver.listener, receiver.cursor());
     }
 
@@ -329,8 +340,14 @@ proptest! {
 
 #[test]
 fn a_thousand_listeners_hold_a_sender_back_only_by_the_slowest() {
-    let geometry =
-        Geometry { shape: Shape::Broadcast, capacity: 8, max: 64, memory: 0, participants: 1100, ..Geometry::default() };
+    let geometry = Geometry {
+        shape: Shape::Broadcast,
+        capacity: 8,
+        max: 64,
+        memory: 0,
+        participants: 1100,
+        ..Geometry::default()
+    };
     let layout = Layout::new(geometry).unwrap();
     let mut region = vec![0u128; layout.total_bytes() / 16];
     let base = NonNull::new(region.as_mut_ptr()).unwrap().cast();

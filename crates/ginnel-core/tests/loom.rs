@@ -6,8 +6,8 @@
 #![cfg(loom)]
 
 use ginnel_core::{
-    Consumer, Engine, Full, Geometry, Identity, Layout, Listener, Memory, Participant, PopError, Producer, PushError, Role,
-    Shape, Start,
+    Consumer, Engine, Full, Geometry, Identity, Layout, Listener, Memory, Participant, PopError, Producer, PushError,
+    Role, Shape, Start,
 };
 use loom::sync::Arc;
 use loom::sync::atomic::{Ordering, fence};

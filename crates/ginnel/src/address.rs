@@ -27,8 +27,19 @@ const SCHEMES: [(&str, &str, &[&str]); 10] = [
     ("signal", "signal:PID", &["full", "number", "follow"]),
 ];
 
-const ENGINE: &[&str] =
-    &["shape", "capacity", "max", "memory", "participants", "full", "senders", "receivers", "history", "follow", "wait"];
+const ENGINE: &[&str] = &[
+    "shape",
+    "capacity",
+    "max",
+    "memory",
+    "participants",
+    "full",
+    "senders",
+    "receivers",
+    "history",
+    "follow",
+    "wait",
+];
 
 /// Shapes that a [`Sender`](crate::Sender) and a [`Receiver`](crate::Receiver) carry.
 const CARRIED: &[Shape] = &[Shape::Queue, Shape::Broadcast];

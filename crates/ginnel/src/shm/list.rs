@@ -217,7 +217,8 @@ fn clean_one(info: &Info, dry_run: bool) -> Result<Option<Cleaned>, Error> {
         let removed = info.liveness == Liveness::Stale && info.messages == 0;
         return Ok(Some(Cleaned { address: info.address.clone(), dead, removed }));
     };
-    let address = Spec { name, wanted: Wanted::default(), follow: false, history: None, wait: Wait::default(), private: false };
+    let address =
+        Spec { name, wanted: Wanted::default(), follow: false, history: None, wait: Wait::default(), private: false };
     let (dead, removed) = Region::tidy(&address)?;
     Ok((dead > 0 || removed).then(|| Cleaned { address: info.address.clone(), dead, removed }))
 }

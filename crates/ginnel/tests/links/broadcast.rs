@@ -59,7 +59,10 @@ fn every_receiver_gets_every_message() {
                     let end = loop {
                         match handle.recv() {
                             Ok(message) => {
-                                assert_eq!((message.position(), message.missed(), message.redelivered()), (position, 0, false));
+                                assert_eq!(
+                                    (message.position(), message.missed(), message.redelivered()),
+                                    (position, 0, false)
+                                );
                                 assert_eq!(number_in(&message), next[usize::from(message.tag())]);
                                 next[usize::from(message.tag())] += 1;
                                 position += 1;
@@ -116,7 +119,8 @@ fn who_is_too_slow_is_told_how_many_it_missed() {
 #[test]
 fn who_is_cut_off_gets_an_error_with_the_number_and_goes_on() {
     let link = broadcast("cut", "capacity=4&max=64&full=cut-off");
-    let (slow, fast, sender) = (Receiver::open(&link).unwrap(), Receiver::open(&link).unwrap(), Sender::open(&link).unwrap());
+    let (slow, fast, sender) =
+        (Receiver::open(&link).unwrap(), Receiver::open(&link).unwrap(), Sender::open(&link).unwrap());
     for number in 0..10 {
         sender.try_send(&stamped(number, 8)).unwrap();
         assert_eq!(number_in(&fast.recv().unwrap()), number);
@@ -138,10 +142,9 @@ fn who_is_cut_off_gets_an_error_with_the_number_and_goes_on() {
 
 #[test]
 fn the_slowest_holds_the_senders_back() {
-    for (link, rejects) in [
-        (broadcast("slow", "capacity=4&max=64"), false),
-        (broadcast("slow", "capacity=4&max=64&full=reject"), true),
-    ] {
+    for (link, rejects) in
+        [(broadcast("slow", "capacity=4&max=64"), false), (broadcast("slow", "capacity=4&max=64&full=reject"), true)]
+    {
         let (slow, fast) = (Receiver::open(&link).unwrap(), Receiver::open(&link).unwrap());
         let sender = Sender::open(&link).unwrap();
         send(&sender, 0..4, 8);
