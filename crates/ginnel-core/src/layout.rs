@@ -334,7 +334,7 @@ impl Layout {
 
     /// Messages of a batch: see [`Self::ends_batch`].
     pub(crate) fn batch(&self) -> u64 {
-        self.batch_mask + 1
+        !self.batch_mask + 1
     }
 
     /// Largest message of this link that lies in its slot.
@@ -472,6 +472,15 @@ mod tests {
         assert!(with(|g| g.max = 0).starts_with("max=0"));
         assert!(with(|g| g.memory = 1).starts_with("memory=1"));
         assert!(with(|g| g.participants = 1).starts_with("participants=1"));
+    }
+
+    #[test]
+    fn a_batch_is_an_eighth_of_the_ring_or_64() {
+        for (capacity, batch) in [(1, 1), (8, 1), (64, 8), (512, 64), (4096, 64)] {
+            let layout = Layout::new(Geometry { capacity, ..Geometry::default() }).unwrap();
+            assert_eq!(layout.batch(), batch);
+            assert!(layout.ends_batch(batch - 1, batch) && !layout.ends_batch(batch, 2 * batch - 1));
+        }
     }
 
     #[test]
