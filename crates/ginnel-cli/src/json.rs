@@ -78,6 +78,8 @@ pub(crate) struct Participant {
     /// Where it can be known.
     command: Option<String>,
     joined_ns: u64,
+    /// Of a receiver of a broadcast: messages that it has yet to receive or to release.
+    behind: Option<u64>,
     messages: u64,
     bytes: u64,
     dropped: u64,
@@ -128,6 +130,7 @@ impl From<&ParticipantInfo> for Participant {
             same_pid_namespace: info.same_pid_namespace,
             command: command(info),
             joined_ns: info.joined_ns,
+            behind: info.behind,
             messages: counters.messages,
             bytes: counters.bytes,
             dropped: counters.dropped,
@@ -175,6 +178,7 @@ pub(crate) fn full(full: Full) -> &'static str {
         Full::Block => "block",
         Full::Reject => "reject",
         Full::DropOldest => "drop-oldest",
+        Full::CutOff => "cut-off",
         _ => "unknown",
     }
 }

@@ -9,7 +9,7 @@
 //! | 24  | 8 | largest message, bytes | once |
 //! | 32  | 8 | ceiling of block memory, bytes | once |
 //! | 40  | 4 | participants at most | once |
-//! | 44  | 4 | when full: 0 block, 1 reject, 2 drop oldest | once |
+//! | 44  | 4 | when full: 0 block, 1 reject, 2 drop oldest, 3 cut off | once |
 //! | 48  | 4 | senders at most, 0 any | once |
 //! | 52  | 4 | receivers at most, 0 any | once |
 //! | 56  | 8 | bytes of the file | once |
@@ -34,9 +34,11 @@ pub(crate) const CONSUMERS: usize = LINE + 16;
 pub(crate) const RETURNS: usize = LINE + 24;
 /// Next position to claim, written by producers; of a stream, bytes below were written.
 pub(crate) const TAIL: usize = 2 * LINE;
-/// Next position to take, written by consumers; of a stream, bytes below were read.
+/// Next position to take, written by consumers; of a stream, bytes below were read. On a broadcast: positions below are gone, written by
+/// producers.
 pub(crate) const HEAD: usize = 3 * LINE;
-/// Every position below was released, whatever its slot's word says: written by a consumer that has its side for itself.
+/// Every position below was released, whatever its slot's word says: written by a consumer that has its side for itself; on a
+/// broadcast by producers.
 pub(crate) const RELEASED: usize = 3 * LINE + 8;
 /// Where receivers sleep, waiting for messages.
 pub(crate) const ITEMS: usize = 4 * LINE;
@@ -188,6 +190,7 @@ fn read_geometry(bytes: &[u8]) -> Option<Geometry> {
             0 => Full::Block,
             1 => Full::Reject,
             2 => Full::DropOldest,
+            3 => Full::CutOff,
             _ => return None,
         },
         senders: get32(bytes, 48),
@@ -200,6 +203,7 @@ fn full_code(full: Full) -> u32 {
         Full::Block => 0,
         Full::Reject => 1,
         Full::DropOldest => 2,
+        Full::CutOff => 3,
     }
 }
 

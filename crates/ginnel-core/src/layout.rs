@@ -78,6 +78,8 @@ pub enum Full {
     Reject,
     /// Removes the oldest message, and counts it.
     DropOldest,
+    /// The same, of a broadcast; and who has not received it is told by an error.
+    CutOff,
 }
 
 /// What kind of conversation a link carries.
@@ -186,6 +188,8 @@ pub enum Rule {
     Between(u64, u64),
     /// A power of two; these are the nearest below and above.
     PowerOfTwo(u64, u64),
+    /// For a link whose shape is [`Shape::Broadcast`].
+    OfBroadcast,
 }
 
 impl fmt::Display for GeometryError {
@@ -194,6 +198,7 @@ impl fmt::Display for GeometryError {
         match self.rule {
             Rule::Between(least, most) => write!(f, "must lie between {least} and {most}"),
             Rule::PowerOfTwo(below, above) => write!(f, "must be a power of two: take {below} or {above}"),
+            Rule::OfBroadcast => f.write_str("cut-off is for shape=broadcast, where others go on"),
         }
     }
 }
@@ -216,6 +221,9 @@ impl Geometry {
             });
         }
         between("max", self.max, 1, MESSAGE_MAX)?;
+        if self.full == Full::CutOff && self.shape != Shape::Broadcast {
+            return Err(GeometryError { option: "full", value: self.full as u64, rule: Rule::OfBroadcast });
+        }
         between("memory", self.memory, self.memory_min(), MEMORY_MAX)?;
         between("participants", u64::from(self.participants), 2, u64::from(PARTICIPANTS_MAX))?;
         between("senders", u64::from(self.senders), 0, u64::from(self.participants))?;
@@ -383,6 +391,17 @@ impl Layout {
         self.index_mask + 1
     }
 
+    /// Whether every receiver gets every message.
+    #[inline(always)]
+    pub fn is_broadcast(&self) -> bool {
+        self.geometry.shape == Shape::Broadcast
+    }
+
+    /// Messages of a batch: see [`Self::ends_batch`].
+    pub(crate) fn batch(&self) -> u64 {
+        !self.batch_mask + 1
+    }
+
     /// Largest message of this link that lies in its slot.
     #[inline(always)]
     pub(crate) fn inline_max(&self) -> usize {
@@ -536,6 +555,15 @@ mod tests {
         for (capacity, says) in [(2048, "between 4096"), (4097, "power of two"), (1 << 31, "between")] {
             let error = Layout::new(Geometry { shape: Shape::Stream, capacity, ..Geometry::default() }).unwrap_err();
             assert!(std::string::ToString::to_string(&error).contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_batch_is_an_eighth_of_the_ring_or_64() {
+        for (capacity, batch) in [(1, 1), (8, 1), (64, 8), (512, 64), (4096, 64)] {
+            let layout = Layout::new(Geometry { capacity, ..Geometry::default() }).unwrap();
+            assert_eq!(layout.batch(), batch);
+            assert!(layout.ends_batch(batch - 1, batch) && !layout.ends_batch(batch, 2 * batch - 1));
         }
     }
 

@@ -13,6 +13,7 @@
 //! | `ring`   | the queue: its slots and positions |
 //! | `producer`, `consumer` | its two ends: claim, commit; take, release |
 //! | `side`   | who may work on one end of the ring without locked operations |
+//! | `broadcast` | the other end where every receiver gets every message: cursors, and letting go of what all have heard |
 //! | `pace`   | announcements: how two sides in a stream stay out of each other's way |
 //! | `pool`   | blocks for messages that do not fit in a slot |
 //! | `participants` | the table of handles, and the word that decides when a link is removed |
@@ -23,6 +24,7 @@
 //! | `memory`, `sync` | access to shared bytes and atomics, replaceable by a model |
 #![cfg_attr(not(any(test, loom)), no_std)]
 
+mod broadcast;
 mod bytes;
 mod consumer;
 mod engine;
@@ -41,6 +43,7 @@ mod side;
 mod slot;
 mod sync;
 
+pub use broadcast::{Listener, Start};
 pub use bytes::{ByteReader, ByteWriter, Bytes};
 pub use consumer::{Consumer, Run};
 pub use engine::{Corrupt, Delivery, Engine, PopError, PushError};

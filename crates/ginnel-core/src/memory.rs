@@ -202,6 +202,29 @@ mod mapped {
             // SAFETY: `from` has `to.len()` bytes of the mapping; `to` is private memory, so they are apart.
             unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), to.as_mut_ptr(), to.len()) }
         }
+
+        /// Copies bytes that a peer may be writing at this moment: then what was copied is worth nothing, which the caller finds out by other
+        /// means.
+        pub(crate) fn copy_contested(&self, offset: usize, to: &mut [u8]) {
+            let from = self.bytes(offset, to.len());
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: reads `to.len()` bytes of the mapping, as checked by `bytes`, and writes as many to private memory. In assembly, as the
+            // bytes may change meanwhile, which no plain read of the language allows. The direction flag is clear, as the ABI says.
+            unsafe {
+                core::arch::asm!(
+                    "rep movsb",
+                    inout("rcx") to.len() => _, inout("rsi") from.as_ptr() => _, inout("rdi") to.as_mut_ptr() => _,
+                    options(nostack, preserves_flags),
+                );
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            for (at, byte) in to.iter_mut().enumerate() {
+                // SAFETY: within the range that `bytes` checked.
+                let place = unsafe { from.add(at) }.cast::<core::sync::atomic::AtomicU8>();
+                // SAFETY: as above; shared bytes are read as atomics.
+                *byte = unsafe { place.as_ref() }.load(crate::sync::Relaxed);
+            }
+        }
     }
 }
 
@@ -289,6 +312,13 @@ mod modelled {
             for (at, byte) in (offset..).zip(to) {
                 // SAFETY: loom panics if another thread writes this byte.
                 *byte = self.byte(at).with(|place| unsafe { *place });
+            }
+        }
+
+        pub(crate) fn copy_contested(&self, offset: usize, to: &mut [u8]) {
+            for (index, chunk) in to.chunks_mut(8).enumerate() {
+                let word = self.word(offset + 8 * index).load(Relaxed).to_le_bytes();
+                chunk.copy_from_slice(&word[..chunk.len()]);
             }
         }
 

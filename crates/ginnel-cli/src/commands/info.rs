@@ -170,6 +170,7 @@ fn participants(info: &Info) -> String {
         ("REDELIVERED", Right),
         ("SKIPPED", Right),
         ("DROPPED", Right),
+        ("BEHIND", Right),
     ]);
     let now = ginnel_os::process::now_ns();
     for participant in &info.participants {
@@ -187,6 +188,7 @@ fn participants(info: &Info) -> String {
             counters.redelivered.to_string(),
             counters.skipped.to_string(),
             counters.dropped.to_string(),
+            participant.behind.map_or_else(|| "-".into(), |behind| behind.to_string()),
         ]);
     }
     let mut text = table.render();

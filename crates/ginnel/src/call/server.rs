@@ -206,6 +206,7 @@ impl Server {
         let spec = Spec {
             name: response_name(&self.name, client.pid, client.random),
             wanted: Wanted { shape: Some(Shape::Response), ..Wanted::default() },
+            history: None,
             follow: false,
             wait: self.wait,
             private: self.private,

@@ -40,7 +40,7 @@ pub struct Info {
     pub geometry: Geometry,
     /// When it was made, in nanoseconds since 1970.
     pub created_ns: u64,
-    /// Messages in it.
+    /// Messages in it; of a broadcast, those that its slowest receiver has yet to receive or to release.
     pub messages: u64,
     /// Of a stream, bytes that were written and not read.
     pub bytes: u64,
@@ -76,6 +76,8 @@ pub struct ParticipantInfo {
     pub same_pid_namespace: bool,
     /// When it joined, in nanoseconds since 1970.
     pub joined_ns: u64,
+    /// Of a receiver of a broadcast: how many messages it has yet to receive or to release.
+    pub behind: Option<u64>,
     /// What was done through its entry, by it and by those who had the entry before.
     pub counters: Counters,
 }
@@ -155,6 +157,7 @@ impl Snapshot {
             pid: entry.pid,
             same_pid_namespace: entry.namespace == process::pid_namespace(),
             joined_ns: entry.joined_ns,
+            behind: self.engine.behind(participant).filter(|_| self.engine.layout().is_broadcast()),
             counters: entry.counters,
         })
     }
@@ -258,7 +261,8 @@ fn clean_one(info: &Info, dry_run: bool) -> Result<Option<Cleaned>, Error> {
         let removed = is_orphan || info.liveness == Liveness::Stale && info.messages == 0;
         return Ok(Some(Cleaned { address: info.address.clone(), dead, removed }));
     };
-    let address = Spec { name, wanted: Wanted::default(), follow: false, wait: Wait::default(), private: false };
+    let address =
+        Spec { name, wanted: Wanted::default(), follow: false, history: None, wait: Wait::default(), private: false };
     let (dead, removed) = if is_orphan { Region::tidy_by_force(&address)? } else { Region::tidy(&address)? };
     Ok((dead > 0 || removed).then(|| Cleaned { address: info.address.clone(), dead, removed }))
 }

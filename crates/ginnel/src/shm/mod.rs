@@ -4,11 +4,13 @@
 //! |---|---|
 //! | its ends | `sender`, `receiver`: each call is a try on the engine, and a wait when that finds nothing |
 //! | a message being written | `loan` |
+//! | the receiving end of a broadcast | `listening` |
 //! | waiting; who is on the other end; who died | `wait`, `peers`, and the crate's `watch` |
 //! | the file of a link; links of one process | `region`, `private` |
 //! | looking from outside, cleaning | `list` |
 
 mod list;
+mod listening;
 mod loan;
 mod peers;
 mod private;
@@ -35,6 +37,8 @@ pub(crate) struct Spec {
     pub(crate) name: Name,
     pub(crate) wanted: Wanted,
     pub(crate) follow: bool,
+    /// Messages that were there before, for a receiver of a broadcast.
+    pub(crate) history: Option<u64>,
     pub(crate) wait: Wait,
     /// `mem:`: in this process alone.
     pub(crate) private: bool,

@@ -741,6 +741,7 @@ fn invalid_option(address: &Spec, e: &ginnel_core::GeometryError) -> Error {
             format!("max={} needs ?memory={least} at least", max.unwrap_or_default())
         }
         (option, Rule::Between(least, most)) => format!("write ?{option}= with a number from {least} to {most}"),
+        (_, Rule::OfBroadcast) => "write ?shape=broadcast&full=cut-off, or another ?full=".to_owned(),
         (option, Rule::PowerOfTwo(below, above)) => format!("write ?{option}={below} or ?{option}={above}"),
         _ => String::new(),
     };
@@ -762,7 +763,8 @@ fn role_taken(link: &str, role: Role, there: u32, limit: u32) -> Error {
         .remedy(format!("close that, or make the link anew without ?{option}="))
 }
 
-/// Whether drops instead of waiting: its messages are copied out at once, so that a slow receiver holds nothing up.
+/// Whether it drops instead of waiting: its messages are copied out at once, so that a slow receiver holds nothing up. (A broadcast
+/// does that by itself.)
 pub(crate) fn drops_oldest(engine: &Engine) -> bool {
-    engine.layout().geometry().full == Full::DropOldest
+    engine.layout().geometry().full == Full::DropOldest && !engine.layout().is_broadcast()
 }

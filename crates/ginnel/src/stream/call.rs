@@ -97,7 +97,7 @@ pub(super) fn way_spec(spec: &Spec, request: &str, way: Way, capacity: Option<u6
         receivers: made.then_some(1),
         ..Wanted::default()
     };
-    Ok(Spec { name, wanted, follow: false, wait: spec.wait, private: spec.private })
+    Ok(Spec { name, wanted, follow: false, history: None, wait: spec.wait, private: spec.private })
 }
 
 pub(super) fn connect(address: &str, until: Until) -> Result<Stream, Error> {

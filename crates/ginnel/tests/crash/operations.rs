@@ -7,6 +7,7 @@ use std::path::Path;
 
 use ginnel::{Link, Mode, Receiver, Sender};
 
+use super::broadcast;
 use super::judge::*;
 use super::letters;
 use super::recovery;
@@ -43,6 +44,7 @@ pub(crate) fn all(directory: &Path) -> Vec<Scenario> {
     all.extend(recovery::all());
     all.extend(letters::all());
     all.extend(streams::all());
+    all.extend(broadcast::all());
     all
 }
 

@@ -1,5 +1,6 @@
 //! The order of the run: the harness on itself, then the operations, then the verdict.
 
+mod broadcast;
 mod fork;
 mod judge;
 mod letters;

@@ -6,6 +6,7 @@
 //! | seeded chance | `dice` |
 //! | another process of this binary; what it can be told to do | `child`, `script` |
 //! | messages between handles of one thread, against an oracle | `exchange` |
+//! | every receiver gets every message | `broadcast` |
 //! | many threads at once | `threads` |
 //! | timeouts, deadlines, signals, the end of the stream | `time` |
 //! | processes that are killed | `death` |
@@ -20,6 +21,7 @@
 //!
 //! `GINNEL_TEST_SCALE=10` does ten times as much. A failing seed is printed; nothing here depends on the clock being fast.
 
+mod broadcast;
 mod call;
 mod child;
 mod corrupt;
