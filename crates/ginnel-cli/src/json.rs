@@ -35,6 +35,8 @@ pub(crate) struct Link {
     state: &'static str,
     created_ns: u64,
     messages: u64,
+    /// Of a stream: written, and not read.
+    bytes: u64,
     sent: u64,
     taken: u64,
     dropped: u64,
@@ -93,6 +95,7 @@ impl From<&Info> for Link {
             state: state(info.liveness),
             created_ns: info.created_ns,
             messages: info.messages,
+            bytes: info.bytes,
             sent: info.sent,
             taken: info.taken,
             dropped: info.dropped,

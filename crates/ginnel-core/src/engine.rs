@@ -207,7 +207,7 @@ impl Engine {
     /// # Panics
     /// If the region is shorter than the layout.
     pub fn new(memory: Memory, layout: Layout, asymmetric: bool, heavy: fn()) -> Self {
-        assert!(memory.len() >= layout.total_bytes(), "the region is shorter than its layout");
+        assert!(memory.len() >= layout.mapped_bytes(), "the region is shorter than its layout");
         Self { memory, layout, fences: Fences { asymmetric, heavy } }
     }
 

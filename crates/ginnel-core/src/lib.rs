@@ -18,10 +18,12 @@
 //! | `participants` | the table of handles, and the word that decides when a link is removed |
 //! | `event`  | how one side learns that somebody of the other side sleeps |
 //! | `recovery` | what is done for a dead participant |
+//! | `bytes`  | the ring of a stream: bytes from one writer to one reader |
 //! | `engine` | the parts put together: push, pop, loan |
 //! | `memory`, `sync` | access to shared bytes and atomics, replaceable by a model |
 #![cfg_attr(not(any(test, loom)), no_std)]
 
+mod bytes;
 mod consumer;
 mod engine;
 mod event;
@@ -39,6 +41,7 @@ mod side;
 mod slot;
 mod sync;
 
+pub use bytes::{ByteReader, ByteWriter, Bytes};
 pub use consumer::{Consumer, Run};
 pub use engine::{Corrupt, Delivery, Engine, PopError, PushError};
 pub use event::{Event, Waiting};

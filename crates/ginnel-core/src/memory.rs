@@ -195,6 +195,13 @@ mod mapped {
             // SAFETY: `to` has room for `from.len()` bytes of the mapping; `from` is private memory, so they are apart.
             unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), to.as_ptr(), from.len()) }
         }
+
+        #[inline(always)]
+        pub(crate) fn copy_out(&self, offset: usize, to: &mut [u8]) {
+            let from = self.bytes(offset, to.len());
+            // SAFETY: `from` has `to.len()` bytes of the mapping; `to` is private memory, so they are apart.
+            unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), to.as_mut_ptr(), to.len()) }
+        }
     }
 }
 
@@ -204,15 +211,25 @@ mod modelled {
     use crate::header::{ITEMS, ROOM};
     use crate::layout::{LINE, Layout};
     use crate::sync::{AtomicU32, AtomicU64, Relaxed};
+    use loom::cell::UnsafeCell;
     use std::boxed::Box;
     use std::collections::HashMap;
+    use std::vec::Vec;
 
-    /// A region made of model atomics: the lines of the header, the participants and the ring. It has no blocks.
+    /// A region made of model atomics: the lines of the header, the participants and the ring; and the bytes of a stream. It has no blocks.
     pub struct Memory {
         lines: HashMap<usize, Box<Line>>,
         sequences: HashMap<usize, AtomicU32>,
+        /// The ring of a stream, and where it begins. Loom tells when two threads are at a byte at once.
+        bytes: Vec<UnsafeCell<u8>>,
+        ring: usize,
         len: usize,
     }
+
+    // SAFETY: all but the bytes are atomics; the bytes are given to one side at a time by the protocol, which loom checks.
+    unsafe impl Send for Memory {}
+    // SAFETY: as for Send.
+    unsafe impl Sync for Memory {}
 
     impl Memory {
         /// A zeroed region.
@@ -228,8 +245,15 @@ mod modelled {
                     .map(|at| (at, Box::new(std::array::from_fn(zeroed))))
                     .collect(),
                 sequences: [ITEMS, ROOM].map(|at| (at, AtomicU32::new(0))).into(),
-                len: layout.total_bytes(),
+                bytes: (0..layout.stream_bytes()).map(|_| UnsafeCell::new(0)).collect(),
+                ring: layout.stream_ring().unwrap_or_default(),
+                len: layout.mapped_bytes(),
             }
+        }
+
+        /// A byte of the ring, which is there twice.
+        fn byte(&self, offset: usize) -> &UnsafeCell<u8> {
+            &self.bytes[(offset - self.ring) % self.bytes.len()]
         }
 
         /// Bytes in the region.
@@ -253,8 +277,19 @@ mod modelled {
             &self.sequences[&offset]
         }
 
-        pub(crate) fn copy_in(&self, _offset: usize, _from: &[u8]) {
-            unreachable!("a model has no blocks");
+        pub(crate) fn copy_in(&self, offset: usize, from: &[u8]) {
+            assert!(!self.bytes.is_empty(), "a model has no blocks");
+            for (at, byte) in (offset..).zip(from) {
+                // SAFETY: loom panics if another thread is at this byte.
+                self.byte(at).with_mut(|place| unsafe { *place = *byte });
+            }
+        }
+
+        pub(crate) fn copy_out(&self, offset: usize, to: &mut [u8]) {
+            for (at, byte) in (offset..).zip(to) {
+                // SAFETY: loom panics if another thread writes this byte.
+                *byte = self.byte(at).with(|place| unsafe { *place });
+            }
         }
 
         /// The first word of a message.

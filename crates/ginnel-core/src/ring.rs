@@ -40,7 +40,7 @@
 
 use crate::engine::{Corrupt, Engine, Meta, PushError};
 use crate::header::{HEAD, RELEASED, RETURNS, TAIL};
-use crate::layout::BATCH_MAX;
+use crate::layout::{BATCH_MAX, Shape};
 use crate::memory::Line;
 use crate::pool::Block;
 use crate::slot::{Lap, State, Word};
@@ -133,6 +133,9 @@ impl Engine {
 
     /// Messages that can be received, as far as one look can tell.
     pub fn len(&self) -> u64 {
+        if self.layout().stream_ring().is_some() {
+            return 0; // it has bytes: `bytes_waiting`
+        }
         // ORDERING: relaxed; the answer is old before it is used.
         let (tail, head) = (self.claimed(|_| {}), self.control(HEAD).load(Relaxed));
         // ORDERING: relaxed, as above. Only after a death can messages have gone back.
@@ -168,10 +171,11 @@ impl Engine {
         self.len() == 0
     }
 
-    /// Positions of both ends: the next to take, the next to claim.
+    /// Positions of both ends: the next to take, the next to claim. Those of a stream count bytes.
     pub fn positions(&self) -> (u64, u64) {
         // ORDERING: relaxed; figures for people.
-        (self.control(HEAD).load(Relaxed), self.claimed(|_| {}))
+        let (head, tail) = (self.control(HEAD).load(Relaxed), self.control(TAIL).load(Relaxed));
+        (head, if self.layout().stream_ring().is_some() { tail } else { self.claimed(|_| {}) })
     }
 
     /// The oldest message that went back after a death, if there is one.
@@ -187,6 +191,11 @@ impl Engine {
 
     /// Whether no message is left, when nobody is there who could add or take one.
     pub(crate) fn is_drained(&self) -> bool {
+        match self.layout().geometry().shape {
+            Shape::Stream => return self.bytes_waiting() == 0,
+            Shape::Listener => return true, // nobody is left who could accept
+            _ => {}
+        }
         // ORDERING [S11]: acquire; what those who left did.
         let mut head = self.control(HEAD).load(Acquire);
         for _ in 0..=self.layout().capacity() {

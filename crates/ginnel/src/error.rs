@@ -30,6 +30,10 @@ pub enum ErrorKind {
     TooManyHandles,
     /// The link is in use.
     InUse,
+    /// Nobody accepts connections under this name.
+    Refused,
+    /// An [`Interrupter`](crate::Interrupter) ended the wait.
+    Interrupted,
     /// The file system, or the user's share of it, is full.
     NoSpace,
     /// The process or the system has no descriptors left.
@@ -144,6 +148,22 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.as_ref().map(|e| e as _)
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match error.kind {
+            ErrorKind::InvalidAddress | ErrorKind::InvalidOption | ErrorKind::Mismatch => io::ErrorKind::InvalidInput,
+            ErrorKind::NotFound => io::ErrorKind::NotFound,
+            ErrorKind::AlreadyExists => io::ErrorKind::AlreadyExists,
+            ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
+            ErrorKind::InUse => io::ErrorKind::AddrInUse,
+            ErrorKind::Refused => io::ErrorKind::ConnectionRefused,
+            ErrorKind::Unsupported => io::ErrorKind::Unsupported,
+            _ => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
     }
 }
 

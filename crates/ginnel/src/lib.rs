@@ -24,6 +24,7 @@
 //! | who died, of those whom others wait for | `watch` |
 //! | what crashes left | `clean` |
 //! | shared memory | `shm/` |
+//! | streams of bytes: listen, connect, read, write | `stream/` |
 //! | what the kernel carries: pipes, queues, sockets, signals | `kernel/` |
 //! | what goes wrong | `error` |
 
@@ -46,6 +47,7 @@ mod message;
 mod receiver;
 mod sender;
 mod shm;
+pub mod stream;
 #[cfg(feature = "zerocopy")]
 pub mod typed;
 mod wait;

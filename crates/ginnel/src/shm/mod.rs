@@ -18,12 +18,14 @@ mod sender;
 mod wait;
 
 pub use list::{Info, Liveness, ParticipantInfo, list};
-pub(crate) use list::{clean, info};
+pub(crate) use list::{clean, clean_connections_of, info};
 pub(crate) use loan::Loan;
+pub(crate) use peers::Peers;
 pub(crate) use receiver::Receiver;
 pub use region::Mode;
-pub(crate) use region::Region;
+pub(crate) use region::{Membership, Region};
 pub(crate) use sender::Sender;
+pub(crate) use wait::{Look, Waiter};
 
 use crate::address::{Name, Wait, Wanted};
 

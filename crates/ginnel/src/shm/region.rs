@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind};
 use crate::watch::Watched;
 use ginnel_core::{
     ALIVE_BASE, Engine, Full, Header, HeaderError, Identity, JoinError, LABEL_AT, LABEL_BYTES, Label, Layout, Memory,
-    Participant, ParticipantState, REMOVE_BYTE, Role, Rule, TOKEN_BASE,
+    Participant, ParticipantState, REMOVE_BYTE, Role, Rule, Shape, TOKEN_BASE,
 };
 use ginnel_os::fork::{self, Generation};
 use ginnel_os::mmap::Mapping;
@@ -161,7 +161,16 @@ impl Region {
         };
         let error = Error::new(ErrorKind::Mismatch, "open", address.link());
         let problem = format!("it was made with {option}={is}, and {option}={wanted} was asked for");
-        Err(error.problem(problem).remedy("leave the option out, or remove the link and make it anew"))
+        let remedy = match self.engine.layout().geometry().shape {
+            Shape::Stream if option == "shape" => {
+                "it is one way of a connection, whose two ends have it: connect to its listener"
+            }
+            Shape::Listener if option == "shape" => {
+                "connect to it with `ginnel::stream::Stream`, or choose another name"
+            }
+            _ => "leave the option out, or remove the link and make it anew",
+        };
+        Err(error.problem(problem).remedy(remedy))
     }
 
     /// Whether its messages are what the caller takes them for. Who says nothing takes them as bytes.
@@ -213,7 +222,7 @@ impl Region {
         (header, layout): (Header, Layout),
     ) -> Result<Self, Error> {
         let os = |e| Error::os("map", link.clone(), e);
-        let mapping = Mapping::of_file(file.as_fd(), layout.total_bytes(), true).map_err(os)?;
+        let mapping = map(&file, &layout, true).map_err(os)?;
         let generation = fork::generation().map_err(os)?;
         let engine = engine(&mapping, layout, header.asymmetric);
         Ok(Self {
@@ -242,7 +251,7 @@ impl Region {
         let file = tmpfile::create_unnamed(directory.as_fd()).map_err(os)?;
         let (_, layout) = Self::build(&file, address, |bytes, e| no_space(directory, address, bytes, e))?;
         // What this process cannot map must not get a name: it would be in the way of one that asks for less.
-        drop(Mapping::of_file(file.as_fd(), layout.total_bytes(), true).map_err(os)?);
+        drop(map(&file, &layout, true).map_err(os)?);
         match tmpfile::link_at(file.as_fd(), directory.as_fd(), &address.name.to_cstring()) {
             Ok(()) => Ok(Some(tmpfile::fstat(file.as_fd()).map_err(os)?.identity)),
             Err(e) if e.raw_os_error() == Some(errno::EEXIST) => Ok(None),
@@ -267,10 +276,13 @@ impl Region {
             return Err(os(std::io::Error::from_raw_os_error(errno::EFBIG)));
         }
         tmpfile::set_len(file.as_fd(), layout.total_bytes() as u64).map_err(os)?;
-        let bytes = layout.control_bytes() as u64;
-        fallocate::commit(file.as_fd(), 0, bytes).map_err(|e| match explain::errno(&e) {
+        let (control, total) = (layout.control_bytes() as u64, layout.total_bytes() as u64);
+        let ring = layout.stream_ring().map_or(total, |ring| ring as u64);
+        let committed = fallocate::commit(file.as_fd(), 0, control)
+            .and_then(|()| if ring < total { fallocate::commit(file.as_fd(), ring, total - ring) } else { Ok(()) });
+        committed.map_err(|e| match explain::errno(&e) {
             // Its words would be said twice.
-            Some(errno::ENOSPC) => no_space(bytes, std::io::Error::from_raw_os_error(errno::ENOSPC)),
+            Some(errno::ENOSPC) => no_space(control + total - ring, std::io::Error::from_raw_os_error(errno::ENOSPC)),
             _ => os(e),
         })?;
         tmpfile::write_at(file.as_fd(), &header.encode(&layout), 0).map_err(os)?;
@@ -480,6 +492,12 @@ impl Region {
         let _ = futex::wake_all(self.engine.room().futex_word());
     }
 
+    /// After the room of bytes was given back that the writer of a stream waits for: wakes it.
+    #[cold]
+    pub(crate) fn wake_writer(&self) {
+        let _ = futex::wake_all(self.engine.room().futex_word());
+    }
+
     /// After a place became free: wakes the senders that sleep, whatever they wait for: a slot, or a block of some size.
     #[inline(always)]
     pub(crate) fn wake_senders(&self) {
@@ -560,9 +578,13 @@ impl Region {
         }
         let census = self.engine.census();
         let error = Error::new(ErrorKind::InUse, "remove", self.link.to_string());
-        let (there, messages) = (census.senders + census.receivers, self.engine.len());
+        let there = census.senders + census.receivers;
+        let inside = match self.engine.layout().geometry().shape {
+            Shape::Stream => format!("{} bytes", self.engine.bytes_waiting()),
+            _ => format!("{} messages", self.engine.len()),
+        };
         Err(error
-            .problem(format!("{there} handles are open and {messages} messages are in it"))
+            .problem(format!("{there} handles are open and {inside} are in it"))
             .remedy("receive and close, or add `--force` to lose them"))
     }
 
@@ -571,7 +593,18 @@ impl Region {
         let Some(directory) = Directory::open_existing()? else { return Ok((0, false)) };
         let Ok(region) = Self::find(directory, address)? else { return Ok((0, false)) };
         let dead = region.reap();
-        Ok((dead, region.remove_if_ended()?))
+        if region.remove_if_ended()? {
+            return Ok((dead, true));
+        }
+        let census = region.engine.census();
+        let Home::Directory(directory, _) = &region.home else { return Ok((dead, false)) };
+        let abandoned = region.engine.layout().geometry().shape == Shape::Stream
+            && census.senders + census.receivers == 0
+            && !super::list::is_expected(directory, &address.name, &region.engine);
+        if abandoned {
+            region.end(true)?; // bytes that nobody will read
+        }
+        Ok((dead, abandoned))
     }
 
     /// The same for a link whose messages nobody can receive any more.
@@ -610,6 +643,14 @@ impl Drop for Membership {
         self.region.reap(); // the last survivor leaves nothing of the dead behind
         // An error leaves a link that the next opener uses, or `clean` collects.
         let _ = self.region.remove_if_ended();
+    }
+}
+
+/// Maps a link's file: the ring of a stream twice.
+pub(crate) fn map(file: &OwnedFd, layout: &Layout, writable: bool) -> std::io::Result<Mapping> {
+    match layout.stream_ring() {
+        Some(ring) => Mapping::with_ring(file.as_fd(), layout.total_bytes(), ring, writable),
+        None => Mapping::of_file(file.as_fd(), layout.total_bytes(), writable),
     }
 }
 

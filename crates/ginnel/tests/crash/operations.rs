@@ -12,6 +12,7 @@ use super::letters;
 use super::recovery;
 use super::sleepers;
 use super::stepper::Outcome;
+use super::streams;
 use super::sweep::Scenario;
 
 const DROPPING: &str = "shm:crash?capacity=8&max=8KiB&participants=8&full=drop-oldest";
@@ -41,6 +42,7 @@ pub(crate) fn all(directory: &Path) -> Vec<Scenario> {
     all.extend(sleepers::all());
     all.extend(recovery::all());
     all.extend(letters::all());
+    all.extend(streams::all());
     all
 }
 

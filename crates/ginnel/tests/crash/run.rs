@@ -9,6 +9,7 @@ mod report;
 mod selftest;
 mod sleepers;
 mod stepper;
+mod streams;
 mod sweep;
 mod trace;
 

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // prctl(2) and dup2(2) with integers.
 
 use crate::mechanisms::porter;
-use crate::{call, corrupt, death, fork, lifetime, mail, script, time};
+use crate::{call, corrupt, death, fork, lifetime, mail, script, stream, time};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -223,6 +223,8 @@ fn child_role() {
         "cleaner" => lifetime::cleaner(rest),
         "fork" => fork::role(rest),
         "scribbler" => corrupt::scribbler(rest),
+        "stream" => stream::role(rest),
+        "stream-test" => stream::test_role(rest),
         "wrong-length" => corrupt::wrong_length(),
         _ => panic!("no such role: {role}"),
     }

@@ -15,6 +15,7 @@
 //! | what is no link, no directory, no memory | `hostile` |
 //! | a link that is scribbled over while it is in use | `corrupt` |
 //! | messages that are values of a type | `typed` |
+//! | streams of bytes | `stream` |
 //! | the promises over every other mechanism | `mechanisms` |
 //!
 //! `GINNEL_TEST_SCALE=10` does ten times as much. A failing seed is printed; nothing here depends on the clock being fast.
@@ -32,6 +33,7 @@ mod mail;
 mod mechanisms;
 mod place;
 mod script;
+mod stream;
 mod threads;
 mod time;
 #[cfg(all(feature = "zerocopy", feature = "serde"))]
