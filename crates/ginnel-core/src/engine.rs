@@ -54,7 +54,7 @@ impl fmt::Display for Corrupt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PushError {
-    /// Every slot holds a message.
+    /// Every slot holds a message. On an unbounded link: every slot that has memory; see [`Engine::ring_growth`].
     Full,
     /// Another participant is in the middle of something that takes a few instructions, or died there.
     Busy,
@@ -308,7 +308,7 @@ impl Engine {
     }
 
     fn push_large(&self, producer: &Producer, tag: u16, message: &[u8]) -> Result<(), PushError> {
-        if message.len() as u64 <= self.layout.geometry().max && self.is_full() {
+        if message.len() as u64 <= self.layout.geometry().max && !self.is_unbounded() && self.is_full() {
             return Err(PushError::Full); // before the copy
         }
         let block = self.claim(producer, message.len())?;

@@ -15,14 +15,14 @@
 //! | 56  | 8 | bytes of the file | once |
 //! | 64  | 8 | made at, nanoseconds since 1970 | once |
 //! | 72  | 4 | shape: 0 queue, 1 broadcast, 2 latest, 3 stream, 4 request, 5 response, 6 mailbox | once |
-//! | 76  | 4 | reserved, zero | once |
+//! | 76  | 4 | slots of an extent of an unbounded link's ring, 0 for a bounded link | once |
 //! | 80  | 4 | CRC-32 (IEEE) of bytes 0 to 79 | once |
 //!
 //! The words that change follow, each group in a line of its own: see the constants below.
 //!
 //! [I1] The immutable part is read once, as a copy, checked against its CRC and the length of the file, and never again.
 
-use crate::layout::{CONTROL_BYTES, Full, Geometry, GeometryError, LINE, Layout, Shape};
+use crate::layout::{CLASSES_MAX, CONTROL_BYTES, Full, Geometry, GeometryError, LINE, Layout, Shape};
 use core::fmt;
 
 /// Read by every operation, written when somebody joins, leaves, dies, or takes over a side.
@@ -45,6 +45,14 @@ pub(crate) const ROOM: usize = 5 * LINE;
 pub(crate) const ANNOUNCED: usize = 6 * LINE;
 /// Slots below were released: a hint, written now and then by the consumer that has its side for itself.
 pub(crate) const FREED: usize = 7 * LINE;
+/// Of an unbounded link: slots below have memory, the first extent apart. Written under the grow lock, as the two that follow; see `extents`.
+pub(crate) const GROWN: usize = 8 * LINE;
+/// Slots below are in nobody's hand, and nobody's business any more.
+pub(crate) const FLOOR: usize = 8 * LINE + 8;
+/// The memory of slots below was given back.
+pub(crate) const PUNCHED: usize = 8 * LINE + 16;
+/// Records of each class of an unbounded link that have memory: a word a class, written under the grow lock.
+pub(crate) const RECORDS: usize = 9 * LINE;
 
 const MAGIC: [u8; 8] = *b"ginnel\r\n";
 /// The version of the format that this crate reads and writes.
@@ -56,7 +64,7 @@ const CRC_AT: usize = 80;
 /// Bytes of the immutable part.
 const IMMUTABLE_BYTES: usize = 84;
 
-const _: () = assert!(FREED + LINE <= CONTROL_BYTES && IMMUTABLE_BYTES <= LINE);
+const _: () = assert!(RECORDS + 8 * CLASSES_MAX <= CONTROL_BYTES && IMMUTABLE_BYTES <= LINE);
 
 /// The immutable part of a header, as a private copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +136,7 @@ impl Header {
         put64(&mut bytes, 56, layout.total_bytes() as u64);
         put64(&mut bytes, 64, self.created_ns);
         put32(&mut bytes, 72, g.shape as u32);
+        put32(&mut bytes, 76, g.extent);
         let crc = crc32fast::hash(&bytes[..CRC_AT]);
         put32(&mut bytes, CRC_AT, crc);
         bytes
@@ -184,6 +193,7 @@ fn read_geometry(bytes: &[u8]) -> Option<Geometry> {
         },
         senders: get32(bytes, 48),
         receivers: get32(bytes, 52),
+        extent: get32(bytes, 76),
     })
 }
 

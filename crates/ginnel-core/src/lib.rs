@@ -15,6 +15,7 @@
 //! | `side`   | who may work on one end of the ring without locked operations |
 //! | `pace`   | announcements: how two sides in a stream stay out of each other's way |
 //! | `pool`   | blocks for messages that do not fit in a slot |
+//! | `growth` | how the ring of an unbounded link gets memory, and gives it back |
 //! | `participants` | the table of handles, and the word that decides when a link is removed |
 //! | `event`  | how one side learns that somebody of the other side sleeps |
 //! | `recovery` | what is done for a dead participant |
@@ -25,6 +26,7 @@
 mod consumer;
 mod engine;
 mod event;
+mod growth;
 mod header;
 mod layout;
 mod memory;
@@ -41,9 +43,10 @@ mod sync;
 pub use consumer::{Consumer, Run};
 pub use engine::{Corrupt, Delivery, Engine, PopError, PushError};
 pub use event::{Event, Waiting};
+pub use growth::{Growth, Span};
 pub use header::{Header, HeaderError};
 pub use layout::{
-    ALIVE_BASE, BLOCK_MIN, CLASSES_MAX, CONTROL_BYTES, ENTRY_BYTES, Full, GROW_BYTE, Geometry, GeometryError,
+    ALIVE_BASE, BLOCK_MIN, CAPACITY_MAX, CLASSES_MAX, CONTROL_BYTES, ENTRY_BYTES, Full, GROW_BYTE, Geometry, GeometryError,
     INLINE_MAX, LINE, Layout, MESSAGE_MAX, PAGE, PARTICIPANTS_MAX, REMOVE_BYTE, Rule, SLOT_BYTES, Shape, TOKEN_BASE,
 };
 pub use memory::Memory;

@@ -188,7 +188,7 @@ mod modelled {
         pub fn new(layout: &Layout) -> Self {
             let entries = (0..layout.geometry().participants).flat_map(|p| [layout.entry(p), layout.entry(p) + LINE]);
             let slots = (0..layout.capacity()).map(|index| layout.slot(index));
-            let header = (0..8).map(|line| line * LINE);
+            let header = (0..12).map(|line| line * LINE);
             let zeroed = |_| AtomicU64::new(0);
             Self {
                 lines: header

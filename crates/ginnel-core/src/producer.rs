@@ -13,7 +13,7 @@ use crate::header::TAIL;
 use crate::layout::{CLASSES_MAX, SLOT_HEAD};
 use crate::memory::Line;
 use crate::pace::Pace;
-use crate::participants::{BYTES, DROPPED_SHIFT, LOSSES, LOSSES_NEXT, Participant, Role, add};
+use crate::participants::{BYTES, CLAIM, DROPPED_SHIFT, LOSSES, LOSSES_NEXT, Participant, Role, add};
 use crate::pool::{Block, Window};
 use crate::ring::{BLOCK_INDEX, BLOCK_WORD, META, RUN_MAX, WORD};
 use crate::side::{Bias, Entered};
@@ -139,7 +139,12 @@ impl Engine {
                 self.leave_side(me);
                 pushed
             }
-            Entered::Shared => self.push_shared(me, out),
+            Entered::Shared => {
+                let pin = self.pin(me);
+                let pushed = self.push_shared(me, out);
+                self.unpin(pin);
+                pushed
+            }
             Entered::Changing => Err(PushError::Busy),
             Entered::Corrupt => Err(PushError::Corrupt(Corrupt::Mode)),
         };
@@ -156,6 +161,9 @@ impl Engine {
             producer.limit.set(self.limit(tail)?);
         }
         if tail >= producer.limit.get() {
+            if self.is_unbounded() {
+                return Err(PushError::Full);
+            }
             // ORDERING [S10@ring]: acquire; the consumer is done with the slot.
             let word = Word(slot[WORD].load(Acquire));
             if word != Word::free(lap) {
@@ -178,6 +186,9 @@ impl Engine {
         loop {
             // ORDERING [S11@ring]: acquire; slots below are claimed.
             let tail = self.control(TAIL).load(Acquire);
+            if self.is_unbounded() && !self.may_claim(me, tail)? {
+                continue;
+            }
             let (slot, lap) = (self.slot(tail), self.layout().lap(tail));
             // ORDERING [S10@ring]: acquire; the consumer is done with the slot.
             let word = Word(slot[WORD].load(Acquire));
@@ -209,6 +220,23 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Whether the slot at `tail` of an unbounded link has memory, and another behind it. Then it is written down who may claim it: of a dead
+    /// producer nobody looks through the ring. False if the tail moved on.
+    fn may_claim(&self, me: Participant, tail: u64) -> Result<bool, PushError> {
+        let limit = self.grown_limit(tail);
+        // ORDERING [S11@ring]: acquire; a stale position explains anything.
+        if limit.as_ref().is_ok_and(|limit| tail >= *limit) || limit.is_err() {
+            if self.control(TAIL).load(Acquire) != tail {
+                spin();
+                return Ok(false);
+            }
+            return Err(limit.err().unwrap_or(PushError::Full));
+        }
+        // ORDERING: relaxed; before the CAS on the slot's word, which releases; read after my death.
+        self.entry_word(me, CLAIM).store(tail, Relaxed);
+        Ok(true)
     }
 
     #[inline(always)]

@@ -39,9 +39,11 @@
 //! | [S12] | `returns` add, in recovery | `returns` load, in take | slots that are RETURNED |
 
 use crate::engine::{Corrupt, Engine, Meta, PushError};
+use crate::growth::Growth;
 use crate::header::{HEAD, RELEASED, RETURNS, TAIL};
 use crate::layout::BATCH_MAX;
 use crate::memory::Line;
+use crate::participants::Participant;
 use crate::pool::Block;
 use crate::slot::{Lap, State, Word};
 use crate::sync::{AcqRel, Acquire, Relaxed, Release, spin};
@@ -74,11 +76,18 @@ impl Engine {
     }
 
     /// The first position that is not claimed, which the tail may lag behind: see [I1]. Each position that it lags behind is passed to `step`.
+    /// The caller is pinned.
     fn claimed(&self, step: impl Fn(u64)) -> u64 {
+        self.claimed_by(|position| self.slot_word(position), step)
+    }
+
+    /// The same by another way to look at a slot.
+    fn claimed_by(&self, word: impl Fn(u64) -> Word, step: impl Fn(u64)) -> u64 {
         // ORDERING [S11]: acquire; slots below are claimed.
         let tail = self.control(TAIL).load(Acquire);
-        let lag = (0..LAG_MAX).map(|ahead| tail.wrapping_add(ahead));
-        lag.take_while(|position| self.slot_word(*position).is_claimed_in(self.layout().lap(*position)))
+        let most = if self.is_unbounded() { self.grown().saturating_sub(tail).min(LAG_MAX) } else { LAG_MAX };
+        let lag = (0..most).map(|ahead| tail.wrapping_add(ahead));
+        lag.take_while(|position| word(*position).is_claimed_in(self.layout().lap(*position)))
             .inspect(|position| step(*position))
             .last()
             .map_or(tail, |last| last.wrapping_add(1))
@@ -91,6 +100,9 @@ impl Engine {
         let released = self.control(RELEASED).load(Acquire);
         if released > tail {
             return Err(PushError::Corrupt(Corrupt::Position));
+        }
+        if self.is_unbounded() {
+            return self.grown_limit(tail);
         }
         Ok(released.saturating_add(self.layout().capacity()))
     }
@@ -131,21 +143,47 @@ impl Engine {
 
     // ---- looking
 
-    /// Messages that can be received, as far as one look can tell.
-    pub fn len(&self) -> u64 {
+    /// Messages that can be received, as far as one look can tell. For who has no entry see [`Self::len_by`].
+    pub fn len(&self, me: Participant) -> u64 {
+        let pin = self.pin(me);
+        let len = self.len_of(|position| self.slot_word(position));
+        self.unpin(pin);
+        len
+    }
+
+    /// The same for one who only looks. `word_at` loads the word at an offset of the link's file, and takes no memory if there is none: of an
+    /// unbounded link, memory may be given back at this moment.
+    pub fn len_by(&self, word_at: impl Fn(u64) -> u64) -> u64 {
+        self.len_of(|position| Word(word_at(self.layout().slot(position) as u64)))
+    }
+
+    fn len_of(&self, word: impl Fn(u64) -> Word) -> u64 {
         // ORDERING: relaxed; the answer is old before it is used.
-        let (tail, head) = (self.claimed(|_| {}), self.control(HEAD).load(Relaxed));
+        let (tail, head) = (self.claimed_by(&word, |_| {}), self.control(HEAD).load(Relaxed));
         // ORDERING: relaxed, as above. Only after a death can messages have gone back.
-        let returned = if self.control(RETURNS).load(Relaxed) == 0 { 0 } else { self.returned_below(head) };
+        let returned = if self.control(RETURNS).load(Relaxed) == 0 { 0 } else { self.returned_below(head, word) };
         tail.saturating_sub(head).saturating_add(returned).min(self.layout().capacity())
     }
 
-    fn returned_below(&self, head: u64) -> u64 {
-        let returned = |index: &u64| {
-            let word = self.slot_word(*index);
-            word.state() == Some(State::Returned) && self.layout().position(word.lap(), *index) < head
+    fn returned_below(&self, head: u64, word: impl Fn(u64) -> Word) -> u64 {
+        let returned = |at: &u64| {
+            let word = word(*at);
+            word.state() == Some(State::Returned) && self.layout().position(word.lap(), self.layout().index(*at)) < head
         };
-        (0..self.layout().capacity()).filter(returned).count() as u64
+        self.taken_range().filter(returned).count() as u64
+    }
+
+    /// Where slots may lie that were taken and are not released: all, or, on an unbounded link, those up to the head, which may lag by one. The caller is
+    /// pinned, or looks in another way.
+    pub(crate) fn taken_range(&self) -> core::ops::Range<u64> {
+        if !self.is_unbounded() {
+            return 0..self.layout().capacity();
+        }
+        // ORDERING [S11]: acquire; slots below are taken.
+        let head = self.control(HEAD).load(Acquire);
+        let (floor, grown) = (self.floor(), self.grown());
+        let sound = floor <= head && head < grown && grown - floor <= self.layout().capacity();
+        if sound { floor..head + 1 } else { 0..0 }
     }
 
     /// Whether a message that waits in the ring has a block, which dropping it would free.
@@ -158,38 +196,47 @@ impl Engine {
 
     /// Whether the next message finds no slot, as far as one look can tell: the link holds as many as it may, those in hand included.
     pub fn is_full(&self) -> bool {
+        if self.is_unbounded() {
+            // ORDERING: relaxed; the answer is old before it is used.
+            let tail = self.control(TAIL).load(Relaxed);
+            return tail.saturating_add(1) >= self.grown() && !matches!(self.ring_growth(), Growth::By(_));
+        }
         let tail = self.claimed(|_| {});
         let before = self.slot_word(tail).against(self.layout().lap(tail)) == Lap::Before;
         before && self.limit(tail).is_ok_and(|limit| tail >= limit)
     }
 
     /// Whether [`Self::len`] is zero.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    pub fn is_empty(&self, me: Participant) -> bool {
+        self.len(me) == 0
     }
 
-    /// Positions of both ends: the next to take, the next to claim.
-    pub fn positions(&self) -> (u64, u64) {
+    /// Positions of both ends: the next to take, the next to claim. For `word_at` see [`Self::len_by`].
+    pub fn positions_by(&self, word_at: impl Fn(u64) -> u64) -> (u64, u64) {
+        let word = |position| Word(word_at(self.layout().slot(position) as u64));
         // ORDERING: relaxed; figures for people.
-        (self.control(HEAD).load(Relaxed), self.claimed(|_| {}))
+        (self.control(HEAD).load(Relaxed), self.claimed_by(word, |_| {}))
     }
 
-    /// The oldest message that went back after a death, if there is one.
+    /// The oldest message that went back after a death, if there is one. The caller is pinned.
     pub(crate) fn oldest_returned(&self) -> Option<(u64, Word)> {
-        (0..self.layout().capacity())
-            .filter_map(|index| {
-                let word = self.slot_word(index);
+        self.taken_range()
+            .filter_map(|at| {
+                let word = self.slot_word(at);
                 let returned = word.state() == Some(State::Returned);
-                returned.then(|| (self.layout().position(word.lap(), index), word))
+                returned.then(|| (self.layout().position(word.lap(), self.layout().index(at)), word))
             })
             .min_by_key(|(position, _)| *position)
     }
 
-    /// Whether no message is left, when nobody is there who could add or take one.
+    /// Whether no message is left, when nobody is there who could add or take one. On an unbounded link the caller holds the grow lock.
     pub(crate) fn is_drained(&self) -> bool {
         // ORDERING [S11]: acquire; what those who left did.
         let mut head = self.control(HEAD).load(Acquire);
         for _ in 0..=self.layout().capacity() {
+            if self.is_unbounded() && head >= self.grown() {
+                break;
+            }
             let word = self.slot_word(head);
             match (word.against(self.layout().lap(head)), word.state()) {
                 (Lap::Same, Some(State::Free)) | (Lap::Before, _) => break,

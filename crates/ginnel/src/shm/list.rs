@@ -103,8 +103,9 @@ impl Snapshot {
         let engine = &self.engine;
         let participants: Vec<_> = engine.participants().filter_map(|p| self.participant(p)).collect();
         let census = engine.census();
-        let messages = engine.len();
-        let (taken, sent) = engine.positions();
+        let word_at = region::peek(self.file.as_fd());
+        let messages = engine.len_by(&word_at);
+        let (taken, sent) = engine.positions_by(&word_at);
         let status = tmpfile::fstat(self.file.as_fd()).map_err(|e| Error::os("look at", address.as_str(), e))?;
         let liveness = if participants.iter().any(|p| p.alive) {
             Liveness::Live

@@ -54,7 +54,7 @@ impl Receiver {
     }
 
     pub(crate) fn len(&self) -> u64 {
-        self.engine().len()
+        self.engine().len(self.membership.me)
     }
 
     pub(crate) fn capacity(&self) -> u64 {
@@ -179,6 +179,9 @@ impl Receiver {
         if !self.region().is_ours() || self.corrupt.get().is_some() {
             return Err(PopError::Empty); // `wait_take` says why
         }
+        if self.consumer.take_passed_extent() {
+            self.region().give_back(self.consumer.take_had_blocks(), false);
+        }
         let popped = self.engine().try_pop(&self.consumer);
         if self.consumer.take_made_room() {
             self.region().wake_senders();
@@ -212,7 +215,7 @@ impl Receiver {
         let (region, event) = (self.region(), self.engine().items());
         let peek = || self.take_fast(false).map(Ok);
         let mut settled = false;
-        let taken = self.waiter.wait(region, self.membership.me, &event, until, peek, |_| {
+        let taken = self.waiter.wait(region, self.membership.me, &event, until, peek, |last| {
             // In this order: what the last sender sent before it left is seen by the try after it was found gone.
             let gone = if self.follow { None } else { self.peers.are_gone(self.engine()) };
             match (self.try_take(), gone) {
@@ -224,7 +227,12 @@ impl Receiver {
                     Look::Busy
                 }
                 (Err(PopError::Empty), Some(died)) => Look::Done(Err(RecvFailure::Closed { died })),
-                (Err(PopError::Empty), None) => Look::Nothing,
+                (Err(PopError::Empty), None) => {
+                    if last {
+                        region.give_back(self.consumer.take_had_blocks(), true);
+                    }
+                    Look::Nothing
+                }
                 _ => Look::Busy,
             }
         });
@@ -273,6 +281,9 @@ impl Drop for Receiver {
         // Messages whose guards were forgotten, or that a corrupt link did not let out.
         if (self.consumer.may_hold() || self.corrupt.get().is_some()) && self.region().is_ours() {
             self.engine().recover_self(self.membership.me);
+        }
+        if self.region().is_ours() {
+            self.region().give_back(self.consumer.take_had_blocks(), false);
         }
     }
 }

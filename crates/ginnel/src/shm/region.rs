@@ -18,7 +18,7 @@ use crate::directory::{Directory, shown};
 use crate::error::{Error, ErrorKind};
 use crate::watch::Watched;
 use ginnel_core::{
-    ALIVE_BASE, Engine, Full, Header, HeaderError, Identity, JoinError, Layout, Memory, Participant, ParticipantState,
+    ALIVE_BASE, Engine, Full, GROW_BYTE, Header, HeaderError, Identity, JoinError, Layout, Memory, Participant, ParticipantState,
     REMOVE_BYTE, Role, Rule, TOKEN_BASE,
 };
 use ginnel_os::fork::{self, Generation};
@@ -208,6 +208,9 @@ impl Region {
         address: &Spec,
         no_space: impl FnOnce(u64, std::io::Error) -> Error,
     ) -> Result<(Header, Layout), Error> {
+        if let Some((problem, remedy)) = address.wanted.contradiction() {
+            return Err(Error::new(ErrorKind::InvalidOption, "create", address.link()).problem(problem).remedy(remedy));
+        }
         let geometry = address.wanted.geometry();
         let layout = Layout::new(geometry).map_err(|e| invalid_option(address, &e))?;
         let header = Header { geometry, asymmetric: membarrier::register(), created_ns: process::now_ns() };
@@ -399,6 +402,12 @@ impl Region {
 
     /// Removes the link if nobody is attached and no message is left.
     pub(super) fn remove_if_ended(&self) -> Result<bool, Error> {
+        // While one looks whether an unbounded link is drained, nobody may give its memory back.
+        let _steady = if self.engine.is_unbounded() && !self.engine.is_removed() {
+            Some(self.lock(GROW_BYTE, Instant::now() + PATIENCE)?)
+        } else {
+            None
+        };
         if !self.engine.try_remove() {
             return Ok(false);
         }
@@ -451,7 +460,8 @@ impl Region {
         }
         let census = self.engine.census();
         let error = Error::new(ErrorKind::InUse, "remove", self.link.to_string());
-        let (there, messages) = (census.senders + census.receivers, self.engine.len());
+        let messages = self.engine.len_by(peek(self.file.as_fd()));
+        let there = census.senders + census.receivers;
         Err(error
             .problem(format!("{there} handles are open and {messages} messages are in it"))
             .remedy("receive and close, or add `--force` to lose them"))
@@ -504,6 +514,17 @@ pub(crate) fn engine(mapping: &Mapping, layout: Layout, asymmetric: bool) -> Eng
     let heavy =
         if asymmetric { membarrier::global } else { || std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst) };
     Engine::new(memory, layout, asymmetric, heavy)
+}
+
+/// Loads a word of a link's file for one who only looks: where there is no memory, it takes none.
+pub(super) fn peek(file: BorrowedFd<'_>) -> impl Fn(u64) -> u64 {
+    move |offset| {
+        let mut word = [0; 8];
+        match tmpfile::read_at(file, &mut word, offset) {
+            Ok(8) => u64::from_le_bytes(word),
+            _ => 0,
+        }
+    }
 }
 
 /// Checks that an open file is a link of this user's that this build can use.
