@@ -308,7 +308,7 @@ impl Engine {
     }
 
     fn push_large(&self, producer: &Producer, tag: u16, message: &[u8]) -> Result<(), PushError> {
-        if message.len() as u64 <= self.layout.geometry().max && !self.is_unbounded() && self.is_full() {
+        if message.len() as u64 <= self.layout.geometry().max && !self.is_unbounded() && self.is_full(producer.me) {
             return Err(PushError::Full); // before the copy
         }
         let block = self.claim(producer, message.len())?;

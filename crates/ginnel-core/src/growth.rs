@@ -159,12 +159,12 @@ impl Engine {
     /// What the ring can grow by.
     pub fn ring_growth(&self) -> Growth {
         let Some(reach) = self.reach_of_ring() else { return Growth::Corrupt(Corrupt::Position) };
-        if reach.grown + self.layout().extent() - reach.punched > self.layout().capacity() {
-            return Growth::Slots(self.layout().capacity());
-        }
         let (span, ceiling) = (self.span(reach.grown, self.layout().extent()), self.layout().geometry().memory);
         if self.ring_bytes() + self.blocks_committed() + span.len > ceiling {
             return Growth::Memory(ceiling);
+        }
+        if span.end - reach.punched > self.layout().capacity() {
+            return Growth::Slots(self.layout().capacity());
         }
         Growth::By(span)
     }

@@ -195,13 +195,13 @@ impl Engine {
     }
 
     /// Whether the next message finds no slot, as far as one look can tell: the link holds as many as it may, those in hand included.
-    pub fn is_full(&self) -> bool {
+    pub fn is_full(&self, me: Participant) -> bool {
+        let pin = self.pin(me);
+        let tail = self.claimed(|_| {});
+        self.unpin(pin);
         if self.is_unbounded() {
-            // ORDERING: relaxed; the answer is old before it is used.
-            let tail = self.control(TAIL).load(Relaxed);
             return tail.saturating_add(1) >= self.grown() && !matches!(self.ring_growth(), Growth::By(_));
         }
-        let tail = self.claimed(|_| {});
         let before = self.slot_word(tail).against(self.layout().lap(tail)) == Lap::Before;
         before && self.limit(tail).is_ok_and(|limit| tail >= limit)
     }

@@ -22,17 +22,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let Some(address) = env::args().nth(1) {
         return Ok(produce(&address)?); // the other process
     }
-    let memory = |address| Link::new(address)?.info().map(|info| info.allocated >> 10); // in KiB, of its file
+    let memory = |address| Ok::<_, ginnel::Error>(Link::new(address)?.info()?.allocated >> 10);
     for address in ["mem:items?unbounded&max=8", "shm:items?unbounded&max=8"] {
         let receiver = Receiver::create(address)?;
-        let before = memory(address);
+        let before = memory(address)?;
         match address.starts_with("mem:") {
             true => thread::spawn(|| produce(address)).join().expect("it does not panic")?,
             false => assert!(Command::new(env::current_exe()?).arg(address).status()?.success()),
         }
-        let (waiting, peak, (count, sum)) = (receiver.len(), memory(address), consume(&receiver));
+        let (waiting, peak, (count, sum)) = (receiver.len(), memory(address)?, consume(&receiver));
         assert_eq!((waiting, count, sum), (ITEMS, ITEMS, ITEMS * (ITEMS + 1) / 2));
-        println!("{address}: {count} items, sum {sum}; KiB before {before:?}, peak {peak:?}, after {:?}", memory(address));
+        let after = memory(address)?;
+        println!("{address}: {count} items, sum {sum}; memory {before} KiB, then {peak} KiB, then {after} KiB");
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use crate::address::{Name, Wait, Wanted};
 use crate::clean::Cleaned;
 use crate::directory::{Directory, shown};
 use crate::error::{Error, ErrorKind};
-use ginnel_core::{Counters, Engine, Geometry, ParticipantState, PoolUse, Role, TOKEN_BASE};
+use ginnel_core::{Counters, Engine, Geometry, Header, Layout, ParticipantState, PoolUse, Role, TOKEN_BASE};
 use ginnel_os::mmap::Mapping;
 use ginnel_os::ofd_lock;
 use ginnel_os::process;
@@ -32,7 +32,7 @@ pub enum Liveness {
 pub struct Info {
     /// Its address.
     pub address: String,
-    /// Its file.
+    /// Its file; of `mem:` what the kernel calls it.
     pub path: PathBuf,
     /// Whether it is in use.
     pub liveness: Liveness,
@@ -92,6 +92,21 @@ impl Snapshot {
         let file = region::open_file(tried, directory, name, address, Access::Read)?;
         let file = file.ok_or_else(|| region::missing(tried, address))?;
         let (header, layout) = region::check(tried, directory, name, &file)?;
+        Self::attach(file, (header, layout), address)
+    }
+
+    /// A link of this process alone.
+    fn of_process(file: OwnedFd, address: &str) -> Result<Self, Error> {
+        let os = |e| Error::os("look at", address, e);
+        let mut bytes = [0; Header::BYTES];
+        let read = tmpfile::read_at(file.as_fd(), &mut bytes, 0).map_err(os)?;
+        let status = tmpfile::fstat(file.as_fd()).map_err(os)?;
+        let header = Header::parse(&bytes[..read], status.bytes)
+            .map_err(|e| Error::new(ErrorKind::NotALink, "look at", address).problem(e.to_string()))?;
+        Self::attach(file, header, address)
+    }
+
+    fn attach(file: OwnedFd, (header, layout): (Header, Layout), address: &str) -> Result<Self, Error> {
         // Only the control part is looked at, but the engine checks offsets against the whole range.
         let mapping = Mapping::of_file(file.as_fd(), layout.total_bytes(), false);
         let mapping = mapping.map_err(|e| Error::os("map", address, e))?;
@@ -99,7 +114,7 @@ impl Snapshot {
         Ok(Self { engine, _mapping: mapping, file, created_ns: header.created_ns })
     }
 
-    fn info(&self, directory: &Directory, name: &Name, address: String) -> Result<Info, Error> {
+    fn info(&self, path: PathBuf, address: String) -> Result<Info, Error> {
         let engine = &self.engine;
         let participants: Vec<_> = engine.participants().filter_map(|p| self.participant(p)).collect();
         let census = engine.census();
@@ -116,7 +131,7 @@ impl Snapshot {
         };
         Ok(Info {
             address,
-            path: directory.path().join(name.as_str()),
+            path,
             liveness,
             geometry: *engine.layout().geometry(),
             created_ns: self.created_ns,
@@ -151,8 +166,13 @@ impl Snapshot {
 
 pub(crate) fn info(address: &Spec) -> Result<Info, Error> {
     let link = address.link();
+    if address.private {
+        let path = format!("/memfd:{}", address.name.as_str()).into();
+        return Snapshot::of_process(super::private::file(address)?, &link)?.info(path, link.clone());
+    }
     let directory = Directory::open_existing()?.ok_or_else(|| region::missing("look at", &link))?;
-    Snapshot::open(&directory, &address.name, &link)?.info(&directory, &address.name, link.clone())
+    let path = directory.path().join(address.name.as_str());
+    Snapshot::open(&directory, &address.name, &link)?.info(path, link.clone())
 }
 
 /// Every link of this user, by name. A file that is not a link, or cannot be looked at, is the error in its place.
@@ -175,7 +195,8 @@ pub fn list() -> Result<Vec<Result<Info, Error>>, Error> {
     for name in directory.names()?.into_iter().filter(|name| name.to_bytes() != crate::kernel::FOLDER.as_bytes()) {
         let found = link_name(&directory, &name).and_then(|name| {
             let address = format!("shm:{}", name.as_str());
-            Snapshot::open(&directory, &name, &address)?.info(&directory, &name, address)
+            let path = directory.path().join(name.as_str());
+            Snapshot::open(&directory, &name, &address)?.info(path, address)
         });
         match found {
             Err(e) if e.kind() == ErrorKind::NotFound => {} // removed meanwhile

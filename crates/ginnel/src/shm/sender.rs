@@ -75,7 +75,7 @@ impl Sender {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.engine().is_full()
+        self.engine().is_full(self.membership.me)
     }
 
     pub(crate) fn capacity(&self) -> u64 {

@@ -12,6 +12,7 @@ use super::recovery;
 use super::sleepers;
 use super::stepper::Outcome;
 use super::sweep::Scenario;
+use super::unbounded;
 
 const DROPPING: &str = "shm:crash?capacity=8&max=8KiB&participants=8&full=drop-oldest";
 pub(super) const CAPACITY: u64 = 8;
@@ -39,6 +40,7 @@ pub(crate) fn all(directory: &Path) -> Vec<Scenario> {
     all.extend([unlink("unlink", false), unlink("unlink, in use", true)]);
     all.extend(sleepers::all());
     all.extend(recovery::all());
+    all.extend(unbounded::all());
     all
 }
 

@@ -10,6 +10,7 @@ mod sleepers;
 mod stepper;
 mod sweep;
 mod trace;
+mod unbounded;
 
 use std::collections::hash_map::RandomState;
 use std::env;

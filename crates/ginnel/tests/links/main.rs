@@ -12,6 +12,7 @@
 //! | who makes a link, who removes it, who cleans up | `lifetime` |
 //! | handles in a forked child | `fork` |
 //! | what is no link, no directory, no memory | `hostile` |
+//! | links without a capacity | `unbounded` |
 //! | a link that is scribbled over while it is in use | `corrupt` |
 //! | the promises over every other mechanism | `mechanisms` |
 //!
@@ -30,3 +31,4 @@ mod place;
 mod script;
 mod threads;
 mod time;
+mod unbounded;
