@@ -118,12 +118,17 @@ fn facts(info: &Info) -> String {
     let (geometry, pool) = (&info.geometry, &info.pool);
     let now = ginnel_os::process::now_ns();
     let limit = |limit: u32| if limit == 0 { "any number".to_owned() } else { format!("{limit} at most") };
+    let messages = if geometry.is_unbounded() {
+        format!("{}, unbounded up to {} of memory", info.messages, units::size(geometry.memory))
+    } else {
+        format!("{} of {}", info.messages, geometry.capacity)
+    };
     let facts = [
         ("address", info.address.clone()),
         ("file", info.path.display().to_string()),
         ("state", json::state(info.liveness).to_owned()),
         ("age", units::age(info.created_ns, now)),
-        ("messages", format!("{} of {}", info.messages, geometry.capacity)),
+        ("messages", messages),
         ("sent", info.sent.to_string()),
         ("taken", info.taken.to_string()),
         ("dropped", info.dropped.to_string()),

@@ -24,7 +24,7 @@ pub(super) fn entry(holders: &mut Holders<'_>, info: &Info) -> Entry {
     };
     entry.size = Some(info.allocated);
     entry.depth = Some(Amount::Messages(info.messages));
-    entry.capacity = Some(Amount::Messages(info.geometry.capacity));
+    entry.capacity = (!info.geometry.is_unbounded()).then_some(Amount::Messages(info.geometry.capacity));
     entry.since = Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(info.created_ns));
     for participant in info.participants.iter().filter(|participant| participant.alive) {
         add(holders, &mut entry.holders, participant);
