@@ -321,7 +321,7 @@ impl Layout {
             geometry,
             index_mask: geometry.capacity - 1,
             lap_shift: geometry.capacity.trailing_zeros(),
-            batch_mask: (geometry.capacity / 8).clamp(1, BATCH_MAX) - 1,
+            batch_mask: !((geometry.capacity / 8).clamp(1, BATCH_MAX) - 1),
             extent_mask: u64::from(geometry.extent).wrapping_sub(1),
             inline_max,
             slot_bytes,
@@ -398,7 +398,7 @@ impl Layout {
     /// of a small ring.
     #[inline(always)]
     pub(crate) fn ends_batch(&self, from: u64, to: u64) -> bool {
-        (from ^ to) & !self.batch_mask != 0
+        (from ^ to) & self.batch_mask != 0
     }
 
     /// Whether the ring is committed and given back by extents.

@@ -374,6 +374,34 @@ impl Region {
         }
     }
 
+    /// The same, for a sender whose side is exclusive to it.
+    #[inline(always)]
+    pub(crate) fn wake_receivers_fast(&self) {
+        if self.engine.items().notify_of_exclusive() {
+            self.wake_noted_receivers();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wake_noted_receivers(&self) {
+        let _ = futex::wake_all(self.engine.items().futex_word());
+    }
+
+    /// As [`Self::wake_senders`], for a receiver whose side is exclusive to it.
+    #[inline(always)]
+    pub(crate) fn wake_senders_fast(&self) {
+        if self.engine.room().notify_of_exclusive() {
+            self.wake_noted_senders();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wake_noted_senders(&self) {
+        let _ = futex::wake_all(self.engine.room().futex_word());
+    }
+
     /// After a place became free: wakes the senders that sleep, whatever they wait for: a slot, or a block of some size.
     #[inline(always)]
     pub(crate) fn wake_senders(&self) {
