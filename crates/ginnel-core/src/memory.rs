@@ -257,6 +257,14 @@ mod modelled {
             unreachable!("a model has no blocks");
         }
 
+        /// What the words of the slots in a range become when it is committed or punched.
+        pub fn fill(&self, offset: u64, len: u64, word: u64) {
+            let range = offset as usize..(offset + len) as usize;
+            for line in self.lines.iter().filter(|(at, _)| range.contains(*at)) {
+                line.1.iter().for_each(|at| at.store(word, Relaxed));
+            }
+        }
+
         /// The first word of a message.
         pub fn first_word(&self, offset: usize) -> u64 {
             self.word(offset).load(Relaxed)
