@@ -460,7 +460,8 @@ impl Layout {
 impl Class {
     fn new(block_bytes: usize, geometry: &Geometry, records: usize) -> Self {
         let wanted = (geometry.memory / block_bytes as u64).min(2 * geometry.capacity).max(1) as usize;
-        let extent_blocks = (geometry.block_extent() / block_bytes).clamp(1, wanted.next_multiple_of(PAGE.div_ceil(block_bytes)));
+        let extent_blocks =
+            (geometry.block_extent() / block_bytes).clamp(1, wanted.next_multiple_of(PAGE.div_ceil(block_bytes)));
         let blocks = wanted.next_multiple_of(extent_blocks);
         Self { block_bytes, blocks: blocks as u32, extent_blocks: extent_blocks as u32, records, area: 0 }
     }

@@ -46,8 +46,9 @@ pub use event::{Event, Waiting};
 pub use growth::{Growth, Span};
 pub use header::{Header, HeaderError};
 pub use layout::{
-    ALIVE_BASE, BLOCK_MIN, CAPACITY_MAX, CLASSES_MAX, CONTROL_BYTES, ENTRY_BYTES, Full, GROW_BYTE, Geometry, GeometryError,
-    INLINE_MAX, LINE, Layout, MESSAGE_MAX, PAGE, PARTICIPANTS_MAX, REMOVE_BYTE, Rule, SLOT_BYTES, Shape, TOKEN_BASE,
+    ALIVE_BASE, BLOCK_MIN, CAPACITY_MAX, CLASSES_MAX, CONTROL_BYTES, ENTRY_BYTES, Full, GROW_BYTE, Geometry,
+    GeometryError, INLINE_MAX, LINE, Layout, MESSAGE_MAX, PAGE, PARTICIPANTS_MAX, REMOVE_BYTE, Rule, SLOT_BYTES, Shape,
+    TOKEN_BASE,
 };
 pub use memory::Memory;
 pub use participants::{Census, Counters, Entry, Identity, JoinError, Participant, ParticipantState, Role};

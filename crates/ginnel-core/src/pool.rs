@@ -216,7 +216,10 @@ impl Engine {
         let Some(found) = self.layout().classes().get(usize::from(class)) else {
             return Err(Corrupt::Block);
         };
-        if index >= u64::from(self.records_there(class)) || len > found.block_bytes || len as u64 > self.layout().geometry().max {
+        if index >= u64::from(self.records_there(class))
+            || len > found.block_bytes
+            || len as u64 > self.layout().geometry().max
+        {
             return Err(Corrupt::Block);
         }
         let index = index as u32;
@@ -248,7 +251,8 @@ impl Engine {
     fn record_in(&self, slot: &Line) -> Option<u64> {
         let number = self.meta_in(slot).class()?;
         let class = self.layout().classes().get(usize::from(number))?;
-        let index = u32::try_from(self.block_index_in(slot)).ok().filter(|index| *index < self.records_there(number))?;
+        let index =
+            u32::try_from(self.block_index_in(slot)).ok().filter(|index| *index < self.records_there(number))?;
         // ORDERING [S15]: acquire; what a receiver took over.
         Some(self.word(class.record(index)).load(Acquire))
     }

@@ -6,8 +6,8 @@
 #![cfg(not(loom))]
 
 use ginnel_core::{
-    CONTROL_BYTES, Consumer, Delivery, ENTRY_BYTES, Engine, Full, Geometry, Growth, Identity, Layout, Memory, PAGE, Participant, ParticipantState, PopError,
-    Producer, PushError, Role,
+    CONTROL_BYTES, Consumer, Delivery, ENTRY_BYTES, Engine, Full, Geometry, Growth, Identity, Layout, Memory, PAGE,
+    Participant, ParticipantState, PopError, Producer, PushError, Role,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, VecDeque};

@@ -27,8 +27,19 @@ const SCHEMES: [(&str, &str, &[&str]); 10] = [
     ("signal", "signal:PID", &["full", "number", "follow"]),
 ];
 
-const ENGINE: &[&str] =
-    &["shape", "capacity", "max", "memory", "participants", "full", "senders", "receivers", "unbounded", "follow", "wait"];
+const ENGINE: &[&str] = &[
+    "shape",
+    "capacity",
+    "max",
+    "memory",
+    "participants",
+    "full",
+    "senders",
+    "receivers",
+    "unbounded",
+    "follow",
+    "wait",
+];
 
 /// Shapes that a [`Sender`](crate::Sender) and a [`Receiver`](crate::Receiver) carry.
 const CARRIED: &[Shape] = &[Shape::Queue];
@@ -332,9 +343,9 @@ impl FromStr for Address {
             })?;
         }
         if let Some((problem, remedy)) = address.wanted.contradiction() {
-            return Err(
-                Error::new(ErrorKind::InvalidOption, "understand", quoted(text)).problem(problem).remedy(remedy)
-            );
+            return Err(Error::new(ErrorKind::InvalidOption, "understand", quoted(text))
+                .problem(problem)
+                .remedy(remedy));
         }
         if address.socket != SocketType::Stream && address.frame != Frame::Length {
             let known = socket_name(address.socket);

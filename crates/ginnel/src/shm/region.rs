@@ -18,8 +18,8 @@ use crate::directory::{Directory, shown};
 use crate::error::{Error, ErrorKind};
 use crate::watch::Watched;
 use ginnel_core::{
-    ALIVE_BASE, Engine, Full, GROW_BYTE, Header, HeaderError, Identity, JoinError, Layout, Memory, Participant, ParticipantState,
-    REMOVE_BYTE, Role, Rule, TOKEN_BASE,
+    ALIVE_BASE, Engine, Full, GROW_BYTE, Header, HeaderError, Identity, JoinError, Layout, Memory, Participant,
+    ParticipantState, REMOVE_BYTE, Role, Rule, TOKEN_BASE,
 };
 use ginnel_os::fork::{self, Generation};
 use ginnel_os::mmap::Mapping;
