@@ -14,14 +14,16 @@
 //! | 52  | 4 | receivers at most, 0 any | once |
 //! | 56  | 8 | bytes of the file | once |
 //! | 64  | 8 | made at, nanoseconds since 1970 | once |
-//! | 72  | 4 | shape: 0 queue, 1 broadcast, 2 latest, 3 stream, 4 request, 5 response, 6 mailbox | once |
-//! | 76  | 4 | slots of an extent of an unbounded link's ring, 0 for a bounded link | once |
+//! | 72  | 1 | shape: 0 queue, 1 broadcast, 2 latest, 3 stream, 4 request, 5 response, 6 mailbox | once |
+//! | 73  | 3 | 0 for a bounded link; else 1 + the binary logarithm of the slots of an extent of its ring | once |
+//! | 76  | 4 | checksum of the [label](crate::Label), 0 if there is none | once |
 //! | 80  | 4 | CRC-32 (IEEE) of bytes 0 to 79 | once |
 //!
 //! The words that change follow, each group in a line of its own: see the constants below.
 //!
 //! [I1] The immutable part is read once, as a copy, checked against its CRC and the length of the file, and never again.
 
+use crate::label::{LABEL_AT, LABEL_BYTES};
 use crate::layout::{CLASSES_MAX, CONTROL_BYTES, Full, Geometry, GeometryError, LINE, Layout, Shape};
 use core::fmt;
 
@@ -64,7 +66,8 @@ const CRC_AT: usize = 80;
 /// Bytes of the immutable part.
 const IMMUTABLE_BYTES: usize = 84;
 
-const _: () = assert!(RECORDS + 8 * CLASSES_MAX <= CONTROL_BYTES && IMMUTABLE_BYTES <= LINE);
+const _: () = assert!(RECORDS + 8 * CLASSES_MAX <= LABEL_AT as usize && FREED + LINE <= GROWN);
+const _: () = assert!(LABEL_AT as usize + LABEL_BYTES <= CONTROL_BYTES && IMMUTABLE_BYTES <= LINE);
 
 /// The immutable part of a header, as a private copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +78,8 @@ pub struct Header {
     pub asymmetric: bool,
     /// When the link was made, in nanoseconds since 1970.
     pub created_ns: u64,
+    /// [Checksum](crate::Label::checksum) of what its messages are labelled with; 0 if they are not.
+    pub label: u32,
 }
 
 /// Why bytes are not a header that this build can use.
@@ -135,8 +140,8 @@ impl Header {
         put32(&mut bytes, 52, g.receivers);
         put64(&mut bytes, 56, layout.total_bytes() as u64);
         put64(&mut bytes, 64, self.created_ns);
-        put32(&mut bytes, 72, g.shape as u32);
-        put32(&mut bytes, 76, g.extent);
+        put32(&mut bytes, 72, g.shape as u32 | extent_code(g.extent) << 8);
+        put32(&mut bytes, 76, self.label);
         let crc = crc32fast::hash(&bytes[..CRC_AT]);
         put32(&mut bytes, CRC_AT, crc);
         bytes
@@ -168,6 +173,7 @@ impl Header {
             geometry: read_geometry(bytes).ok_or(HeaderError::Checksum)?,
             asymmetric: features & FEATURE_ASYMMETRIC != 0,
             created_ns: get64(bytes, 64),
+            label: get32(bytes, 76),
         };
         let layout = Layout::new(header.geometry).map_err(HeaderError::Geometry)?;
         let expected = layout.total_bytes() as u64;
@@ -180,7 +186,7 @@ impl Header {
 
 fn read_geometry(bytes: &[u8]) -> Option<Geometry> {
     Some(Geometry {
-        shape: *Shape::ALL.get(get32(bytes, 72) as usize)?,
+        shape: *Shape::ALL.get(usize::from(bytes[72]))?,
         capacity: get64(bytes, 16),
         max: get64(bytes, 24),
         memory: get64(bytes, 32),
@@ -193,8 +199,16 @@ fn read_geometry(bytes: &[u8]) -> Option<Geometry> {
         },
         senders: get32(bytes, 48),
         receivers: get32(bytes, 52),
-        extent: get32(bytes, 76),
+        extent: match get32(bytes, 72) >> 8 {
+            0 => 0,
+            code => 1u32.checked_shl(code - 1)?,
+        },
     })
+}
+
+/// A power of two, or nothing.
+fn extent_code(slots: u32) -> u32 {
+    if slots == 0 { 0 } else { slots.trailing_zeros() + 1 }
 }
 
 fn full_code(full: Full) -> u32 {
@@ -226,7 +240,7 @@ mod tests {
     use super::*;
 
     fn sample() -> (Header, Layout, [u8; IMMUTABLE_BYTES]) {
-        let header = Header { geometry: Geometry::default(), asymmetric: true, created_ns: 7 };
+        let header = Header { geometry: Geometry::default(), asymmetric: true, created_ns: 7, label: 9 };
         let layout = Layout::new(header.geometry).unwrap();
         let bytes = header.encode(&layout);
         (header, layout, bytes)
@@ -242,12 +256,25 @@ mod tests {
     fn each_shape_is_read_as_it_was_written() {
         for (code, shape) in Shape::ALL.into_iter().enumerate() {
             assert_eq!(shape as usize, code);
-            let header =
-                Header { geometry: Geometry { shape, ..Geometry::default() }, asymmetric: true, created_ns: 7 };
+            let header = Header {
+                geometry: Geometry { shape, ..Geometry::default() },
+                asymmetric: true,
+                created_ns: 7,
+                label: 9,
+            };
             let layout = Layout::new(header.geometry).unwrap();
             let read = Header::parse(&header.encode(&layout), layout.total_bytes() as u64).unwrap().0;
             assert_eq!(read.geometry.shape, shape);
         }
+    }
+
+    #[test]
+    fn an_unbounded_link_says_so() {
+        let geometry = Geometry { shape: Shape::Mailbox, ..Geometry::default() }.unbounded(1 << 30);
+        let header = Header { geometry, asymmetric: true, created_ns: 7, label: 0 };
+        let layout = Layout::new(geometry).unwrap();
+        let read = Header::parse(&header.encode(&layout), layout.total_bytes() as u64).unwrap().0;
+        assert_eq!((read.geometry, read.geometry.extent), (geometry, 8192));
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod engine;
 mod event;
 mod growth;
 mod header;
+mod label;
 mod layout;
 mod memory;
 mod pace;
@@ -45,6 +46,7 @@ pub use engine::{Corrupt, Delivery, Engine, PopError, PushError};
 pub use event::{Event, Waiting};
 pub use growth::{Growth, Span};
 pub use header::{Header, HeaderError};
+pub use label::{LABEL_AT, LABEL_BYTES, Label};
 pub use layout::{
     ALIVE_BASE, BLOCK_MIN, CAPACITY_MAX, CLASSES_MAX, CONTROL_BYTES, ENTRY_BYTES, Full, GROW_BYTE, Geometry,
     GeometryError, INLINE_MAX, LINE, Layout, MESSAGE_MAX, PAGE, PARTICIPANTS_MAX, REMOVE_BYTE, Rule, SLOT_BYTES, Shape,
