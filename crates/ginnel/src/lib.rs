@@ -19,6 +19,7 @@
 //! | a link to be opened, with options | `link` |
 //! | its ends | `sender`, `receiver` |
 //! | a message being written, a message in hand, several | `loan`, `message`, `batch` |
+//! | requests and responses; letters to names | [`call`], [`mail`], over `heading` |
 //! | until when to wait | `wait` |
 //! | who died, of those whom others wait for | `watch` |
 //! | what crashes left | `clean` |
@@ -28,6 +29,7 @@
 
 mod address;
 mod batch;
+pub mod call;
 mod clean;
 #[cfg(feature = "zerocopy")]
 mod described;
@@ -35,9 +37,11 @@ mod directory;
 #[cfg(feature = "serde")]
 pub mod encoded;
 mod error;
+mod heading;
 mod kernel;
 mod link;
 mod loan;
+pub mod mail;
 mod message;
 mod receiver;
 mod sender;

@@ -28,8 +28,8 @@ use ginnel_os::tmpfile::{self, Access, Kind};
 use ginnel_os::{errno, explain, fallocate, futex, membarrier, process};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// How long another process may stand in the middle of removing a name before that is an error.
@@ -61,6 +61,10 @@ pub(crate) struct Region {
     label: u32,
     /// Whether the watcher knows this region.
     watched: AtomicBool,
+    /// Links of this process whose sleepers wait for news of this one too: who waits for a response learns so that the last server has left.
+    relays: Mutex<Vec<Weak<Region>>>,
+    /// The membership's version when the relays were woken last.
+    relayed: AtomicU64,
 }
 
 /// Where a link is found.
@@ -96,6 +100,11 @@ impl Watched for Region {
 
     fn look(&self) {
         self.reap();
+        // Somebody else may have been first to recover the dead: then this process hears of it here.
+        let version = self.engine.membership_version();
+        if self.relayed.swap(version, Ordering::SeqCst) != version {
+            self.wake_relays();
+        }
     }
 }
 
@@ -216,6 +225,8 @@ impl Region {
             generation,
             label: header.label,
             watched: AtomicBool::new(false),
+            relays: Mutex::default(),
+            relayed: AtomicU64::new(0),
         })
     }
 
@@ -381,6 +392,14 @@ impl Region {
             && self.engine.participants().all(|p| self.engine.state(p) == ParticipantState::Free || lives(p))
     }
 
+    /// Recovers the dead, and lets others finish who do. That one of these is stopped in the middle of it is no reason to wait for long.
+    pub(crate) fn settle(&self) {
+        let end = Instant::now() + PATIENCE;
+        while !self.is_settled() && Instant::now() < end {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+
     fn recover_dead(&self, dead: Participant) -> bool {
         let byte = TOKEN_BASE + u64::from(dead.number());
         match Token::take(self.file.as_fd(), byte) {
@@ -405,6 +424,26 @@ impl Region {
             event.notify();
             let _ = futex::wake_all(event.futex_word());
         }
+        self.wake_relays();
+    }
+
+    /// From now on the sleepers of another link of this process look again when somebody joins this one, leaves it or dies. Whoever relies on
+    /// that also has this one watched.
+    pub(crate) fn relay_to(&self, other: &Arc<Self>) {
+        let mut relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner);
+        relays.retain(|relay| relay.strong_count() > 0);
+        relays.push(Arc::downgrade(other));
+    }
+
+    fn wake_relays(&self) {
+        if !self.is_ours() {
+            return; // a forked child, which may have inherited the lock locked
+        }
+        let relays: Vec<_> = {
+            let relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner);
+            relays.iter().filter_map(Weak::upgrade).collect()
+        };
+        relays.iter().for_each(|relay| relay.wake_all());
     }
 
     /// After a message was committed: wakes the receivers that sleep.
@@ -519,7 +558,7 @@ impl Region {
     }
 
     /// Ends the link: if nothing is in it, or by force.
-    pub(super) fn end(&self, force: bool) -> Result<(), Error> {
+    pub(crate) fn end(&self, force: bool) -> Result<(), Error> {
         if force {
             self.engine.remove();
             self.wake_all();
@@ -543,6 +582,15 @@ impl Region {
         let Ok(region) = Self::find(directory, address)? else { return Ok((0, false)) };
         let dead = region.reap();
         Ok((dead, region.remove_if_ended()?))
+    }
+
+    /// The same for a link whose messages nobody can receive any more.
+    pub(crate) fn tidy_by_force(address: &Spec) -> Result<(usize, bool), Error> {
+        let Some(directory) = Directory::open_existing()? else { return Ok((0, false)) };
+        let Ok(region) = Self::find(directory, address)? else { return Ok((0, false)) };
+        let dead = region.reap();
+        region.end(true)?;
+        Ok((dead, true))
     }
 }
 

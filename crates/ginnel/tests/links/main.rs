@@ -9,6 +9,7 @@
 //! | many threads at once | `threads` |
 //! | timeouts, deadlines, signals, the end of the stream | `time` |
 //! | processes that are killed | `death` |
+//! | requests and their responses; letters to names | `call`, `mail` |
 //! | who makes a link, who removes it, who cleans up | `lifetime` |
 //! | handles in a forked child | `fork` |
 //! | what is no link, no directory, no memory | `hostile` |
@@ -19,6 +20,7 @@
 //!
 //! `GINNEL_TEST_SCALE=10` does ten times as much. A failing seed is printed; nothing here depends on the clock being fast.
 
+mod call;
 mod child;
 mod corrupt;
 mod death;
@@ -27,6 +29,7 @@ mod exchange;
 mod fork;
 mod hostile;
 mod lifetime;
+mod mail;
 mod mechanisms;
 mod place;
 mod script;
