@@ -37,6 +37,7 @@
 //! |---|---|---|---|
 //! | [S16] | `grown` store, in `ring_grown` | `grown` load, by producers | memory, and the words of its slots |
 //! | [S17] | `busy` store, light fence, position load | `floor` store, heavy fence, `busy` load | [I4]: store before load on both sides |
+//! | [S19] | `punched` store | `punched` load, by the next holder of the grow lock | that the hole was made |
 //! | [S18] | `busy` lowered | `busy` load in `quiesce` | that the looks are over |
 
 use crate::engine::{Corrupt, Engine, PushError};
@@ -123,8 +124,8 @@ impl Engine {
 
     /// The three words, if they agree with each other. The caller holds the grow lock, or wants a figure.
     fn reach_of_ring(&self) -> Option<Reach> {
-        // ORDERING: relaxed; only the holder of the grow lock moves them.
-        let load = |at| self.control(at).load(Relaxed);
+        // ORDERING [S19]: acquire; what the last holder of the grow lock did.
+        let load = |at| self.control(at).load(Acquire);
         let (punched, floor, grown) = (load(PUNCHED), load(FLOOR), load(GROWN).checked_add(self.layout().extent())?);
         let whole = (punched | floor | grown) & (self.layout().extent() - 1) == 0;
         let ordered = punched <= floor && floor <= grown && grown - punched <= self.layout().capacity();
@@ -201,7 +202,7 @@ impl Engine {
         if !self.is_unbounded() {
             return false;
         }
-        // ORDERING: relaxed; hints.
+        // ORDERING: relaxed; both are hints.
         let load = |at| self.control(at).load(Relaxed);
         self.layout().ends_extent(load(FLOOR), load(HEAD)) || load(PUNCHED) != load(FLOOR)
     }
@@ -228,7 +229,7 @@ impl Engine {
 
     /// Remembers that a range was given back.
     pub fn ring_punched(&self, span: &Span) {
-        // ORDERING: release; the next holder of the grow lock may commit the slots for their next lap.
+        // ORDERING [S19]: release; the hole was made.
         self.control(PUNCHED).store(span.end, Release);
     }
 

@@ -218,6 +218,15 @@ impl Engine {
         (self.control(HEAD).load(Relaxed), self.claimed_by(word, |_| {}))
     }
 
+    /// The same for a participant.
+    pub fn positions(&self, me: Participant) -> (u64, u64) {
+        let pin = self.pin(me);
+        // ORDERING: relaxed; figures for people.
+        let positions = (self.control(HEAD).load(Relaxed), self.claimed(|_| {}));
+        self.unpin(pin);
+        positions
+    }
+
     /// The oldest message that went back after a death, if there is one. The caller is pinned.
     pub(crate) fn oldest_returned(&self) -> Option<(u64, Word)> {
         self.taken_range()

@@ -6,8 +6,8 @@
 use super::region::Region;
 use crate::error::SendFailure;
 use ginnel_core::{Extent, GROW_BYTE, Growth, Span};
-use ginnel_os::fallocate;
-use std::os::fd::AsFd;
+use ginnel_os::{fallocate, tmpfile};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 /// Block memory that is committed at a time, in bytes; at least one extent.
@@ -150,5 +150,16 @@ impl Region {
             engine.retire_unused(spare, |extent| any |= fallocate::release(file, extent.offset, extent.len).is_ok());
         }
         any
+    }
+}
+
+/// Loads a word of a link's file for one who only looks: where there is no memory, it takes none.
+pub(super) fn peek(file: BorrowedFd<'_>) -> impl Fn(u64) -> u64 {
+    move |offset| {
+        let mut word = [0; 8];
+        match tmpfile::read_at(file, &mut word, offset) {
+            Ok(8) => u64::from_le_bytes(word),
+            _ => 0,
+        }
     }
 }

@@ -118,7 +118,7 @@ impl Snapshot {
         let engine = &self.engine;
         let participants: Vec<_> = engine.participants().filter_map(|p| self.participant(p)).collect();
         let census = engine.census();
-        let word_at = region::peek(self.file.as_fd());
+        let word_at = super::growth::peek(self.file.as_fd());
         let messages = engine.len_by(&word_at);
         let (taken, sent) = engine.positions_by(&word_at);
         let status = tmpfile::fstat(self.file.as_fd()).map_err(|e| Error::os("look at", address.as_str(), e))?;

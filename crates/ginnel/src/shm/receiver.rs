@@ -61,6 +61,11 @@ impl Receiver {
         self.engine().layout().geometry().capacity
     }
 
+    /// The next position to take, and the next to claim.
+    pub(crate) fn positions(&self) -> (u64, u64) {
+        self.engine().positions(self.membership.me)
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.peers.are_gone(self.engine()).is_some()
     }

@@ -569,7 +569,7 @@ impl Region {
         }
         let census = self.engine.census();
         let error = Error::new(ErrorKind::InUse, "remove", self.link.to_string());
-        let messages = self.engine.len_by(peek(self.file.as_fd()));
+        let messages = self.engine.len_by(super::growth::peek(self.file.as_fd()));
         let there = census.senders + census.receivers;
         Err(error
             .problem(format!("{there} handles are open and {messages} messages are in it"))
@@ -632,17 +632,6 @@ pub(crate) fn engine(mapping: &Mapping, layout: Layout, asymmetric: bool) -> Eng
     let heavy =
         if asymmetric { membarrier::global } else { || std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst) };
     Engine::new(memory, layout, asymmetric, heavy)
-}
-
-/// Loads a word of a link's file for one who only looks: where there is no memory, it takes none.
-pub(super) fn peek(file: BorrowedFd<'_>) -> impl Fn(u64) -> u64 {
-    move |offset| {
-        let mut word = [0; 8];
-        match tmpfile::read_at(file, &mut word, offset) {
-            Ok(8) => u64::from_le_bytes(word),
-            _ => 0,
-        }
-    }
 }
 
 /// Checks that an open file is a link of this user's that this build can use.
