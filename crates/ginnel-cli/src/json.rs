@@ -58,6 +58,8 @@ struct Geometry {
     /// At most; 0 is any number.
     senders: u32,
     receivers: u32,
+    /// Then `capacity` is where its numbers end, and `memory_bytes` the ceiling of slots and blocks together.
+    unbounded: bool,
 }
 
 #[derive(Serialize)]
@@ -112,6 +114,7 @@ impl From<&Info> for Link {
                 full: full(geometry.full),
                 senders: geometry.senders,
                 receivers: geometry.receivers,
+                unbounded: geometry.is_unbounded(),
             },
             pool: Pool { committed_bytes: pool.committed, used_bytes: pool.used, ceiling_bytes: pool.ceiling },
             participants: info.participants.iter().map(Participant::from).collect(),

@@ -32,6 +32,10 @@ pub struct Consumer {
     made_room: Cell<bool>,
     /// Deliveries in hand whose slots were marked when they were taken.
     marked: Cell<u64>,
+    /// It released the last slot of an extent: memory may be given back.
+    passed_extent: Cell<bool>,
+    /// It received a message that has a block since block memory was given back last.
+    had_blocks: Cell<bool>,
     pub(crate) pace: Pace,
 }
 
@@ -73,6 +77,8 @@ impl Consumer {
             returns_seen: Cell::new(0),
             made_room: Cell::new(false),
             marked: Cell::new(0),
+            passed_extent: Cell::new(false),
+            had_blocks: Cell::new(false),
             pace: Pace::default(),
         }
     }
@@ -84,6 +90,24 @@ impl Consumer {
     /// Whether a slot without a message was freed since this was last asked: if so, notify [`Engine::room`].
     pub fn take_made_room(&self) -> bool {
         self.made_room.take()
+    }
+
+    /// Whether it released the last slot of an extent since this was last asked: if so, it is time for [`Engine::ring_to_punch`].
+    #[inline]
+    pub fn take_passed_extent(&self) -> bool {
+        self.passed_extent.take()
+    }
+
+    /// Whether it received a message that has a block since this was last asked: if so, there may be some to give back.
+    pub fn take_had_blocks(&self) -> bool {
+        self.had_blocks.take()
+    }
+
+    /// The next take goes the slow way, where this is noticed: the fast one costs no look for it.
+    #[cold]
+    fn pass_extent(&self) {
+        self.passed_extent.set(true);
+        self.returns_seen.set(u64::MAX);
     }
 
     /// Forgets that the side was this consumer's: its operations without locks are over.
@@ -186,7 +210,10 @@ impl Engine {
         // ORDERING [S12@ring]: acquire; slots that went back before this value.
         let returns = self.control(RETURNS).load(Acquire);
         if returns != consumer.returns_seen.get() {
-            match self.take_returned(me) {
+            let pin = self.pin(me);
+            let taken = if returns == 0 { None } else { self.take_returned(me) };
+            self.unpin(pin);
+            match taken {
                 Some(taken) => {
                     consumer.next_release.set(NEVER);
                     return self.deliver(consumer, &taken);
@@ -204,7 +231,7 @@ impl Engine {
                     consumer.head.set(head);
                     // ORDERING [S10@ring]: acquire, as for the head.
                     let released = self.control(RELEASED).load(Acquire);
-                    consumer.released.set(released.max(lap_ago).min(head));
+                    consumer.released.set(released.max(lap_ago).max(self.floor()).min(head));
                     consumer.next_release.set(NEVER);
                 }
                 let taken = self.take_exclusive(consumer);
@@ -215,7 +242,12 @@ impl Engine {
                 consumer.next_release.set(NEVER);
                 match other {
                     Entered::Corrupt => return Err(PopError::Corrupt(Corrupt::Mode)),
-                    Entered::Shared => self.take_shared(consumer)?,
+                    Entered::Shared => {
+                        let pin = self.pin(me);
+                        let taken = self.take_shared(consumer);
+                        self.unpin(pin);
+                        taken?
+                    }
                     _ => return Err(PopError::Busy),
                 }
             }
@@ -227,6 +259,9 @@ impl Engine {
         // More than one step only over slots that hold no message.
         for _ in 0..=2 * self.layout().capacity() {
             let head = consumer.head.get();
+            if self.is_unbounded() && head >= self.grown() {
+                return Err(PopError::Corrupt(Corrupt::Position));
+            }
             let (slot, lap) = (self.slot(head), self.layout().lap(head));
             // ORDERING [S9@ring]: acquire; the message.
             let word = Word(slot[WORD].load(Acquire));
@@ -278,6 +313,9 @@ impl Engine {
         loop {
             // ORDERING [S11@ring]: acquire; slots below are taken.
             let head = self.control(HEAD).load(Acquire);
+            if self.is_unbounded() && head >= self.grown() {
+                return Err(PopError::Corrupt(Corrupt::Position));
+            }
             let (slot, lap) = (self.slot(head), self.layout().lap(head));
             // ORDERING [S9@ring]: acquire; the message.
             let word = Word(slot[WORD].load(Acquire));
@@ -350,7 +388,10 @@ impl Engine {
         let offset = match &block {
             None if meta.len() <= self.layout().inline_max() => self.layout().slot(taken.position) + SLOT_HEAD,
             None => return Err(PopError::Corrupt(Corrupt::Length)),
-            Some(block) => self.block_range(block).0,
+            Some(block) => {
+                consumer.had_blocks.set(true);
+                self.block_range(block).0
+            }
         };
         if taken.redelivered {
             self.count(me, REDELIVERED, 1);
@@ -383,7 +424,9 @@ impl Engine {
         consumer.released.set(end);
         // ORDERING [S10@ring]: release; the reads of the messages lie before.
         self.control(RELEASED).store(end, Release);
-        self.announce_freed(start, end);
+        if self.announce_freed(start, end) && self.layout().ends_extent(start, end) {
+            consumer.pass_extent();
+        }
         true
     }
 
@@ -418,11 +461,15 @@ impl Engine {
             self.free_slot(position);
         }
         consumer.next_release.set(NEVER);
+        if self.layout().ends_extent(position, position.wrapping_add(1)) {
+            consumer.pass_extent();
+        }
         let hot = self.hot(consumer.me);
         let Some(inside) = self.enter_exclusive(&consumer.bias, Role::Receiver, hot) else { return };
         let head = consumer.head.get();
         // What was taken a lap ago was released, or the producers could not have gone on.
-        let mut released = consumer.released.get().max(head.saturating_sub(self.layout().capacity()));
+        let lap_ago = head.saturating_sub(self.layout().capacity());
+        let mut released = consumer.released.get().max(lap_ago).max(self.floor());
         while released < head && self.slot_word(released).is_released_in(self.layout().lap(released)) {
             released += 1;
         }
@@ -438,11 +485,17 @@ impl Engine {
         (released..head).any(|p| self.slot_word(p) != Word::ready(self.layout().lap(p)))
     }
 
-    /// Marks what an exclusive consumer holds as its own, slot by slot: it is being revoked, or is dead.
+    /// A position, but not beyond what has memory on an unbounded link.
+    fn end_of_memory(&self, position: u64) -> u64 {
+        if self.is_unbounded() { position.min(self.grown()) } else { position }
+    }
+
+    /// Marks what an exclusive consumer holds as its own, slot by slot: it is being revoked, or is dead. The caller is pinned.
     pub(crate) fn mark_held(&self, holder: Participant) {
         // ORDERING [S11@ring] [S10@ring]: acquire; what the holder took and released last.
         let (head, released) = (self.control(HEAD).load(Acquire), self.control(RELEASED).load(Acquire));
-        for position in released.max(head.saturating_sub(self.layout().capacity()))..head {
+        let (lap_ago, end) = (head.saturating_sub(self.layout().capacity()), self.end_of_memory(head));
+        for position in released.max(lap_ago).max(self.floor())..end {
             let lap = self.layout().lap(position);
             let mark = Word::reading(lap, holder);
             // ORDERING [S9@ring]: release; the message goes on with the mark.

@@ -7,7 +7,7 @@
 use crate::consumer::{Consumer, Run};
 use crate::event::Event;
 use crate::header::{ITEMS, ROOM};
-use crate::layout::{INLINE_MAX, LINE, Layout, SLOT_HEAD};
+use crate::layout::{INLINE_MAX, LINE, Layout};
 use crate::memory::{Line, Memory};
 use crate::participants::{LOSSES, Participant};
 use crate::pool::Block;
@@ -54,7 +54,7 @@ impl fmt::Display for Corrupt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PushError {
-    /// Every slot holds a message.
+    /// Every slot holds a message. On an unbounded link: every slot that has memory; see [`Engine::ring_growth`].
     Full,
     /// Another participant is in the middle of something that takes a few instructions, or died there.
     Busy,
@@ -310,7 +310,7 @@ impl Engine {
     }
 
     fn push_large(&self, producer: &Producer, tag: u16, message: &[u8]) -> Result<(), PushError> {
-        if message.len() as u64 <= self.layout.geometry().max && self.is_full() {
+        if message.len() as u64 <= self.layout.geometry().max && !self.is_unbounded() && self.is_full(producer.me) {
             return Err(PushError::Full); // before the copy
         }
         let block = self.claim(producer, message.len())?;
@@ -375,7 +375,7 @@ impl Engine {
     #[cfg(not(loom))]
     #[inline(always)]
     pub fn short_message(&self, delivery: &Delivery) -> core::ptr::NonNull<u8> {
-        self.memory.short(delivery.offset - SLOT_HEAD)
+        self.memory.short(delivery.offset - crate::layout::SLOT_HEAD)
     }
 
     /// Takes several messages at once, up to `most`, if they are of the common case. None otherwise.

@@ -14,7 +14,8 @@
 //! | 52  | 4 | receivers at most, 0 any | once |
 //! | 56  | 8 | bytes of the file | once |
 //! | 64  | 8 | made at, nanoseconds since 1970 | once |
-//! | 72  | 4 | shape: 0 queue, 1 broadcast, 2 latest, 3 stream, 4 request, 5 response, 6 mailbox, 7 listener | once |
+//! | 72  | 1 | shape: 0 queue, 1 broadcast, 2 latest, 3 stream, 4 request, 5 response, 6 mailbox, 7 listener | once |
+//! | 73  | 3 | 0 for a bounded link; else 1 + the binary logarithm of the slots of an extent of its ring | once |
 //! | 76  | 4 | checksum of the [label](crate::Label), 0 if there is none | once |
 //! | 80  | 4 | CRC-32 (IEEE) of bytes 0 to 79 | once |
 //!
@@ -23,7 +24,7 @@
 //! [I1] The immutable part is read once, as a copy, checked against its CRC and the length of the file, and never again.
 
 use crate::label::{LABEL_AT, LABEL_BYTES};
-use crate::layout::{CONTROL_BYTES, Full, Geometry, GeometryError, LINE, Layout, Shape};
+use crate::layout::{CLASSES_MAX, CONTROL_BYTES, Full, Geometry, GeometryError, LINE, Layout, Shape};
 use core::fmt;
 
 /// Read by every operation, written when somebody joins, leaves, dies, or takes over a side.
@@ -50,6 +51,14 @@ pub(crate) const WANTED: usize = 5 * LINE + 16;
 pub(crate) const ANNOUNCED: usize = 6 * LINE;
 /// Slots below were released: a hint, written now and then by the consumer that has its side for itself.
 pub(crate) const FREED: usize = 7 * LINE;
+/// Of an unbounded link: slots below have memory, the first extent apart. Written under the grow lock, as the two that follow; see `extents`.
+pub(crate) const GROWN: usize = 8 * LINE;
+/// Slots below are in nobody's hand, and nobody's business any more.
+pub(crate) const FLOOR: usize = 8 * LINE + 8;
+/// The memory of slots below was given back.
+pub(crate) const PUNCHED: usize = 8 * LINE + 16;
+/// Records of each class of an unbounded link that have memory: a word a class, written under the grow lock.
+pub(crate) const RECORDS: usize = 9 * LINE;
 
 const MAGIC: [u8; 8] = *b"ginnel\r\n";
 /// The version of the format that this crate reads and writes.
@@ -61,8 +70,8 @@ const CRC_AT: usize = 80;
 /// Bytes of the immutable part.
 const IMMUTABLE_BYTES: usize = 84;
 
-const _: () = assert!(FREED + LINE <= LABEL_AT as usize && LABEL_AT as usize + LABEL_BYTES <= CONTROL_BYTES);
-const _: () = assert!(FREED + LINE <= CONTROL_BYTES && IMMUTABLE_BYTES <= LINE);
+const _: () = assert!(RECORDS + 8 * CLASSES_MAX <= LABEL_AT as usize && FREED + LINE <= GROWN);
+const _: () = assert!(LABEL_AT as usize + LABEL_BYTES <= CONTROL_BYTES && IMMUTABLE_BYTES <= LINE);
 
 /// The immutable part of a header, as a private copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,7 +144,7 @@ impl Header {
         put32(&mut bytes, 52, g.receivers);
         put64(&mut bytes, 56, layout.total_bytes() as u64);
         put64(&mut bytes, 64, self.created_ns);
-        put32(&mut bytes, 72, g.shape as u32);
+        put32(&mut bytes, 72, g.shape as u32 | extent_code(g.extent) << 8);
         put32(&mut bytes, 76, self.label);
         let crc = crc32fast::hash(&bytes[..CRC_AT]);
         put32(&mut bytes, CRC_AT, crc);
@@ -181,7 +190,7 @@ impl Header {
 
 fn read_geometry(bytes: &[u8]) -> Option<Geometry> {
     Some(Geometry {
-        shape: *Shape::ALL.get(get32(bytes, 72) as usize)?,
+        shape: *Shape::ALL.get(usize::from(bytes[72]))?,
         capacity: get64(bytes, 16),
         max: get64(bytes, 24),
         memory: get64(bytes, 32),
@@ -195,7 +204,16 @@ fn read_geometry(bytes: &[u8]) -> Option<Geometry> {
         },
         senders: get32(bytes, 48),
         receivers: get32(bytes, 52),
+        extent: match get32(bytes, 72) >> 8 {
+            0 => 0,
+            code => 1u32.checked_shl(code - 1)?,
+        },
     })
+}
+
+/// A power of two, or nothing.
+fn extent_code(slots: u32) -> u32 {
+    if slots == 0 { 0 } else { slots.trailing_zeros() + 1 }
 }
 
 fn full_code(full: Full) -> u32 {
@@ -254,6 +272,15 @@ mod tests {
             let read = Header::parse(&header.encode(&layout), layout.total_bytes() as u64).unwrap().0;
             assert_eq!(read.geometry.shape, shape);
         }
+    }
+
+    #[test]
+    fn an_unbounded_link_says_so() {
+        let geometry = Geometry { shape: Shape::Mailbox, ..Geometry::default() }.unbounded(1 << 30);
+        let header = Header { geometry, asymmetric: true, created_ns: 7, label: 0 };
+        let layout = Layout::new(geometry).unwrap();
+        let read = Header::parse(&header.encode(&layout), layout.total_bytes() as u64).unwrap().0;
+        assert_eq!((read.geometry, read.geometry.extent), (geometry, 8192));
     }
 
     #[test]

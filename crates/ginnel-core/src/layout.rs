@@ -10,6 +10,7 @@
 //! ..       bytes                      of a stream: its ring, from a multiple of 64 KiB; everybody maps it twice, back to back
 //! ```
 //! A stream has one slot, which nobody uses: so whatever a peer writes into the words of its queue, nothing leaves the region.
+//! Of an unbounded link the ring and the records are sparse too: only the first extent of the ring is there from the start.
 //!
 //! [I1] Every offset that this crate uses is derived from a [`Geometry`] that passed [`Layout::new`], never from a
 //! value that a peer can change afterwards.
@@ -43,8 +44,8 @@ pub(crate) const RECORD_BYTES: usize = 16;
 pub const CONTROL_BYTES: usize = PAGE;
 /// Most participants of a link.
 pub const PARTICIPANTS_MAX: u32 = 0xFFFE;
-/// Slots at most.
-const CAPACITY_MAX: u64 = 1 << 26;
+/// Slots of a link at most.
+pub const CAPACITY_MAX: u64 = 1 << 26;
 /// Messages that are announced together at most.
 pub(crate) const BATCH_MAX: u64 = 64;
 /// Bytes of block memory at most.
@@ -57,6 +58,10 @@ const STREAM_MIN: u64 = if cfg!(loom) { 2 } else { PAGE as u64 };
 const STREAM_ALIGN: usize = 64 * 1024;
 /// Memory of a class is committed in steps of at least this many bytes.
 const EXTENT_MIN: usize = 64 * 1024;
+/// Extents of an unbounded link are not larger, unless a single block is, in bytes: what a sender commits in one step.
+const EXTENT_MAX: u64 = 1 << 20;
+/// Extents of an unbounded link are this part of its ceiling, if they are not larger then.
+const EXTENTS_WANTED: u64 = 64;
 
 /// Byte of the link's file whose lock is the liveness token of participant 0; the others follow.
 pub const TOKEN_BASE: u64 = 1 << 62;
@@ -152,6 +157,9 @@ pub struct Geometry {
     pub senders: u32,
     /// Receivers that may be open at once; 0 is any number.
     pub receivers: u32,
+    /// Slots that are committed, and given back, together: a power of two, on an unbounded link. 0 on a bounded one, all of whose slots are
+    /// committed when it is made. With it `memory` is the ceiling of slots and blocks together.
+    pub extent: u32,
 }
 
 impl Default for Geometry {
@@ -165,6 +173,7 @@ impl Default for Geometry {
             full: Full::Block,
             senders: 0,
             receivers: 0,
+            extent: 0,
         }
     }
 }
@@ -190,6 +199,8 @@ pub enum Rule {
     PowerOfTwo(u64, u64),
     /// For a link whose shape is [`Shape::Broadcast`].
     OfBroadcast,
+    /// Nothing but the default: the link is unbounded.
+    NotUnbounded,
 }
 
 impl fmt::Display for GeometryError {
@@ -199,6 +210,7 @@ impl fmt::Display for GeometryError {
             Rule::Between(least, most) => write!(f, "must lie between {least} and {most}"),
             Rule::PowerOfTwo(below, above) => write!(f, "must be a power of two: take {below} or {above}"),
             Rule::OfBroadcast => f.write_str("cut-off is for shape=broadcast, where others go on"),
+            Rule::NotUnbounded => write!(f, "means nothing where a link is unbounded"),
         }
     }
 }
@@ -212,17 +224,18 @@ impl Geometry {
             _ => (1, CAPACITY_MAX),
         };
         between("capacity", self.capacity, least, most)?;
-        if !self.capacity.is_power_of_two() {
-            let above = self.capacity.next_power_of_two();
-            return Err(GeometryError {
-                option: "capacity",
-                value: self.capacity,
-                rule: Rule::PowerOfTwo(above / 2, above),
-            });
-        }
+        power_of_two("capacity", self.capacity)?;
         between("max", self.max, 1, MESSAGE_MAX)?;
         if self.full == Full::CutOff && self.shape != Shape::Broadcast {
             return Err(GeometryError { option: "full", value: self.full as u64, rule: Rule::OfBroadcast });
+        }
+        if self.extent != 0 {
+            let extent = u64::from(self.extent);
+            between("extent", extent, 1, self.capacity / 2)?;
+            power_of_two("extent", extent)?;
+            if self.full != Full::Block {
+                return Err(GeometryError { option: "full", value: self.full as u64, rule: Rule::NotUnbounded });
+            }
         }
         between("memory", self.memory, self.memory_min(), MEMORY_MAX)?;
         between("participants", u64::from(self.participants), 2, u64::from(PARTICIPANTS_MAX))?;
@@ -235,14 +248,58 @@ impl Geometry {
         if self.shape == Shape::Stream { 1 } else { self.capacity }
     }
 
-    /// Least block memory with which the largest message can be sent.
+    /// Least memory with which the largest message can be sent.
     pub fn memory_min(&self) -> u64 {
+        let ring = 2 * u64::from(self.extent) * slot_bytes(self.max) as u64;
         if self.max <= INLINE_MAX as u64 {
-            0
+            ring
         } else {
-            self.max.checked_next_power_of_two().unwrap_or(u64::MAX).max(EXTENT_MIN as u64)
+            let blocks = self.max.checked_next_power_of_two().unwrap_or(u64::MAX).max(EXTENT_MIN as u64);
+            blocks.saturating_add(ring)
         }
     }
+
+    /// The same for an unbounded link, whose slots and blocks grow up to a ceiling of `memory` bytes together.
+    #[must_use]
+    pub fn unbounded(mut self, memory: u64) -> Self {
+        let slot = slot_bytes(self.max.min(MESSAGE_MAX)) as u64;
+        // Whole pages, or none could be given back.
+        let least = PAGE as u64 >> slot.trailing_zeros().min(PAGE.trailing_zeros());
+        let wanted = (memory / EXTENTS_WANTED).clamp(PAGE as u64, EXTENT_MAX) / slot;
+        let extent = (wanted + 1).next_power_of_two() / 2;
+        self.extent = extent.max(least) as u32;
+        let slots = (memory / slot).clamp(1, CAPACITY_MAX).next_power_of_two();
+        self.capacity = slots.clamp(4 * u64::from(self.extent), CAPACITY_MAX);
+        self.memory = memory;
+        self
+    }
+
+    /// Whether it is an unbounded link's.
+    pub fn is_unbounded(&self) -> bool {
+        self.extent != 0
+    }
+
+    /// Least bytes of blocks that are committed together.
+    fn block_extent(&self) -> usize {
+        if self.extent == 0 {
+            return EXTENT_MIN;
+        }
+        let wanted = (self.memory / EXTENTS_WANTED).clamp(EXTENT_MIN as u64, EXTENT_MAX) as usize;
+        (wanted + 1).next_power_of_two() / 2
+    }
+}
+
+/// Bytes of a slot, by the largest message.
+fn slot_bytes(max: u64) -> usize {
+    SLOT_HEAD + (max.min(INLINE_MAX as u64) as usize).next_multiple_of(SLOT_STEP)
+}
+
+fn power_of_two(option: &'static str, value: u64) -> Result<(), GeometryError> {
+    if value.is_power_of_two() {
+        return Ok(());
+    }
+    let above = value.next_power_of_two();
+    Err(GeometryError { option, value, rule: Rule::PowerOfTwo(above / 2, above) })
 }
 
 fn between(option: &'static str, value: u64, least: u64, most: u64) -> Result<(), GeometryError> {
@@ -273,6 +330,8 @@ pub struct Layout {
     index_mask: u64,
     lap_shift: u32,
     batch_mask: u64,
+    /// All ones on a bounded link: its ring is one extent that has no border.
+    extent_mask: u64,
     inline_max: usize,
     slot_bytes: usize,
     ring: usize,
@@ -294,7 +353,7 @@ impl Layout {
         geometry.check()?;
         let ring = (CONTROL_BYTES + geometry.participants as usize * ENTRY_BYTES).next_multiple_of(PAGE);
         let inline_max = INLINE_MAX.min(geometry.max as usize);
-        let slot_bytes = SLOT_HEAD + inline_max.next_multiple_of(SLOT_STEP);
+        let slot_bytes = slot_bytes(geometry.max);
         // A line more than the slots take: every slot can be looked at as a whole line.
         let slots = geometry.slots();
         let records = (ring + slots as usize * slot_bytes).next_multiple_of(LINE) + LINE;
@@ -303,6 +362,7 @@ impl Layout {
             index_mask: slots - 1,
             lap_shift: slots.trailing_zeros(),
             batch_mask: !((slots / 8).clamp(1, BATCH_MAX) - 1),
+            extent_mask: u64::from(geometry.extent).wrapping_sub(1),
             inline_max,
             slot_bytes,
             ring,
@@ -336,8 +396,11 @@ impl Layout {
             self.classes[self.classes_len] = class;
             self.classes_len += 1;
         }
-        self.control_bytes = at.next_multiple_of(PAGE);
-        let mut area = self.control_bytes;
+        let mut area = at.next_multiple_of(PAGE);
+        self.control_bytes = match self.geometry.extent as usize {
+            0 => area,
+            slots => (self.ring + slots * self.slot_bytes).next_multiple_of(PAGE),
+        };
         for class in &mut self.classes[..self.classes_len] {
             class.area = area;
             area += (class.block_bytes * class.blocks as usize).next_multiple_of(PAGE);
@@ -354,7 +417,8 @@ impl Layout {
         &self.geometry
     }
 
-    /// Bytes from the start of the file that are committed when the link is made.
+    /// Bytes from the start of the file that are committed when the link is made. Of an unbounded one the first extent of the ring is among
+    /// them, of a bounded one the whole ring and all records.
     pub fn control_bytes(&self) -> usize {
         self.control_bytes
     }
@@ -421,6 +485,33 @@ impl Layout {
         (from ^ to) & self.batch_mask != 0
     }
 
+    /// Whether the ring is committed and given back by extents.
+    #[inline(always)]
+    pub(crate) fn is_unbounded(&self) -> bool {
+        self.geometry.extent != 0
+    }
+
+    /// Whether an extent of an unbounded link's ring ends above `from` and not above `to`.
+    #[inline(always)]
+    pub(crate) fn ends_extent(&self, from: u64, to: u64) -> bool {
+        (from ^ to) & !self.extent_mask != 0
+    }
+
+    /// Slots of an extent; 0 on a bounded link.
+    pub(crate) fn extent(&self) -> u64 {
+        u64::from(self.geometry.extent)
+    }
+
+    /// Bytes of so many slots.
+    pub(crate) fn slots_bytes(&self, slots: u64) -> u64 {
+        slots.saturating_mul(self.slot_bytes as u64)
+    }
+
+    /// The slot's index of a position.
+    pub(crate) fn index(&self, position: u64) -> u64 {
+        position & self.index_mask
+    }
+
     /// The position of a slot's index in a lap.
     pub(crate) fn position(&self, lap: u64, index: u64) -> u64 {
         lap << self.lap_shift | index
@@ -453,7 +544,8 @@ impl Layout {
 impl Class {
     fn new(block_bytes: usize, geometry: &Geometry, records: usize) -> Self {
         let wanted = (geometry.memory / block_bytes as u64).min(2 * geometry.capacity).max(1) as usize;
-        let extent_blocks = (EXTENT_MIN / block_bytes).clamp(1, wanted.next_multiple_of(PAGE.div_ceil(block_bytes)));
+        let extent_blocks =
+            (geometry.block_extent() / block_bytes).clamp(1, wanted.next_multiple_of(PAGE.div_ceil(block_bytes)));
         let blocks = wanted.next_multiple_of(extent_blocks);
         Self { block_bytes, blocks: blocks as u32, extent_blocks: extent_blocks as u32, records, area: 0 }
     }

@@ -16,6 +16,7 @@
 //! | `broadcast` | the other end where every receiver gets every message: cursors, and letting go of what all have heard |
 //! | `pace`   | announcements: how two sides in a stream stay out of each other's way |
 //! | `pool`   | blocks for messages that do not fit in a slot |
+//! | `growth` | how the ring of an unbounded link gets memory, and gives it back |
 //! | `participants` | the table of handles, and the word that decides when a link is removed |
 //! | `event`  | how one side learns that somebody of the other side sleeps |
 //! | `recovery` | what is done for a dead participant |
@@ -29,6 +30,7 @@ mod bytes;
 mod consumer;
 mod engine;
 mod event;
+mod growth;
 mod header;
 mod label;
 mod layout;
@@ -48,11 +50,13 @@ pub use bytes::{ByteReader, ByteWriter, Bytes};
 pub use consumer::{Consumer, Run};
 pub use engine::{Corrupt, Delivery, Engine, PopError, PushError};
 pub use event::{Event, Waiting};
+pub use growth::{Growth, Span};
 pub use header::{Header, HeaderError};
 pub use label::{LABEL_AT, LABEL_BYTES, Label};
 pub use layout::{
-    ALIVE_BASE, BLOCK_MIN, CLASSES_MAX, CONTROL_BYTES, ENTRY_BYTES, Full, GROW_BYTE, Geometry, GeometryError,
-    INLINE_MAX, LINE, Layout, MESSAGE_MAX, PAGE, PARTICIPANTS_MAX, REMOVE_BYTE, Rule, SLOT_BYTES, Shape, TOKEN_BASE,
+    ALIVE_BASE, BLOCK_MIN, CAPACITY_MAX, CLASSES_MAX, CONTROL_BYTES, ENTRY_BYTES, Full, GROW_BYTE, Geometry,
+    GeometryError, INLINE_MAX, LINE, Layout, MESSAGE_MAX, PAGE, PARTICIPANTS_MAX, REMOVE_BYTE, Rule, SLOT_BYTES, Shape,
+    TOKEN_BASE,
 };
 pub use memory::Memory;
 pub use participants::{Census, Counters, Entry, Identity, JoinError, Participant, ParticipantState, Role};

@@ -259,7 +259,7 @@ mod modelled {
         pub fn new(layout: &Layout) -> Self {
             let entries = (0..layout.geometry().participants).flat_map(|p| [layout.entry(p), layout.entry(p) + LINE]);
             let slots = (0..layout.capacity()).map(|index| layout.slot(index));
-            let header = (0..8).map(|line| line * LINE);
+            let header = (0..12).map(|line| line * LINE);
             let zeroed = |_| AtomicU64::new(0);
             Self {
                 lines: header
@@ -319,6 +319,14 @@ mod modelled {
             for (index, chunk) in to.chunks_mut(8).enumerate() {
                 let word = self.word(offset + 8 * index).load(Relaxed).to_le_bytes();
                 chunk.copy_from_slice(&word[..chunk.len()]);
+            }
+        }
+
+        /// What the words of the slots in a range become when it is committed or punched.
+        pub fn fill(&self, offset: u64, len: u64, word: u64) {
+            let range = offset as usize..(offset + len) as usize;
+            for line in self.lines.iter().filter(|(at, _)| range.contains(*at)) {
+                line.1.iter().for_each(|at| at.store(word, Relaxed));
             }
         }
 

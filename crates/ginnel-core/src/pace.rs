@@ -79,13 +79,15 @@ impl Engine {
         }
     }
 
-    /// Tells the producers of slots below `released`, now and then.
+    /// Tells the producers of slots below `released`, now and then. Whether it did.
     #[inline(always)]
-    pub(crate) fn announce_freed(&self, from: u64, released: u64) {
-        if self.layout().ends_batch(from, released) {
+    pub(crate) fn announce_freed(&self, from: u64, released: u64) -> bool {
+        let due = self.layout().ends_batch(from, released);
+        if due {
             // ORDERING: relaxed; a hint [I1].
             self.control(FREED).store(released, Relaxed);
         }
+        due
     }
 
     /// Whether to look at the slot at `consumer`'s head.

@@ -12,6 +12,7 @@
 //!       24  the pid namespace, as its inode number
 //!       32  losses after the drop under way (see `producer`)
 //!       40  handles that joined here: senders 32 bits | receivers 32
+//!       48  position that it tried to claim last, on a shared side of an unbounded link
 //!      128  work: bit 0 busy, the owner is inside an operation on a side that is exclusive to it; above, messages sent or received
 //!      136  reserved                       144  their bytes
 //!      152  losses: dropped 40 bits | held in hand 24
@@ -47,6 +48,7 @@ const JOINED_AT: usize = 16;
 const NAMESPACE: usize = 24;
 pub(crate) const LOSSES_NEXT: usize = 32;
 const JOINS: usize = 40;
+pub(crate) const CLAIM: usize = 48;
 /// Words of the hot line, at 128.
 pub(crate) const WORK: usize = 0;
 pub(crate) const BYTES: usize = 2;

@@ -16,11 +16,16 @@
 //! Who releases a message first takes its block over: from then on the message counts as consumed. The two states differ
 //! because a number can be used again: a block that lies in the ring may name a sender that left long ago, and the
 //! receiver that has its number now did not take it.
-//! Memory comes and goes by *extents*, runs of blocks, under the link's grow lock.
+//! Memory comes and goes by *extents*, runs of blocks, under the link's grow lock. The blocks of an extent become FREE from its last to its first,
+//! and ABSENT from its first to its last: so the first alone tells whether all are there, also after a kill between.
+//!
+//! On an unbounded link the records come by extents too, and a word for each class says how many are there. They stay: a generation must not
+//! begin anew [I2]. Its senders look for blocks behind the last that they took, where there are free ones as long as the queue grows.
 //!
 //! [I1] A block is referred to by at most one slot, and only while it is OWNED.
 //! [I2] The generation grows each time a block is taken, so a word that was seen before never comes back.
 //! [I3] An ABSENT block is never read or written; an extent is committed before its first block is FREE.
+//! [I4] The ABSENT blocks of an extent are its first ones.
 //!
 //! | pair | release side | acquire side | publishes |
 //! |---|---|---|---|
@@ -29,7 +34,8 @@
 //! | [S15] | record becomes TAKEN, in `take_over_block` | record load, by a peer or a recoverer | that the message is consumed |
 
 use crate::engine::{Corrupt, Engine, PushError};
-use crate::layout::Class;
+use crate::header::RECORDS;
+use crate::layout::{Class, PAGE};
 use crate::memory::Line;
 use crate::participants::Participant;
 use crate::producer::Producer;
@@ -66,6 +72,15 @@ pub struct Extent {
     class: u8,
     first: u32,
     blocks: u32,
+    /// Range of their records, in whole pages.
+    records: (u64, u64),
+}
+
+impl Extent {
+    /// Offset and bytes of what else is to be committed before the blocks can be used, if anything: on an unbounded link, their records.
+    pub fn records(&self) -> Option<(u64, u64)> {
+        (self.records.1 > 0).then_some(self.records)
+    }
 }
 
 /// Block memory of a link.
@@ -107,11 +122,32 @@ impl Engine {
         &self.layout().classes()[usize::from(class)]
     }
 
+    /// Records of a class that have memory: all, unless the link is unbounded. A peer's word, bounded.
+    fn records_there(&self, class: u8) -> u32 {
+        let blocks = self.class(class).blocks;
+        if !self.is_unbounded() {
+            return blocks;
+        }
+        // ORDERING [S14]: acquire; that they have.
+        let there = self.control(RECORDS + 8 * usize::from(class)).load(Acquire);
+        u32::try_from(there).map_or(blocks, |there| there.min(blocks))
+    }
+
+    fn class_numbers(&self) -> core::ops::Range<u8> {
+        0..self.layout().classes().len() as u8
+    }
+
+    /// The first block of each extent that has records.
+    fn extents(&self, class: u8) -> impl DoubleEndedIterator<Item = u32> + use<> {
+        let blocks = self.class(class).extent_blocks;
+        (0..self.records_there(class) / blocks).map(move |extent| extent * blocks)
+    }
+
     /// Takes a block of at least `len` bytes, which is above the inline size.
     pub(crate) fn take_block(&self, producer: &Producer, len: usize) -> Result<Block, PushError> {
         let class = self.layout().class_of(len);
         let window = &producer.windows[usize::from(class)];
-        let blocks = self.class(class).blocks;
+        let blocks = self.records_there(class);
         let Window { next, len } = window.get();
         let next = if next < len { next } else { 0 };
         // Where the window fills a cache, a short wait for a block that is warm costs less than a copy into one that is not.
@@ -125,8 +161,9 @@ impl Engine {
                 spin();
             }
         }
-        // The window is too small, or others use its blocks: look at all, from the lowest.
-        for index in 0..blocks {
+        // The window is too small, or others use its blocks: look at all, from the lowest; where there may be very many, first behind the window.
+        let first = if self.is_unbounded() && len < blocks { len } else { 0 };
+        for index in (first..blocks).chain(0..first) {
             if let Some(block) = self.try_take(class, index, producer.me) {
                 window.set(Window { next: index + 1, len: len.max(index + 1) });
                 return Ok(block);
@@ -179,7 +216,10 @@ impl Engine {
         let Some(found) = self.layout().classes().get(usize::from(class)) else {
             return Err(Corrupt::Block);
         };
-        if index >= u64::from(found.blocks) || len > found.block_bytes || len as u64 > self.layout().geometry().max {
+        if index >= u64::from(self.records_there(class))
+            || len > found.block_bytes
+            || len as u64 > self.layout().geometry().max
+        {
             return Err(Corrupt::Block);
         }
         let index = index as u32;
@@ -209,8 +249,10 @@ impl Engine {
     }
 
     fn record_in(&self, slot: &Line) -> Option<u64> {
-        let class = self.layout().classes().get(usize::from(self.meta_in(slot).class()?))?;
-        let index = u32::try_from(self.block_index_in(slot)).ok().filter(|index| *index < class.blocks)?;
+        let number = self.meta_in(slot).class()?;
+        let class = self.layout().classes().get(usize::from(number))?;
+        let index =
+            u32::try_from(self.block_index_in(slot)).ok().filter(|index| *index < self.records_there(number))?;
         // ORDERING [S15]: acquire; what a receiver took over.
         Some(self.word(class.record(index)).load(Acquire))
     }
@@ -218,7 +260,7 @@ impl Engine {
     /// Frees every block of a dead participant that no slot refers to. The caller holds its token.
     pub(crate) fn free_blocks_of(&self, dead: Participant) {
         for (class, found) in (0u8..).zip(self.layout().classes()) {
-            for index in 0..found.blocks {
+            for index in 0..self.records_there(class) {
                 // ORDERING [S15]: acquire; what made it the dead one's.
                 let now = self.word(found.record(index)).load(Acquire);
                 let idle = match state(now) {
@@ -238,6 +280,9 @@ impl Engine {
     fn is_in_ring(&self, found: &Class, class: u8, index: u32, now: u64) -> bool {
         // ORDERING: relaxed; the owner is dead.
         let position = self.word(found.record(index) + COMMITTED_AT).load(Relaxed);
+        if self.is_unbounded() && !(self.floor()..self.grown()).contains(&position) {
+            return false; // of an earlier use of the block: its slot has no memory
+        }
         let slot = self.slot(position);
         let held = self.slot_word(position);
         held.holds_message_of(self.layout().lap(position))
@@ -250,14 +295,23 @@ impl Engine {
     pub fn extent_to_commit(&self, len: usize) -> Option<Extent> {
         let class = self.layout().class_of(len);
         let found = *self.layout().classes().get(usize::from(class))?;
-        let pool = self.pool_use();
-        if pool.committed + found.extent_bytes() as u64 > pool.ceiling.max(found.extent_bytes() as u64) {
+        let (committed, ceiling) = (self.blocks_committed() + self.ring_bytes(), self.layout().geometry().memory);
+        if committed + found.extent_bytes() as u64 > ceiling.max(found.extent_bytes() as u64) {
             return None;
         }
-        (0..found.blocks)
-            .step_by(found.extent_blocks as usize)
-            .find(|first| self.any_absent(&found, *first))
-            .map(|first| self.extent(class, first))
+        let there = self.records_there(class) / found.extent_blocks * found.extent_blocks;
+        let absent = self.extents(class).find(|first| self.any_absent(&found, *first));
+        absent.or((there < found.blocks).then_some(there)).map(|first| self.extent(class, first))
+    }
+
+    /// Bytes of blocks that have memory.
+    pub(crate) fn blocks_committed(&self) -> u64 {
+        let of_class = |class| {
+            let found = self.class(class);
+            let there = self.extents(class).filter(|first| !self.any_absent(found, *first)).count();
+            (there * found.extent_bytes()) as u64
+        };
+        self.class_numbers().map(of_class).sum()
     }
 
     /// Whether there is anything to gain from the grow lock: an extent to commit, or one of another class to release.
@@ -265,10 +319,9 @@ impl Engine {
         let wanted = self.layout().class_of(len);
         let unused = |class: u8| {
             let found = self.class(class);
-            (0..found.blocks).step_by(found.extent_blocks as usize).any(|first| self.is_unused(found, first))
+            self.extents(class).any(|first| self.is_unused(found, first))
         };
-        self.extent_to_commit(len).is_some()
-            || (0..self.layout().classes().len() as u8).any(|class| class != wanted && unused(class))
+        self.extent_to_commit(len).is_some() || self.class_numbers().any(|class| class != wanted && unused(class))
     }
 
     fn is_unused(&self, class: &Class, first: u32) -> bool {
@@ -279,18 +332,30 @@ impl Engine {
     fn extent(&self, class: u8, first: u32) -> Extent {
         let found = self.class(class);
         let (offset, len) = (found.block(first) as u64, found.extent_bytes() as u64);
-        Extent { offset, len, class, first, blocks: found.extent_blocks }
+        let records = if self.is_unbounded() {
+            let (start, end) = (found.record(first) / PAGE * PAGE, found.record(first + found.extent_blocks));
+            (start as u64, (end.next_multiple_of(PAGE) - start) as u64)
+        } else {
+            (0, 0)
+        };
+        Extent { offset, len, class, first, blocks: found.extent_blocks, records }
     }
 
+    /// Whether any block of an extent is absent [I4].
     fn any_absent(&self, class: &Class, first: u32) -> bool {
         // ORDERING: relaxed; only the holder of the grow lock makes blocks present or absent.
-        (first..first + class.extent_blocks).any(|i| state(self.word(class.record(i)).load(Relaxed)) == ABSENT)
+        state(self.word(class.record(first)).load(Relaxed)) == ABSENT
     }
 
     /// Makes the blocks of an extent available, after its memory was committed.
     pub fn extent_ready(&self, extent: &Extent) {
         let class = self.class(extent.class);
-        for index in extent.first..extent.first + extent.blocks {
+        let end = extent.first + extent.blocks;
+        if end > self.records_there(extent.class) {
+            // ORDERING [S14]: release; their records have memory.
+            self.control(RECORDS + 8 * usize::from(extent.class)).store(u64::from(end), Release);
+        }
+        for index in (extent.first..end).rev() {
             let record = self.word(class.record(index));
             // ORDERING: relaxed; only the holder of the grow lock changes an absent block.
             let seen = record.load(Relaxed);
@@ -304,15 +369,32 @@ impl Engine {
     /// Takes an unused extent of another class out of use, so that its memory can be given back.
     pub fn extent_to_release(&self, len: usize) -> Option<Extent> {
         let wanted = self.layout().class_of(len);
-        for class in (0..self.layout().classes().len() as u8).filter(|class| *class != wanted) {
+        for class in self.class_numbers().filter(|class| *class != wanted) {
             let found = self.class(class);
-            for first in (0..found.blocks).step_by(found.extent_blocks as usize).rev() {
+            for first in self.extents(class).rev() {
                 if self.retire(found, first) {
                     return Some(self.extent(class, first));
                 }
             }
         }
         None
+    }
+
+    /// Takes unused extents of all classes out of use, but for the first `spare` bytes of them, and passes each to `give_back`, which punches a hole there.
+    pub fn retire_unused(&self, spare: u64, mut give_back: impl FnMut(&Extent)) {
+        let mut unused = 0;
+        for class in self.class_numbers() {
+            let found = self.class(class);
+            for first in self.extents(class) {
+                if !self.is_unused(found, first) {
+                    continue;
+                }
+                unused += found.extent_bytes() as u64;
+                if unused > spare && self.retire(found, first) {
+                    give_back(&self.extent(class, first));
+                }
+            }
+        }
     }
 
     fn retire(&self, class: &Class, first: u32) -> bool {
@@ -326,7 +408,7 @@ impl Engine {
             let absent = word(generation(seen), ABSENT, 0);
             // ORDERING [S13]: acquire; its last reader is done.
             if state(seen) != FREE || record.compare_exchange(seen, absent, AcqRel, Relaxed).is_err() {
-                for undo in first..index {
+                for undo in (first..index).rev() {
                     let record = self.word(class.record(undo));
                     // ORDERING [S14]: release; its memory is still there.
                     record.store(word(generation(record.load(Relaxed)), FREE, 0), Release);
@@ -340,8 +422,9 @@ impl Engine {
     /// Block memory committed and in use.
     pub fn pool_use(&self) -> PoolUse {
         let mut pool = PoolUse { ceiling: self.layout().geometry().memory, ..PoolUse::default() };
-        for class in self.layout().classes() {
-            for first in (0..class.blocks).step_by(class.extent_blocks as usize) {
+        for number in self.class_numbers() {
+            let class = self.class(number);
+            for first in self.extents(number) {
                 if !self.any_absent(class, first) {
                     pool.committed += class.extent_bytes() as u64;
                     // ORDERING: relaxed; a figure for people.

@@ -14,7 +14,7 @@ use crate::header::TAIL;
 use crate::layout::CLASSES_MAX;
 use crate::memory::{Line, copy_short_in};
 use crate::pace::Pace;
-use crate::participants::{BYTES, DROPPED_SHIFT, LOSSES, LOSSES_NEXT, Participant, Role, add};
+use crate::participants::{BYTES, CLAIM, DROPPED_SHIFT, LOSSES, LOSSES_NEXT, Participant, Role, add};
 use crate::pool::{Block, Window};
 use crate::ring::{BLOCK_INDEX, BLOCK_WORD, META, RUN_MAX, WORD};
 use crate::side::{Bias, Entered};
@@ -147,7 +147,12 @@ impl Engine {
                 self.leave_side(me);
                 pushed
             }
-            Entered::Shared => self.push_shared(producer, out),
+            Entered::Shared => {
+                let pin = self.pin(me);
+                let pushed = self.push_shared(producer, out);
+                self.unpin(pin);
+                pushed
+            }
             Entered::Changing => Err(PushError::Busy),
             Entered::Corrupt => Err(PushError::Corrupt(Corrupt::Mode)),
         };
@@ -164,6 +169,9 @@ impl Engine {
             producer.limit.set(self.limit_for(producer, tail)?);
         }
         if tail >= producer.limit.get() {
+            if self.is_unbounded() {
+                return Err(PushError::Full);
+            }
             // ORDERING [S10@ring]: acquire; the consumer is done with the slot.
             let word = Word(slot[WORD].load(Acquire));
             if word != Word::free(lap) {
@@ -187,6 +195,9 @@ impl Engine {
         loop {
             // ORDERING [S11@ring]: acquire; slots below are claimed.
             let tail = self.control(TAIL).load(Acquire);
+            if self.is_unbounded() && !self.may_claim(me, tail)? {
+                continue;
+            }
             let (slot, lap) = (self.slot(tail), self.layout().lap(tail));
             // ORDERING [S10@ring]: acquire; the consumer is done with the slot.
             let word = Word(slot[WORD].load(Acquire));
@@ -222,6 +233,23 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Whether the slot at `tail` of an unbounded link has memory, and another behind it. Then it is written down who may claim it: of a dead
+    /// producer nobody looks through the ring. False if the tail moved on.
+    fn may_claim(&self, me: Participant, tail: u64) -> Result<bool, PushError> {
+        let limit = self.grown_limit(tail);
+        // ORDERING [S11@ring]: acquire; a stale position explains anything.
+        if limit.as_ref().is_ok_and(|limit| tail >= *limit) || limit.is_err() {
+            if self.control(TAIL).load(Acquire) != tail {
+                spin();
+                return Ok(false);
+            }
+            return Err(limit.err().unwrap_or(PushError::Full));
+        }
+        // ORDERING: relaxed; before the CAS on the slot's word, which releases; read after my death.
+        self.entry_word(me, CLAIM).store(tail, Relaxed);
+        Ok(true)
     }
 
     #[inline(always)]

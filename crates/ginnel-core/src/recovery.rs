@@ -18,7 +18,7 @@
 use crate::engine::Engine;
 use crate::header::{HEAD, RELEASED, RETURNS};
 use crate::layout::Full;
-use crate::participants::{LOSSES, LOSSES_NEXT, Participant, Role};
+use crate::participants::{CLAIM, LOSSES, LOSSES_NEXT, Participant, Role};
 use crate::slot::{State, Word};
 use crate::sync::{AcqRel, Acquire, Relaxed, SeqCst};
 
@@ -41,6 +41,8 @@ impl Engine {
     pub fn recover(&self, dead: Participant) -> Option<Recovered> {
         let (role, was_open) = self.begin_recovery(dead)?;
         let mut recovered = Recovered { role, was_open, returned: 0, skipped: 0 };
+        // In the dead one's name: its entry is the caller's. A second recovery finds it so, or does the same.
+        let pin = self.pin(dead);
         if self.layout().geometry().full == Full::DropOldest {
             self.settle_losses(dead, role);
         }
@@ -48,6 +50,7 @@ impl Engine {
             self.stop_listening(dead);
         }
         self.undo_claims(dead, role, &mut recovered);
+        self.unpin(pin);
         self.resign_sides_of_dead(dead);
         // ORDERING [S12@ring]: SeqCst; the slots that went back. Even if none did: a first survivor may have died before this line.
         self.control(RETURNS).fetch_add(1, SeqCst);
@@ -66,7 +69,9 @@ impl Engine {
         // What left its slot was received, by one that lives: it is not lost with its guard.
         // ORDERING: relaxed; one writer.
         losses.store(losses.load(Relaxed) & !crate::participants::HELD_MASK, Relaxed);
+        let pin = self.pin(me);
         self.undo_claims(me, role, &mut recovered);
+        self.unpin(pin);
         // ORDERING [S12@ring]: SeqCst; the slots that went back.
         self.control(RETURNS).fetch_add(1, SeqCst);
     }
@@ -75,10 +80,22 @@ impl Engine {
         if role == Role::Receiver && self.is_exclusive_to(role, dead) {
             self.mark_held(dead); // then they are found as on a shared side
         }
-        for index in 0..self.layout().capacity() {
-            self.recover_slot(dead, role, index, recovered);
+        for at in self.range_of(dead, role) {
+            self.recover_slot(dead, role, self.layout().index(at), recovered);
         }
         self.free_blocks_of(dead);
+    }
+
+    /// Where the slots may lie that name a participant. On an unbounded link a sender has one at most, where it tried to claim one last.
+    fn range_of(&self, dead: Participant, role: Role) -> core::ops::Range<u64> {
+        if role == Role::Receiver || !self.is_unbounded() {
+            return self.taken_range();
+        }
+        // ORDERING: relaxed; the writer is dead.
+        let claim = self.entry_word(dead, CLAIM).load(Relaxed);
+        let (floor, grown) = (self.floor(), self.grown());
+        let there = floor <= claim && claim < grown && grown - floor <= self.layout().capacity();
+        if there { claim..claim + 1 } else { 0..0 }
     }
 
     fn recover_slot(&self, dead: Participant, role: Role, index: u64, recovered: &mut Recovered) {

@@ -39,9 +39,11 @@
 //! | [S12] | `returns` add, in recovery | `returns` load, in take | slots that are RETURNED |
 
 use crate::engine::{Corrupt, Engine, Meta, PushError};
+use crate::growth::Growth;
 use crate::header::{HEAD, RELEASED, RETURNS, TAIL};
 use crate::layout::{BATCH_MAX, Shape};
 use crate::memory::Line;
+use crate::participants::Participant;
 use crate::pool::Block;
 use crate::slot::{Lap, State, Word};
 use crate::sync::{AcqRel, Acquire, Relaxed, Release, spin};
@@ -74,11 +76,18 @@ impl Engine {
     }
 
     /// The first position that is not claimed, which the tail may lag behind: see [I1]. Each position that it lags behind is passed to `step`.
+    /// The caller is pinned.
     fn claimed(&self, step: impl Fn(u64)) -> u64 {
+        self.claimed_by(|position| self.slot_word(position), step)
+    }
+
+    /// The same by another way to look at a slot.
+    fn claimed_by(&self, word: impl Fn(u64) -> Word, step: impl Fn(u64)) -> u64 {
         // ORDERING [S11]: acquire; slots below are claimed.
         let tail = self.control(TAIL).load(Acquire);
-        let lag = (0..LAG_MAX).map(|ahead| tail.wrapping_add(ahead));
-        lag.take_while(|position| self.slot_word(*position).is_claimed_in(self.layout().lap(*position)))
+        let most = if self.is_unbounded() { self.grown().saturating_sub(tail).min(LAG_MAX) } else { LAG_MAX };
+        let lag = (0..most).map(|ahead| tail.wrapping_add(ahead));
+        lag.take_while(|position| word(*position).is_claimed_in(self.layout().lap(*position)))
             .inspect(|position| step(*position))
             .last()
             .map_or(tail, |last| last.wrapping_add(1))
@@ -91,6 +100,9 @@ impl Engine {
         let released = self.control(RELEASED).load(Acquire);
         if released > tail {
             return Err(PushError::Corrupt(Corrupt::Position));
+        }
+        if self.is_unbounded() {
+            return self.grown_limit(tail);
         }
         Ok(released.saturating_add(self.layout().capacity()))
     }
@@ -131,8 +143,22 @@ impl Engine {
 
     // ---- looking
 
-    /// Messages that can be received, as far as one look can tell; of a broadcast, those that the slowest receiver has not released.
-    pub fn len(&self) -> u64 {
+    /// Messages that can be received, as far as one look can tell; of a broadcast, those that the slowest receiver has not released. For
+    /// who has no entry see [`Self::len_by`].
+    pub fn len(&self, me: Participant) -> u64 {
+        let pin = self.pin(me);
+        let len = self.len_of(|position| self.slot_word(position));
+        self.unpin(pin);
+        len
+    }
+
+    /// The same for one who only looks. `word_at` loads the word at an offset of the link's file, and takes no memory if there is none: of an
+    /// unbounded link, memory may be given back at this moment.
+    pub fn len_by(&self, word_at: impl Fn(u64) -> u64) -> u64 {
+        self.len_of(|position| Word(word_at(self.layout().slot(position) as u64)))
+    }
+
+    fn len_of(&self, word: impl Fn(u64) -> Word) -> u64 {
         if self.layout().stream_ring().is_some() {
             return 0; // it has bytes: `bytes_waiting`
         }
@@ -140,18 +166,31 @@ impl Engine {
             return self.backlog();
         }
         // ORDERING: relaxed; the answer is old before it is used.
-        let (tail, head) = (self.claimed(|_| {}), self.control(HEAD).load(Relaxed));
+        let (tail, head) = (self.claimed_by(&word, |_| {}), self.control(HEAD).load(Relaxed));
         // ORDERING: relaxed, as above. Only after a death can messages have gone back.
-        let returned = if self.control(RETURNS).load(Relaxed) == 0 { 0 } else { self.returned_below(head) };
+        let returned = if self.control(RETURNS).load(Relaxed) == 0 { 0 } else { self.returned_below(head, word) };
         tail.saturating_sub(head).saturating_add(returned).min(self.layout().capacity())
     }
 
-    fn returned_below(&self, head: u64) -> u64 {
-        let returned = |index: &u64| {
-            let word = self.slot_word(*index);
-            word.state() == Some(State::Returned) && self.layout().position(word.lap(), *index) < head
+    fn returned_below(&self, head: u64, word: impl Fn(u64) -> Word) -> u64 {
+        let returned = |at: &u64| {
+            let word = word(*at);
+            word.state() == Some(State::Returned) && self.layout().position(word.lap(), self.layout().index(*at)) < head
         };
-        (0..self.layout().capacity()).filter(returned).count() as u64
+        self.taken_range().filter(returned).count() as u64
+    }
+
+    /// Where slots may lie that were taken and are not released: all, or, on an unbounded link, those up to the head, which may lag by one. The caller is
+    /// pinned, or looks in another way.
+    pub(crate) fn taken_range(&self) -> core::ops::Range<u64> {
+        if !self.is_unbounded() {
+            return 0..self.layout().capacity();
+        }
+        // ORDERING [S11]: acquire; slots below are taken.
+        let head = self.control(HEAD).load(Acquire);
+        let (floor, grown) = (self.floor(), self.grown());
+        let sound = floor <= head && head < grown && grown - floor <= self.layout().capacity();
+        if sound { floor..head + 1 } else { 0..0 }
     }
 
     /// Whether a message that waits in the ring has a block, which dropping it would free.
@@ -163,48 +202,65 @@ impl Engine {
     }
 
     /// Whether the next message finds no slot, as far as one look can tell: the link holds as many as it may, those in hand included.
-    pub fn is_full(&self) -> bool {
+    pub fn is_full(&self, me: Participant) -> bool {
         if self.layout().is_broadcast() {
             return self.is_held_up();
         }
+        let pin = self.pin(me);
         let tail = self.claimed(|_| {});
+        self.unpin(pin);
+        if self.is_unbounded() {
+            return tail.saturating_add(1) >= self.grown() && !matches!(self.ring_growth(), Growth::By(_));
+        }
         let before = self.slot_word(tail).against(self.layout().lap(tail)) == Lap::Before;
         before && self.limit(tail).is_ok_and(|limit| tail >= limit)
     }
 
     /// Whether [`Self::len`] is zero.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    pub fn is_empty(&self, me: Participant) -> bool {
+        self.len(me) == 0
     }
 
-    /// The first position that is not claimed.
+    /// The first position that is not claimed, of a link that is bounded.
     pub(crate) fn claimed_tail(&self) -> u64 {
         self.claimed(|_| {})
     }
 
-    /// Positions of both ends: the next to take, the next to claim. Those of a stream count bytes. On a broadcast, what the slowest receiver is at in place of the first.
-    pub fn positions(&self) -> (u64, u64) {
+    /// Positions of both ends: the next to take, the next to claim. Those of a stream count bytes. On a broadcast, what the slowest receiver is
+    /// at in place of the first. For `word_at` see [`Self::len_by`].
+    pub fn positions_by(&self, word_at: impl Fn(u64) -> u64) -> (u64, u64) {
         if self.layout().is_broadcast() {
             let tail = self.claimed_tail();
             return (tail.saturating_sub(self.backlog()), tail);
         }
         // ORDERING: relaxed; figures for people.
         let (head, tail) = (self.control(HEAD).load(Relaxed), self.control(TAIL).load(Relaxed));
-        (head, if self.layout().stream_ring().is_some() { tail } else { self.claimed(|_| {}) })
+        if self.layout().stream_ring().is_some() {
+            return (head, tail);
+        }
+        (head, self.claimed_by(|position| Word(word_at(self.layout().slot(position) as u64)), |_| {}))
     }
 
-    /// The oldest message that went back after a death, if there is one.
+    /// The same for a participant.
+    pub fn positions(&self, me: Participant) -> (u64, u64) {
+        let pin = self.pin(me);
+        let positions = self.positions_by(|at| self.word(at as usize).load(Acquire));
+        self.unpin(pin);
+        positions
+    }
+
+    /// The oldest message that went back after a death, if there is one. The caller is pinned.
     pub(crate) fn oldest_returned(&self) -> Option<(u64, Word)> {
-        (0..self.layout().capacity())
-            .filter_map(|index| {
-                let word = self.slot_word(index);
+        self.taken_range()
+            .filter_map(|at| {
+                let word = self.slot_word(at);
                 let returned = word.state() == Some(State::Returned);
-                returned.then(|| (self.layout().position(word.lap(), index), word))
+                returned.then(|| (self.layout().position(word.lap(), self.layout().index(at)), word))
             })
             .min_by_key(|(position, _)| *position)
     }
 
-    /// Whether no message is left, when nobody is there who could add or take one.
+    /// Whether no message is left, when nobody is there who could add or take one. On an unbounded link the caller holds the grow lock.
     pub(crate) fn is_drained(&self) -> bool {
         match self.layout().geometry().shape {
             Shape::Stream => return self.bytes_waiting() == 0,
@@ -217,6 +273,9 @@ impl Engine {
         // ORDERING [S11]: acquire; what those who left did.
         let mut head = self.control(HEAD).load(Acquire);
         for _ in 0..=self.layout().capacity() {
+            if self.is_unbounded() && head >= self.grown() {
+                break;
+            }
             let word = self.slot_word(head);
             match (word.against(self.layout().lap(head)), word.state()) {
                 (Lap::Same, Some(State::Free)) | (Lap::Before, _) => break,

@@ -186,10 +186,18 @@ impl Engine {
                 if word.compare_exchange(mode.0, revoking.0, SeqCst, Relaxed).is_err() {
                     return Entered::Changing;
                 }
-                self.revoke(role, revoking)
+                self.revoke_pinned(role, revoking, me)
             }
-            _ => self.revoke(role, mode),
+            _ => self.revoke_pinned(role, mode, me),
         }
+    }
+
+    /// Looks at slots by positions that others move: see `growth`.
+    fn revoke_pinned(&self, role: Role, revoking: Mode, me: Participant) -> Entered {
+        let pin = self.pin(me);
+        let entered = self.revoke(role, revoking);
+        self.unpin(pin);
+        entered
     }
 
     /// Makes the side exclusive to `me`, from NONE, or from SHARED when nobody else of the role was there.
@@ -265,7 +273,9 @@ impl Engine {
                     _ => break,
                 };
                 if role == Role::Sender {
+                    let pin = self.pin(participant);
                     self.settle_tail();
+                    self.unpin(pin);
                 }
                 // ORDERING [S8]: SeqCst; the participant's operations lie before it.
                 if word.compare_exchange(mode.0, next.0, SeqCst, Relaxed).is_ok() {

@@ -141,12 +141,15 @@ impl World {
     fn look(&self) {
         let capacity = self.capacity();
         if self.waits() {
-            assert_eq!(self.engine.len(), self.tail() - self.lowest());
-            assert_eq!(self.engine.is_full(), self.tail() - self.lowest() == capacity && capacity > 0);
+            assert_eq!(self.engine.len(Participant::new(0)), self.tail() - self.lowest());
+            assert_eq!(
+                self.engine.is_full(Participant::new(0)),
+                self.tail() - self.lowest() == capacity && capacity > 0
+            );
         } else {
-            assert!(self.engine.len() <= capacity && !self.engine.is_full());
+            assert!(self.engine.len(Participant::new(0)) <= capacity && !self.engine.is_full(Participant::new(0)));
         }
-        assert_eq!(self.engine.positions().1, self.tail());
+        assert_eq!(self.engine.positions(Participant::new(0)).1, self.tail());
     }
 
     fn send(&mut self, who: usize, len: usize) {
@@ -298,7 +301,7 @@ impl World {
         while !self.senders.is_empty() || !self.receivers.is_empty() {
             self.die(0);
         }
-        assert_eq!(self.engine.len(), 0);
+        assert_eq!(self.engine.len(Participant::new(0)), 0);
         // As many messages as the ring has slots take every block out of it.
         self.join_sender();
         (0..2 * self.capacity()).for_each(|_| self.send(0, 8));
@@ -374,5 +377,5 @@ fn a_thousand_listeners_hold_a_sender_back_only_by_the_slowest() {
     }
     assert_eq!(seen.len(), 1, "all read it in its place");
     assert_eq!((push(8), push(9)), (Ok(()), Err(PushError::Full)));
-    assert_eq!((engine.len(), engine.behind(Participant::new(1))), (8, Some(8)));
+    assert_eq!((engine.len(Participant::new(0)), engine.behind(Participant::new(1))), (8, Some(8)));
 }

@@ -6,15 +6,15 @@
 #![cfg(not(loom))]
 
 use ginnel_core::{
-    Consumer, Delivery, Engine, Full, Geometry, Identity, Layout, Memory, Participant, ParticipantState, PopError,
-    Producer, PushError, Role,
+    CONTROL_BYTES, Consumer, Delivery, ENTRY_BYTES, Engine, Full, Geometry, Growth, Identity, Layout, Memory, PAGE,
+    Participant, ParticipantState, PopError, Producer, PushError, Role,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
 use std::ptr::NonNull;
 
-/// Few slots; and enough for a batch (see `pace`) of several.
-const CAPACITIES: [u64; 2] = [4, 32];
+/// Few slots; and enough for a batch (see `pace`) of several. And slots of an extent, where the link is unbounded.
+const CAPACITIES: [(u64, u32); 5] = [(4, 0), (32, 0), (8, 2), (32, 4), (64, 32)];
 const PARTICIPANTS: u32 = 6;
 const MAX: usize = 2000;
 
@@ -33,6 +33,8 @@ enum Op {
     Release(usize, usize),
     Leave(usize),
     Die(usize),
+    /// Memory that nobody needs goes.
+    GiveBack,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -48,6 +50,7 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (0..8usize, 0..4usize).prop_map(|(who, which)| Op::Release(who, which)),
         1 => (0..8usize).prop_map(Op::Leave),
         2 => (0..8usize).prop_map(Op::Die),
+        2 => Just(Op::GiveBack),
     ]
 }
 
@@ -78,18 +81,64 @@ struct World {
 }
 
 impl World {
-    fn new(full: Full, capacity: u64) -> Self {
-        let memory = 64 << 10;
-        let geometry =
-            Geometry { capacity, max: MAX as u64, memory, participants: PARTICIPANTS, full, ..Geometry::default() };
+    fn new(full: Full, (capacity, extent): (u64, u32)) -> Self {
+        let memory = if extent == 0 { 64 << 10 } else { 512 << 10 };
+        let (max, participants) = (MAX as u64, PARTICIPANTS);
+        let geometry = Geometry { capacity, max, memory, participants, full, extent, ..Geometry::default() };
         let layout = Layout::new(geometry).unwrap();
         let mut region = vec![0u128; layout.total_bytes() / 16];
         let base = NonNull::new(region.as_mut_ptr()).unwrap().cast();
         // SAFETY: the vector is kept beside the engine, and nothing else refers to its elements.
         let memory = unsafe { Memory::new(base, layout.total_bytes()) };
+        // What has no memory must not be looked at: there is rubbish in it, of which no run of the protocol makes sense.
+        let (first, slots) = (u64::from(extent) * 128, capacity * 128);
+        let control = engine_offset(&layout);
         let engine = Engine::new(memory, layout, true, || ());
         let (senders, receivers) = (Vec::new(), Vec::new());
-        Self { engine, _region: region, senders, receivers, queue: VecDeque::new(), returned: BTreeMap::new(), sent: 0 }
+        let (queue, returned) = (VecDeque::new(), BTreeMap::new());
+        let world = Self { engine, _region: region, senders, receivers, queue, returned, sent: 0 };
+        if extent != 0 {
+            world.fill(control + first, slots - first, 0xFF);
+        }
+        world
+    }
+
+    fn fill(&self, offset: u64, len: u64, byte: u8) {
+        let bytes = self.engine.memory().bytes(offset as usize, len as usize);
+        // SAFETY: a range of the region, of a test that has one thread and holds no reference into it.
+        unsafe { std::ptr::write_bytes(bytes.as_ptr(), byte, len as usize) }
+    }
+
+    /// As one who only looks loads it.
+    fn word_at(&self, offset: u64) -> u64 {
+        let bytes = self.engine.memory().bytes(offset as usize, 8);
+        // SAFETY: a word of the region, of a test that has one thread.
+        unsafe { bytes.cast::<u64>().read() }
+    }
+
+    fn len(&self) -> u64 {
+        self.engine.len_by(|offset| self.word_at(offset))
+    }
+
+    /// What the crate above does where an unbounded link is full.
+    fn grow_ring(&self) -> bool {
+        if let Growth::Slots(_) = self.engine.ring_growth() {
+            self.give_back();
+        }
+        let Growth::By(span) = self.engine.ring_growth() else { return false };
+        self.fill(span.offset, span.len, 0);
+        self.engine.ring_grown(&span);
+        true
+    }
+
+    fn give_back(&self) {
+        while let Some(span) = self.engine.ring_may_shrink().then(|| self.engine.ring_to_punch()).flatten() {
+            self.fill(span.offset, span.len, 0xFF);
+            self.engine.ring_punched(&span);
+        }
+        if self.engine.is_unbounded() {
+            self.engine.retire_unused(64 << 10, |extent| self.fill(extent.offset, extent.len, 0xFF));
+        }
     }
 
     fn join(&mut self, role: Role) {
@@ -109,10 +158,14 @@ impl World {
     /// What anybody sees who only looks.
     fn look(&self) {
         let waiting = self.queue.len() + self.returned.len();
-        assert_eq!(self.engine.len(), waiting as u64);
-        assert_eq!(self.engine.is_empty(), waiting == 0);
-        assert!(!self.engine.is_full() || self.slots_in_use() > 0);
-        assert!(self.engine.is_full() || waiting < self.capacity());
+        assert_eq!(self.len(), waiting as u64);
+        if let Some(sender) = self.senders.first() {
+            assert_eq!((self.engine.len(sender.me), self.engine.is_empty(sender.me)), (waiting as u64, waiting == 0));
+        }
+        let Some(sender) = self.senders.first() else { return };
+        let is_full = self.engine.is_full(sender.me);
+        assert!(!is_full || self.slots_in_use() > 0 || self.engine.is_unbounded());
+        assert!(is_full || waiting < self.capacity());
     }
 
     /// Messages that occupy a slot.
@@ -122,13 +175,22 @@ impl World {
 
     fn send(&mut self, who: usize, len: usize) {
         let count = self.senders.len();
-        let Some(sender) = self.senders.get_mut(who % count.max(1)) else { return };
+        if self.senders.is_empty() {
+            return;
+        }
+        let who = who % count;
         self.sent += 1;
         let message: Vec<u8> = (0..len).map(|i| (i as u64 ^ self.sent) as u8).collect();
         let mut tries = 0;
         let result = loop {
-            match self.engine.try_push(&sender.producer, 7, &message) {
+            match self.engine.try_push(&self.senders[who].producer, 7, &message) {
                 Err(PushError::Busy) if tries < 4 => tries += 1,
+                Err(PushError::Full) if tries < 4 && self.engine.is_unbounded() => {
+                    tries += 1;
+                    if !self.grow_ring() {
+                        break Err(PushError::Full);
+                    }
+                }
                 Err(PushError::NoBlock) if tries < 4 => {
                     tries += 1;
                     match self.engine.extent_to_commit(len) {
@@ -270,6 +332,7 @@ impl World {
             Op::Release(who, which) => self.release(who, which),
             Op::Leave(who) => self.leave(who),
             Op::Die(who) => self.die(who),
+            Op::GiveBack => self.give_back(),
         }
     }
 
@@ -293,6 +356,11 @@ impl World {
             self.engine.join(Participant::new(0), Role::Sender, Identity { pid: 1, namespace: 1, now_ns: 1 }).is_err()
         );
     }
+}
+
+/// Where the ring begins: after the participants, from a page boundary.
+fn engine_offset(layout: &Layout) -> u64 {
+    (CONTROL_BYTES + layout.geometry().participants as usize * ENTRY_BYTES).next_multiple_of(PAGE) as u64
 }
 
 fn read(engine: &Engine, delivery: &Delivery) -> Vec<u8> {
@@ -346,8 +414,8 @@ fn a_dead_owners_side_is_shared_by_those_who_are_there() {
 
 #[test]
 fn drops_are_counted_exactly() {
-    let capacity = CAPACITIES[0];
-    let mut world = World::new(Full::DropOldest, capacity);
+    let (capacity, _) = CAPACITIES[0];
+    let mut world = World::new(Full::DropOldest, CAPACITIES[0]);
     world.join(Role::Sender);
     world.join(Role::Receiver);
     let sender = &world.senders[0].producer;

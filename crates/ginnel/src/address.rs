@@ -37,6 +37,7 @@ const ENGINE: &[&str] = &[
     "senders",
     "receivers",
     "history",
+    "unbounded",
     "follow",
     "wait",
 ];
@@ -109,9 +110,25 @@ pub(crate) struct Wanted {
     pub(crate) full: Option<Full>,
     pub(crate) senders: Option<u32>,
     pub(crate) receivers: Option<u32>,
+    pub(crate) unbounded: bool,
 }
 
+/// Ceiling of an unbounded link that names none, in bytes: more than most hosts have, as the link's addresses are laid out for it.
+const UNBOUNDED_MEMORY: u64 = 64 << 30;
+
 impl Wanted {
+    /// What cannot be asked for together: the problem, and its remedy.
+    pub(crate) fn contradiction(&self) -> Option<(String, String)> {
+        let option = match self {
+            Self { unbounded: false, .. } => return None,
+            Self { capacity: Some(_), .. } => "capacity",
+            Self { full: Some(_), .. } => "full",
+            _ => return None,
+        };
+        let problem = format!("an unbounded link is never full, so {option}= means nothing there");
+        Some((problem, format!("leave {option}= out; a ceiling in bytes is memory=")))
+    }
+
     /// The geometry of a new link.
     pub(crate) fn geometry(&self) -> Geometry {
         let default = Geometry::default();
@@ -124,7 +141,11 @@ impl Wanted {
             full: self.full.unwrap_or_default(),
             senders: self.senders.unwrap_or(0),
             receivers: self.receivers.unwrap_or(0),
+            extent: 0,
         };
+        if self.unbounded {
+            return geometry.unbounded(self.memory.unwrap_or(UNBOUNDED_MEMORY));
+        }
         // Four of the largest messages, or the default, whichever is more.
         geometry.memory = self.memory.unwrap_or_else(|| default.memory.max(geometry.memory_min().saturating_mul(4)));
         geometry
@@ -143,6 +164,7 @@ impl Wanted {
         // Who asks for no shape takes whichever its handles can carry.
         let shape = self.shape.or_else(|| (!CARRIED.contains(&is.shape)).then_some(Shape::Queue));
         differs("shape", shape.map(Shape::name), is.shape.name())
+            .or_else(|| differs("unbounded", self.unbounded.then_some(true), is.is_unbounded()))
             .or_else(|| differs("capacity", self.capacity, is.capacity))
             .or_else(|| differs("max", self.max, is.max))
             .or_else(|| differs("memory", self.memory, is.memory))
@@ -340,6 +362,11 @@ impl FromStr for Address {
                 .problem("full=cut-off is for shape=broadcast, where others go on")
                 .remedy("write full=block or full=reject"));
         }
+        if let Some((problem, remedy)) = address.wanted.contradiction() {
+            return Err(Error::new(ErrorKind::InvalidOption, "understand", quoted(text))
+                .problem(problem)
+                .remedy(remedy));
+        }
         if address.socket != SocketType::Stream && address.frame != Frame::Length {
             let known = socket_name(address.socket);
             return Err(Error::new(ErrorKind::InvalidOption, "understand", quoted(text))
@@ -447,6 +474,7 @@ impl Address {
                 let all = [SocketType::Stream, SocketType::Seqpacket, SocketType::Dgram];
                 self.socket = one_of(key, value, &all, socket_name)?;
             }
+            "unbounded" => wanted.unbounded = flag(key, value)?,
             "priority" => self.priority = small(key, value)?,
             "number" => value.clone_into(&mut self.signal),
             _ => self.follow = flag(key, value)?,

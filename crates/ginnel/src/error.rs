@@ -2,7 +2,7 @@
 //! value, and what to do. On the data path each failure is a small enum, and a message that was not sent stays the caller's.
 
 use crate::loan::Loan;
-use ginnel_core::{Corrupt, MESSAGE_MAX};
+use ginnel_core::{CAPACITY_MAX, Corrupt, MESSAGE_MAX};
 use ginnel_os::explain;
 use std::fmt;
 use std::io;
@@ -210,7 +210,7 @@ pub enum SendFailure {
         /// Its value, in bytes or, of queues, messages.
         value: u64,
     },
-    /// Every block of this size is in use, and the link's ceiling of block memory is reached.
+    /// The link's ceiling of memory is reached, and every block of this size, or every slot of an unbounded link, is in use.
     NoMemory {
         /// The ceiling, in bytes.
         ceiling: u64,
@@ -316,6 +316,9 @@ impl fmt::Display for SendError {
             SendFailure::Full { capacity: 0 } => {
                 f.write_str("nobody receives there; start a receiver, or wait for one")
             }
+            SendFailure::Full { capacity } if *capacity >= CAPACITY_MAX => {
+                write!(f, "it is full with {capacity} messages, and no link holds more; receive some")
+            }
             SendFailure::Full { capacity } => {
                 write!(f, "it is full with {capacity} messages; receive some, or make it anew with a larger ?capacity=")
             }
@@ -325,7 +328,7 @@ impl fmt::Display for SendError {
             SendFailure::NoMemory { ceiling } => {
                 write!(
                     f,
-                    "its {ceiling} bytes of block memory are in use; receive some, or make it anew with a larger ?memory="
+                    "its {ceiling} bytes of memory are in use; receive some, or make it anew with a larger ?memory="
                 )
             }
             SendFailure::TimedOut { limit: "receivers", .. } => {

@@ -58,13 +58,33 @@ impl Link {
         self.with(|wanted| wanted.capacity = Some(messages))
     }
 
+    /// No capacity: a sender never waits for room, the link grows as messages wait in it, and gives memory back as they are received. Its ceiling is
+    /// [`Self::memory`], for all messages together, of any size; without one it is what the host has, up to 64 GiB, and 67,108,864 messages. There a
+    /// sender fails at once.
+    ///
+    /// # Examples
+    /// ```
+    /// use ginnel::Link;
+    ///
+    /// let (sender, receiver) = Link::new("mem:any-number")?.unbounded().pair()?;
+    /// for number in 0..100_000u64 {
+    ///     sender.send(&number.to_le_bytes())?; // nobody receives yet
+    /// }
+    /// assert_eq!((receiver.len(), receiver.recv()?.as_ref()), (100_000, [0; 8].as_slice()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn unbounded(self) -> Self {
+        self.with(|wanted| wanted.unbounded = true)
+    }
+
     /// Largest message, in bytes, up to 1 GiB. Default 16 MiB; costs no memory until such messages are sent.
     #[must_use]
     pub fn max(self, bytes: u64) -> Self {
         self.with(|wanted| wanted.max = Some(bytes))
     }
 
-    /// Ceiling of the memory for messages above 112 bytes, in bytes. Default 64 MiB, or four of the largest messages; memory
+    /// Ceiling of the memory for messages above 112 bytes, or, if the link is [unbounded](Self::unbounded), for all. In bytes. Default 64 MiB, or four of the largest messages; memory
     /// is committed when it is first needed.
     #[must_use]
     pub fn memory(self, bytes: u64) -> Self {

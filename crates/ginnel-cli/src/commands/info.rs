@@ -121,6 +121,9 @@ fn facts(info: &Info) -> String {
     let inside = match geometry.shape {
         Shape::Stream => ("bytes", format!("{} of {}", info.bytes, geometry.capacity)),
         Shape::Listener => ("waiting", format!("{} connections of {}", info.messages, geometry.capacity)),
+        _ if geometry.is_unbounded() => {
+            ("messages", format!("{}, unbounded up to {} of memory", info.messages, units::size(geometry.memory)))
+        }
         _ => ("messages", format!("{} of {}", info.messages, geometry.capacity)),
     };
     let facts = [

@@ -38,7 +38,8 @@ Addresses:
 
 Options stand behind ?, joined by &, as in 'shm:NAME?capacity=16&full=reject':
   shm          capacity, max, memory, participants, senders, receivers, follow,
-               full=block|reject|drop-oldest, wait=adaptive|spin|block
+               full=block|reject|drop-oldest, wait=adaptive|spin|block, or, in
+               place of capacity and full: unbounded
   all others   max, full=block|reject, follow; byte streams also
                frame=length|line|raw, mq: capacity and priority, sysv: memory,
                signal: number=RTMIN+1

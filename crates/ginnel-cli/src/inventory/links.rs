@@ -28,7 +28,7 @@ pub(super) fn entry(holders: &mut Holders<'_>, info: &Info) -> Entry {
         Shape::Listener => (Amount::Connections(info.messages), Amount::Connections(info.geometry.capacity)),
         _ => (Amount::Messages(info.messages), Amount::Messages(info.geometry.capacity)),
     };
-    (entry.depth, entry.capacity) = (Some(depth), Some(capacity));
+    (entry.depth, entry.capacity) = (Some(depth), (!info.geometry.is_unbounded()).then_some(capacity));
     entry.since = Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(info.created_ns));
     for participant in info.participants.iter().filter(|participant| participant.alive) {
         add(holders, &mut entry.holders, participant);

@@ -254,7 +254,7 @@ impl Mailbox {
     /// Whether no letter can come any more while those that are set aside keep their places. It changes only when a letter comes, or is received.
     fn is_stuck(&self) -> Option<u64> {
         let oldest = self.aside.borrow().iter().map(|(_, _, position)| *position).min()?;
-        let next = self.inbox.engine().positions().1;
+        let next = self.inbox.positions().1;
         (next.wrapping_sub(oldest) >= self.inbox.capacity()).then_some(0)
     }
 }

@@ -6,7 +6,7 @@ use crate::address::{Name, Wait, Wanted};
 use crate::clean::Cleaned;
 use crate::directory::{Directory, shown};
 use crate::error::{Error, ErrorKind};
-use ginnel_core::{Counters, Engine, Geometry, ParticipantState, PoolUse, Role, Shape, TOKEN_BASE};
+use ginnel_core::{Counters, Engine, Geometry, Header, Layout, ParticipantState, PoolUse, Role, Shape, TOKEN_BASE};
 use ginnel_os::mmap::Mapping;
 use ginnel_os::ofd_lock;
 use ginnel_os::process;
@@ -32,7 +32,7 @@ pub enum Liveness {
 pub struct Info {
     /// Its address.
     pub address: String,
-    /// Its file.
+    /// Its file; of `mem:` what the kernel calls it.
     pub path: PathBuf,
     /// Whether it is in use.
     pub liveness: Liveness,
@@ -96,6 +96,21 @@ impl Snapshot {
         let file = region::open_file(tried, directory, name, address, Access::Read)?;
         let file = file.ok_or_else(|| region::missing(tried, address))?;
         let (header, layout) = region::check(tried, directory, name, &file)?;
+        Self::attach(file, (header, layout), address)
+    }
+
+    /// A link of this process alone.
+    fn of_process(file: OwnedFd, address: &str) -> Result<Self, Error> {
+        let os = |e| Error::os("look at", address, e);
+        let mut bytes = [0; Header::BYTES];
+        let read = tmpfile::read_at(file.as_fd(), &mut bytes, 0).map_err(os)?;
+        let status = tmpfile::fstat(file.as_fd()).map_err(os)?;
+        let header = Header::parse(&bytes[..read], status.bytes)
+            .map_err(|e| Error::new(ErrorKind::NotALink, "look at", address).problem(e.to_string()))?;
+        Self::attach(file, header, address)
+    }
+
+    fn attach(file: OwnedFd, (header, layout): (Header, Layout), address: &str) -> Result<Self, Error> {
         // Only the control part is looked at, but the engine checks offsets against the whole range.
         let mapping = region::map(&file, &layout, false);
         let mapping = mapping.map_err(|e| Error::os("map", address, e))?;
@@ -103,23 +118,29 @@ impl Snapshot {
         Ok(Self { engine, _mapping: mapping, file, created_ns: header.created_ns })
     }
 
-    fn info(&self, directory: &Directory, name: &Name, address: String) -> Result<Info, Error> {
+    /// `home`: where it lies, if that is a directory.
+    fn info(&self, home: Option<(&Directory, &Name)>, address: String) -> Result<Info, Error> {
+        let path = home.map_or_else(
+            || format!("/memfd:{}", address.trim_start_matches("mem:")).into(),
+            |(directory, name)| directory.path().join(name.as_str()),
+        );
         let engine = &self.engine;
         let participants: Vec<_> = engine.participants().filter_map(|p| self.participant(p)).collect();
         let census = engine.census();
-        let messages = engine.len();
-        let (taken, sent) = engine.positions();
+        let word_at = super::growth::peek(self.file.as_fd());
+        let messages = engine.len_by(&word_at);
+        let (taken, sent) = engine.positions_by(&word_at);
         let status = tmpfile::fstat(self.file.as_fd()).map_err(|e| Error::os("look at", address.as_str(), e))?;
         let liveness = if participants.iter().any(|p| p.alive) {
             Liveness::Live
-        } else if participants.is_empty() && self.is_kept(directory, name) {
+        } else if participants.is_empty() && self.is_kept(home, messages) {
             Liveness::Waiting
         } else {
             Liveness::Stale
         };
         Ok(Info {
             address,
-            path: directory.path().join(name.as_str()),
+            path,
             liveness,
             geometry: *engine.layout().geometry(),
             created_ns: self.created_ns,
@@ -136,11 +157,11 @@ impl Snapshot {
     }
 
     /// Whether what is in it waits for somebody who may come. Requests do not outlive their listener.
-    fn is_kept(&self, directory: &Directory, name: &Name) -> bool {
+    fn is_kept(&self, home: Option<(&Directory, &Name)>, messages: u64) -> bool {
         match self.engine.layout().geometry().shape {
             Shape::Listener | Shape::Response => false,
-            Shape::Stream => is_expected(directory, name, &self.engine),
-            _ => !self.engine.is_empty(),
+            Shape::Stream => home.is_some_and(|(directory, name)| is_expected(directory, name, &self.engine)),
+            _ => messages > 0,
         }
     }
 
@@ -178,8 +199,11 @@ pub(super) fn is_expected(directory: &Directory, name: &Name, engine: &Engine) -
 
 pub(crate) fn info(address: &Spec) -> Result<Info, Error> {
     let link = address.link();
+    if address.private {
+        return Snapshot::of_process(super::private::file(address)?, &link)?.info(None, link.clone());
+    }
     let directory = Directory::open_existing()?.ok_or_else(|| region::missing("look at", &link))?;
-    Snapshot::open(&directory, &address.name, &link)?.info(&directory, &address.name, link.clone())
+    Snapshot::open(&directory, &address.name, &link)?.info(Some((&directory, &address.name)), link.clone())
 }
 
 /// Every link of this user, by name. A file that is not a link, or cannot be looked at, is the error in its place.
@@ -202,7 +226,7 @@ pub fn list() -> Result<Vec<Result<Info, Error>>, Error> {
     for name in directory.names()?.into_iter().filter(|name| name.to_bytes() != crate::kernel::FOLDER.as_bytes()) {
         let found = link_name(&directory, &name).and_then(|name| {
             let address = format!("shm:{}", name.as_str());
-            Snapshot::open(&directory, &name, &address)?.info(&directory, &name, address)
+            Snapshot::open(&directory, &name, &address)?.info(Some((&directory, &name)), address)
         });
         match found {
             Err(e) if e.kind() == ErrorKind::NotFound => {} // removed meanwhile
@@ -228,7 +252,8 @@ pub(crate) fn clean_connections_of(listener: &Name) -> Result<(), Error> {
         if crate::stream::listener_of(&name).as_ref() == Some(listener) {
             // Whatever cannot be looked at or removed is left to `clean`, which says so.
             let address = format!("shm:{}", name.as_str());
-            let info = Snapshot::open(&directory, &name, &address).and_then(|s| s.info(&directory, &name, address));
+            let info =
+                Snapshot::open(&directory, &name, &address).and_then(|s| s.info(Some((&directory, &name)), address));
             let _ = info.and_then(|info| clean_one(&info, false));
         }
     }

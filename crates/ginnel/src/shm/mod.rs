@@ -7,8 +7,10 @@
 //! | the receiving end of a broadcast | `listening` |
 //! | waiting; who is on the other end; who died | `wait`, `peers`, and the crate's `watch` |
 //! | the file of a link; links of one process | `region`, `private` |
+//! | memory that comes and goes | `growth` |
 //! | looking from outside, cleaning | `list` |
 
+mod growth;
 mod list;
 mod listening;
 mod loan;

@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind};
 use ginnel_core::Role;
 use ginnel_os::{fork, memfd};
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The links that there are, by name: those that somebody has open, or that hold messages.
@@ -69,6 +70,13 @@ pub(super) fn forget(region: &Region) {
         name.and_then(|name| links.remove(&name))
     });
     drop(forgotten);
+}
+
+/// The file of a link, to look at it.
+pub(super) fn file(spec: &Spec) -> Result<OwnedFd, Error> {
+    let region = with_links(|links| links.get(spec.name.as_str()).cloned());
+    let region = region.ok_or_else(|| missing("look at", &spec.link()))?;
+    region.file().try_clone().map_err(|e| Error::os("look at", spec.link(), e))
 }
 
 /// Removes a link by name.

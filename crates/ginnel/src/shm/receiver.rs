@@ -69,11 +69,17 @@ impl Receiver {
     }
 
     pub(crate) fn len(&self) -> u64 {
-        self.listening.as_ref().map_or_else(|| self.engine().len(), |listening| listening.unheard(self.engine()))
+        let (engine, me) = (self.engine(), self.membership.me);
+        self.listening.as_ref().map_or_else(|| engine.len(me), |listening| listening.unheard(engine))
     }
 
     pub(crate) fn capacity(&self) -> u64 {
         self.engine().layout().geometry().capacity
+    }
+
+    /// The next position to take, and the next to claim.
+    pub(crate) fn positions(&self) -> (u64, u64) {
+        self.engine().positions(self.membership.me)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -225,6 +231,9 @@ impl Receiver {
             self.peers.heard_of_one();
             return Ok(held);
         }
+        if self.consumer.take_passed_extent() {
+            self.region().give_back(self.consumer.take_had_blocks(), false);
+        }
         let popped = self.engine().try_pop(&self.consumer);
         if self.consumer.take_made_room() {
             self.region().wake_senders();
@@ -264,7 +273,7 @@ impl Receiver {
         let (region, event) = (self.region(), self.engine().items());
         let peek = || self.peek().map(Ok);
         let mut settled = false;
-        let taken = self.waiter.wait(region, self.membership.me, &event, until, peek, |_| {
+        let taken = self.waiter.wait(region, self.membership.me, &event, until, peek, |last| {
             // In this order: what the last sender sent before it left is seen by the try after it was found gone.
             let gone = gone();
             match (self.try_take(), gone) {
@@ -275,7 +284,12 @@ impl Receiver {
                     Look::Busy
                 }
                 (Err(PopError::Empty), Some(died)) => Look::Done(Err(RecvFailure::Closed { died })),
-                (Err(PopError::Empty), None) => Look::Nothing,
+                (Err(PopError::Empty), None) => {
+                    if last {
+                        region.give_back(self.consumer.take_had_blocks(), true);
+                    }
+                    Look::Nothing
+                }
                 (Err(other), _) => failure_of(other).map_or(Look::Busy, |failure| Look::Done(Err(failure))),
             }
         });
@@ -348,6 +362,9 @@ impl Drop for Receiver {
         // Messages whose guards were forgotten, or that a corrupt link did not let out.
         if (self.consumer.may_hold() || self.corrupt.get().is_some()) && self.region().is_ours() {
             self.engine().recover_self(self.membership.me);
+        }
+        if self.region().is_ours() {
+            self.region().give_back(self.consumer.take_had_blocks(), false);
         }
     }
 }

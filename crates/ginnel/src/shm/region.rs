@@ -18,8 +18,8 @@ use crate::directory::{Directory, shown};
 use crate::error::{Error, ErrorKind};
 use crate::watch::Watched;
 use ginnel_core::{
-    ALIVE_BASE, Engine, Full, Header, HeaderError, Identity, JoinError, LABEL_AT, LABEL_BYTES, Label, Layout, Memory,
-    Participant, ParticipantState, REMOVE_BYTE, Role, Rule, Shape, TOKEN_BASE,
+    ALIVE_BASE, Engine, Full, GROW_BYTE, Header, HeaderError, Identity, JoinError, LABEL_AT, LABEL_BYTES, Label,
+    Layout, Memory, Participant, ParticipantState, REMOVE_BYTE, Role, Rule, Shape, TOKEN_BASE,
 };
 use ginnel_os::fork::{self, Generation};
 use ginnel_os::mmap::Mapping;
@@ -265,6 +265,9 @@ impl Region {
         address: &Spec,
         no_space: impl FnOnce(u64, std::io::Error) -> Error,
     ) -> Result<(Header, Layout), Error> {
+        if let Some((problem, remedy)) = address.wanted.contradiction() {
+            return Err(Error::new(ErrorKind::InvalidOption, "create", address.link()).problem(problem).remedy(remedy));
+        }
         let geometry = address.wanted.geometry();
         let layout = Layout::new(geometry).map_err(|e| invalid_option(address, &e))?;
         let checksum = address.wanted.label.as_ref().map_or(0, Label::checksum);
@@ -526,6 +529,12 @@ impl Region {
 
     /// Removes the link if nobody is attached and no message is left.
     pub(super) fn remove_if_ended(&self) -> Result<bool, Error> {
+        // While one looks whether an unbounded link is drained, nobody may give its memory back.
+        let _steady = if self.engine.is_unbounded() && !self.engine.is_removed() {
+            Some(self.lock(GROW_BYTE, Instant::now() + PATIENCE)?)
+        } else {
+            None
+        };
         if !self.engine.try_remove() {
             return Ok(false);
         }
@@ -581,7 +590,7 @@ impl Region {
         let there = census.senders + census.receivers;
         let inside = match self.engine.layout().geometry().shape {
             Shape::Stream => format!("{} bytes", self.engine.bytes_waiting()),
-            _ => format!("{} messages", self.engine.len()),
+            _ => format!("{} messages", self.engine.len_by(super::growth::peek(self.file.as_fd()))),
         };
         Err(error
             .problem(format!("{there} handles are open and {inside} are in it"))

@@ -1,6 +1,7 @@
 //! The sending end of a shared-memory link.
 
 use super::Spec;
+use super::growth::Grown;
 use super::loan::Loan;
 use super::peers::Peers;
 use super::region::{Membership, Mode, Region, drops_oldest};
@@ -8,11 +9,9 @@ use super::wait::{Look, Waiter};
 use crate::address::Wait;
 use crate::error::{Error, SendAllError, SendError, SendFailure};
 use crate::wait::{Interrupter, Until};
-use ginnel_core::{Block, Engine, Full, GROW_BYTE, Producer, PushError, RUN_MAX, Role};
-use ginnel_os::fallocate;
+use ginnel_core::{Block, Engine, Full, Producer, PushError, RUN_MAX, Role};
 use std::cell::Cell;
 use std::fmt;
-use std::os::fd::AsFd;
 
 /// The sending end of a shared-memory link; what its operations mean is said at [`crate::Sender`].
 pub(crate) struct Sender {
@@ -29,9 +28,6 @@ pub(crate) struct Sender {
 
 /// Looks between two attempts to get more block memory, while spinning.
 const GROW_EVERY: u32 = 64;
-
-/// Block memory that is committed at a time, in bytes; at least one extent.
-const GROW_BYTES: u64 = 512 * 1024;
 
 /// What a try found in the way.
 enum Obstacle {
@@ -75,11 +71,11 @@ impl Sender {
     }
 
     pub(crate) fn len(&self) -> u64 {
-        self.engine().len()
+        self.engine().len(self.membership.me)
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.engine().is_full()
+        self.engine().is_full(self.membership.me)
     }
 
     pub(crate) fn capacity(&self) -> u64 {
@@ -270,7 +266,8 @@ impl Sender {
         let rejects = self.engine().layout().geometry().full == Full::Reject;
         let until = if rejects { Until::Now } else { until };
         // A link that was full a moment ago may have been emptied, even left, since: unless it is to be mended, look again.
-        let is_stale = matches!(first, Obstacle::Full) && !drops_oldest(self.engine());
+        let is_mended = drops_oldest(self.engine()) || self.engine().is_unbounded();
+        let is_stale = matches!(first, Obstacle::Full) && !is_mended;
         if is_stale && !matches!(until, Until::Now) {
             self.stay_away();
         }
@@ -331,14 +328,35 @@ impl Sender {
                 Err(_) => Look::Busy,
             };
         }
+        if self.engine().is_unbounded() {
+            return self.grown(self.region().grow_ring(), gone);
+        }
         match gone {
             Some(died) => Look::Done(Err(SendFailure::Closed { died })),
             None => Look::Nothing,
         }
     }
 
+    /// A sender of an unbounded link does not wait for room: where there is no more memory it fails.
+    fn grown<T>(&self, grown: Result<Grown, SendFailure>, gone: Option<u64>) -> Look<Result<T, SendFailure>> {
+        let ceiling = self.engine().layout().geometry().memory;
+        let reason = match grown {
+            Ok(Grown::Again) => return Look::Busy,
+            Ok(Grown::AtCeiling) => SendFailure::NoMemory { ceiling },
+            Err(reason) => reason,
+        };
+        Look::Done(Err(match (reason, gone) {
+            (SendFailure::NoMemory { .. } | SendFailure::Full { .. }, Some(died)) => SendFailure::Closed { died },
+            (reason, _) => reason,
+        }))
+    }
+
     fn no_block<T>(&self, len: usize, gone: Option<u64>) -> Look<Result<T, SendFailure>> {
-        match self.grow(len) {
+        let grown = self.region().grow_blocks(len);
+        if self.engine().is_unbounded() {
+            return self.grown(grown, gone);
+        }
+        match grown {
             Ok(Grown::Again) => Look::Busy,
             Ok(Grown::AtCeiling) if self.engine().layout().is_broadcast() => self.let_go_of_a_block(len),
             Ok(Grown::AtCeiling) if drops_oldest(self.engine()) && !self.engine().any_block_waits() => Look::Nothing,
@@ -366,41 +384,6 @@ impl Sender {
             Until::Now => SendFailure::Full { capacity: geometry.capacity },
             _ if lacked_memory => SendFailure::TimedOut { limit: "memory", value: geometry.memory },
             _ => SendFailure::TimedOut { limit: "capacity", value: geometry.capacity },
-        }
-    }
-
-    /// Commits memory for blocks of `len` bytes; at the ceiling, or where the kernel has no more, takes it from an unused class.
-    fn grow(&self, len: usize) -> Result<Grown, SendFailure> {
-        let (engine, file) = (self.engine(), self.region().file().as_fd());
-        if !engine.may_grow(len) {
-            return Ok(Grown::AtCeiling);
-        }
-        let Some(_lock) = self.region().try_lock(GROW_BYTE).map_err(SendFailure::NoSpace)? else {
-            return Ok(Grown::Again); // somebody else is at it
-        };
-        // Several at once, while they are small: the lock costs more than the memory.
-        let (mut committed, mut refused) = (0, None);
-        while let (true, Some(extent)) = (committed < GROW_BYTES, engine.extent_to_commit(len)) {
-            if let Err(e) = fallocate::commit(file, extent.offset, extent.len) {
-                // Of an extent that nobody uses yet a part may be committed.
-                let _ = fallocate::release(file, extent.offset, extent.len);
-                refused = Some(e);
-                break;
-            }
-            self.region().mapping().populate(extent.offset as usize, extent.len as usize);
-            engine.extent_ready(&extent);
-            committed += extent.len;
-        }
-        if committed > 0 {
-            return Ok(Grown::Again);
-        }
-        match (engine.extent_to_release(len), refused) {
-            (Some(unused), _) => {
-                fallocate::release(file, unused.offset, unused.len).map_err(SendFailure::NoSpace)?;
-                Ok(Grown::Again)
-            }
-            (None, Some(e)) => Err(SendFailure::NoSpace(e)),
-            (None, None) => Ok(Grown::AtCeiling),
         }
     }
 
@@ -438,13 +421,6 @@ impl Sender {
     pub(crate) fn commit_small(&self, message: &[u8], tag: u16, until: Until) -> Result<(), SendFailure> {
         self.send_until(tag, message, until).map_err(|e| e.reason)
     }
-}
-
-enum Grown {
-    /// Something changed: try again.
-    Again,
-    /// Everything that the link may have is in use.
-    AtCeiling,
 }
 
 impl Drop for Sender {

@@ -30,6 +30,8 @@ use super::fork::Child;
 use super::stepper::{Outcome, Trial};
 
 pub(super) const ADDRESS: &str = "shm:crash?capacity=8&max=8KiB&participants=8";
+/// The same link, whatever its capacity.
+pub(super) const ANY: &str = "shm:crash?max=8KiB&participants=8";
 /// Fits the slot.
 pub(super) const INLINE: usize = 64;
 /// Needs a block.
@@ -170,12 +172,12 @@ pub(super) fn judge(mut ends: Ends, due: &Due, outcome: &Outcome) -> Result<(), 
         arrived.extend(told);
     }
     let started = Instant::now();
-    let sender = ends.sender.take().map_or_else(|| sender(ADDRESS), Ok)?;
-    let receiver = ends.receiver.take().map_or_else(|| receiver(ADDRESS), Ok)?;
+    let sender = ends.sender.take().map_or_else(|| sender(ANY), Ok)?;
+    let receiver = ends.receiver.take().map_or_else(|| receiver(ANY), Ok)?;
     arrived.extend(drain(&sender, &receiver)?);
     await_held(&receiver, due, &mut arrived)?;
-    let new_sender = self::sender(ADDRESS).map_err(|error| format!("a newcomer: {error}"))?;
-    let new_receiver = self::receiver(ADDRESS).map_err(|error| format!("a newcomer: {error}"))?;
+    let new_sender = self::sender(ANY).map_err(|error| format!("a newcomer: {error}"))?;
+    let new_receiver = self::receiver(ANY).map_err(|error| format!("a newcomer: {error}"))?;
     // Whoever opens recovers the dead first, so what goes back is back by now.
     while let Some(arrival) = take_now(&receiver)? {
         arrived.push(arrival);
@@ -297,13 +299,13 @@ pub(super) fn inspect(living: usize) -> Result<(), String> {
                 info.pool.used
             ));
         }
-        drop(receiver(ADDRESS)?);
+        drop(receiver(ANY)?);
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
 pub(super) fn info() -> Result<Info, String> {
-    Link::new(ADDRESS).map_err(text)?.info().map_err(text)
+    Link::new(ANY).map_err(text)?.info().map_err(text)
 }
 
 /// The last sender leaves: Closed. The last receiver leaves: no file.

@@ -15,6 +15,7 @@ use super::sleepers;
 use super::stepper::Outcome;
 use super::streams;
 use super::sweep::Scenario;
+use super::unbounded;
 
 const DROPPING: &str = "shm:crash?capacity=8&max=8KiB&participants=8&full=drop-oldest";
 pub(super) const CAPACITY: u64 = 8;
@@ -45,6 +46,7 @@ pub(crate) fn all(directory: &Path) -> Vec<Scenario> {
     all.extend(letters::all());
     all.extend(streams::all());
     all.extend(broadcast::all());
+    all.extend(unbounded::all());
     all
 }
 

@@ -13,6 +13,7 @@ mod stepper;
 mod streams;
 mod sweep;
 mod trace;
+mod unbounded;
 
 use std::collections::hash_map::RandomState;
 use std::env;

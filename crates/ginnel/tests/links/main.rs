@@ -14,6 +14,7 @@
 //! | who makes a link, who removes it, who cleans up | `lifetime` |
 //! | handles in a forked child | `fork` |
 //! | what is no link, no directory, no memory | `hostile` |
+//! | links without a capacity | `unbounded` |
 //! | a link that is scribbled over while it is in use | `corrupt` |
 //! | messages that are values of a type | `typed` |
 //! | streams of bytes | `stream` |
@@ -40,3 +41,4 @@ mod threads;
 mod time;
 #[cfg(all(feature = "zerocopy", feature = "serde"))]
 mod typed;
+mod unbounded;

@@ -10,6 +10,7 @@
 //! | `sender MODE ADDRESS`, `receiver MODE ADDRESS` | opens a handle: open, create, join |
 //! | `send COUNT BYTES FIRST` | sends numbered messages |
 //! | `flood BYTES` | sends until that fails |
+//! | `fill BYTES` | the same, and says how many were sent, and why no more |
 //! | `loan BYTES` | borrows a block and keeps it |
 //! | `recv COUNT`, `hold COUNT` | receives; `hold` keeps the guards |
 //! | `grab COUNT` | receives up to so many at once, and keeps them |
@@ -87,6 +88,7 @@ impl Script {
             ["receiver", mode, address] => self.receivers.push(link(mode, address)?.receiver()?),
             ["send", count, bytes, first] => self.send(parse(count), parse(bytes), parse(first))?,
             ["flood", bytes] => self.flood(parse(bytes))?,
+            ["fill", bytes] => return Ok(self.fill(parse(bytes))),
             ["loan", bytes] => std::mem::forget(self.sender().loan(parse(bytes))?), // given back when its sender closes
             ["recv", count] => return self.recv(parse(count), false),
             ["hold", count] => return self.recv(parse(count), true),
@@ -124,6 +126,11 @@ impl Script {
             self.sender().send(&stamped(number, bytes))?;
         }
         Ok(())
+    }
+
+    fn fill(&self, bytes: usize) -> String {
+        let sent = (0..).find_map(|number| self.sender().send(&stamped(number, bytes)).err().map(|why| (number, why)));
+        sent.map_or_else(String::new, |(count, why)| format!("{count} {why}"))
     }
 
     /// Numbers of the messages; an `r` after those that were delivered before.
