@@ -22,7 +22,7 @@
 //!
 //! [I1] The immutable part is read once, as a copy, checked against its CRC and the length of the file, and never again.
 
-use crate::layout::{CONTROL_BYTES, Full, Geometry, GeometryError, LINE, Layout, Shape};
+use crate::layout::{Full, Geometry, GeometryError, LINE, Layout, Shape};
 use core::fmt;
 
 /// Read by every operation, written when somebody joins, leaves, dies, or takes over a side.
@@ -56,7 +56,7 @@ const CRC_AT: usize = 80;
 /// Bytes of the immutable part.
 const IMMUTABLE_BYTES: usize = 84;
 
-const _: () = assert!(FREED + LINE <= CONTROL_BYTES && IMMUTABLE_BYTES <= LINE);
+const _: () = assert!(FREED + LINE <= crate::layout::BELL_BYTE as usize && IMMUTABLE_BYTES <= LINE);
 
 /// The immutable part of a header, as a private copy.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -40,10 +40,10 @@ mod sync;
 
 pub use consumer::{Consumer, Run};
 pub use engine::{Corrupt, Delivery, Engine, PopError, PushError};
-pub use event::{Event, Waiting};
+pub use event::{Called, Event, Waiting};
 pub use header::{Header, HeaderError};
 pub use layout::{
-    ALIVE_BASE, BLOCK_MIN, CLASSES_MAX, CONTROL_BYTES, ENTRY_BYTES, Full, GROW_BYTE, Geometry, GeometryError,
+    ALIVE_BASE, BELL_BYTE, BLOCK_MIN, CLASSES_MAX, CONTROL_BYTES, ENTRY_BYTES, Full, GROW_BYTE, Geometry, GeometryError,
     INLINE_MAX, LINE, Layout, MESSAGE_MAX, PAGE, PARTICIPANTS_MAX, REMOVE_BYTE, Rule, SLOT_BYTES, Shape, TOKEN_BASE,
 };
 pub use memory::Memory;

@@ -20,6 +20,7 @@
 //! | its ends | `sender`, `receiver` |
 //! | a message being written, a message in hand, several | `loan`, `message`, `batch` |
 //! | until when to wait | `wait` |
+//! | waiting for several: `Select`, descriptors, async | `ready/` |
 //! | who died, of those whom others wait for | `watch` |
 //! | what crashes left | `clean` |
 //! | shared memory | `shm/` |
@@ -35,6 +36,7 @@ mod kernel;
 mod link;
 mod loan;
 mod message;
+mod ready;
 mod receiver;
 mod sender;
 mod shm;
@@ -50,6 +52,9 @@ pub use ginnel_core::{Corrupt, Counters, Full, Geometry, INLINE_MAX, PoolUse, Ro
 pub use link::Link;
 pub use loan::Loan;
 pub use message::Message;
+#[cfg(feature = "async")]
+pub use ready::{RecvFuture, RecvStream, SendFuture, SendSink};
+pub use ready::{RecvReadiness, Select, Selected, SendReadiness};
 pub use receiver::Receiver;
 pub use sender::Sender;
 pub use shm::{Info, Liveness, Mode, ParticipantInfo, list};

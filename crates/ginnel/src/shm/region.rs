@@ -16,9 +16,10 @@ use super::{Spec, private};
 use crate::address::{Name, Wanted};
 use crate::directory::{Directory, shown};
 use crate::error::{Error, ErrorKind};
+use crate::ready::{Ear, Ears};
 use crate::watch::Watched;
 use ginnel_core::{
-    ALIVE_BASE, Engine, Full, Header, HeaderError, Identity, JoinError, Layout, Memory, Participant, ParticipantState,
+    ALIVE_BASE, BELL_BYTE, Called, Engine, Event, Full, Header, HeaderError, Identity, JoinError, Layout, Memory, Participant, ParticipantState,
     REMOVE_BYTE, Role, Rule, TOKEN_BASE,
 };
 use ginnel_os::fork::{self, Generation};
@@ -59,6 +60,8 @@ pub(crate) struct Region {
     generation: Generation,
     /// Whether the watcher knows this region.
     watched: AtomicBool,
+    /// Those of this process who listen.
+    ears: Arc<Ears>,
 }
 
 /// Where a link is found.
@@ -179,7 +182,8 @@ impl Region {
         let mapping = Mapping::of_file(file.as_fd(), layout.total_bytes(), true).map_err(os)?;
         let generation = fork::generation().map_err(os)?;
         let engine = engine(&mapping, layout, header.asymmetric);
-        Ok(Self { engine, mapping, file, home, link: link.into(), generation, watched: AtomicBool::new(false) })
+        let (link, watched, ears) = (link.into(), AtomicBool::new(false), Arc::default());
+        Ok(Self { engine, mapping, file, home, link, generation, watched, ears })
     }
 
     /// Which file it is.
@@ -354,30 +358,65 @@ impl Region {
         recovered
     }
 
-    /// Wakes everybody who sleeps on the link, to look again; even those who were forgotten with a dead sleeper's epoch.
+    /// Wakes everybody who sleeps or listens, to look again; even those who were forgotten with a dead one's epoch, or by one who was killed when it had
+    /// taken their announcements down.
     pub(crate) fn wake_all(&self) {
         for event in [self.engine.items(), self.engine.room()] {
-            event.notify();
+            let _ = event.notify();
             let _ = futex::wake_all(event.futex_word());
         }
+        self.call_listeners();
     }
 
-    /// After a message was committed: wakes the receivers that sleep.
+    /// After a message was committed: wakes the receivers that sleep or listen.
     #[inline(always)]
     pub(crate) fn wake_receivers(&self) {
         let event = self.engine.items();
-        if event.notify() {
-            let _ = futex::wake_all(event.futex_word());
+        if let Some(called) = event.notify() {
+            self.wake(&event, called);
         }
     }
 
-    /// After a place became free: wakes the senders that sleep, whatever they wait for: a slot, or a block of some size.
+    /// After a place became free: wakes the senders that sleep or listen, whatever they wait for: a slot, or a block of some size.
     #[inline(always)]
     pub(crate) fn wake_senders(&self) {
         let event = self.engine.room();
-        if event.notify() {
+        if let Some(called) = event.notify() {
+            self.wake(&event, called);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wake(&self, event: &Event<'_>, called: Called) {
+        if called.sleepers {
             let _ = futex::wake_all(event.futex_word());
         }
+        if called.listeners {
+            self.call_listeners();
+        }
+    }
+
+    /// Calls those who listen, in any process: see `ready`.
+    fn call_listeners(&self) {
+        match self.home {
+            Home::Directory(..) => _ = tmpfile::write_at(self.file.as_fd(), &[0], BELL_BYTE),
+            Home::Process => self.ears.call(),
+        }
+    }
+
+    /// Has an ear called from now on whenever there may be news; its owner then announces itself in an event, and looks again.
+    pub(crate) fn add_ear(&self, ear: &Arc<Ear>) -> std::io::Result<()> {
+        self.ears.add(ear);
+        match self.home {
+            Home::Directory(..) => self.ears.join(self.file.as_fd()),
+            Home::Process => Ok(()),
+        }
+    }
+
+    /// Whether who listens is called by the process's [`News`](crate::ready::News).
+    pub(crate) fn has_news(&self) -> bool {
+        matches!(self.home, Home::Directory(..))
     }
 
     /// Removes the name of a link that has ended, if it still stands for this file.
