@@ -11,6 +11,7 @@
 //! | processes that are killed | `death` |
 //! | who makes a link, who removes it, who cleans up | `lifetime` |
 //! | handles in a forked child | `fork` |
+//! | waiting for several: `Select` and descriptors; futures | `several`, `futures` |
 //! | what is no link, no directory, no memory | `hostile` |
 //! | a link that is scribbled over while it is in use | `corrupt` |
 //! | the promises over every other mechanism | `mechanisms` |
@@ -23,10 +24,12 @@ mod death;
 mod dice;
 mod exchange;
 mod fork;
+mod futures;
 mod hostile;
 mod lifetime;
 mod mechanisms;
 mod place;
 mod script;
+mod several;
 mod threads;
 mod time;
