@@ -4,7 +4,7 @@
 //! set (epoll): the process's News | the signal that the ear raises | the kernel's own descriptor, or a timer, while armed
 //! ```
 //! The whole protocol is in one call: a try that finds nothing arms the descriptor, and tries once more. So what came between is found, and
-//! what comes later makes the descriptor readable. A try takes away what made it readable.
+//! what comes later makes the descriptor readable. A try that finds nothing takes away what made it readable, before it arms it again.
 //!
 //! The news are those of all links of the process: any of them makes the descriptors of all handles readable, until somebody tries. Whoever
 //! tries first drains them, which raises the signals of those concerned.
@@ -134,10 +134,10 @@ impl<'a> RecvReadiness<'a> {
     /// # Errors
     /// As [`Receiver::try_recv`], and [`RecvFailure::Interrupted`].
     pub fn try_recv(&self) -> Result<Message<'a>, RecvError> {
-        self.post.take();
-        self.post.ear.arm(&self.post.waker);
         let mut found = self.receiver.look(false);
         if !matches!(found, Found::Done(_)) {
+            self.post.take();
+            self.post.ear.arm(&self.post.waker);
             found = self.receiver.look(true);
         }
         let busy = match found {
@@ -179,12 +179,12 @@ impl<'a> SendReadiness<'a> {
     /// # Errors
     /// As [`Sender::try_send`], but for those that say that there is no room, unless the link was made to reject.
     pub fn try_send<M: AsRef<[u8]> + ?Sized>(&self, message: &M) -> Result<bool, SendError> {
-        self.post.take();
-        self.post.ear.arm(&self.post.waker);
         // Sent again or another one: the encoder knows.
         let mut begun = false;
         let mut found = self.sender.look(0, message.as_ref(), &mut begun, false);
         if !matches!(found, Found::Done(_)) {
+            self.post.take();
+            self.post.ear.arm(&self.post.waker);
             found = self.sender.look(0, message.as_ref(), &mut begun, true);
         }
         let busy = match found {

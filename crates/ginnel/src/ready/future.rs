@@ -32,11 +32,12 @@ struct Wait {
 }
 
 impl Wait {
-    /// Tries until there is something; `attempt` is told whether to listen, `again` gives what to wait for to its argument.
+    /// Tries until there is something, first of all: who was woken is in a hurry. `attempt` is told whether to listen, `again` gives what to wait for to its
+    /// argument.
     fn poll<T>(
         &mut self,
         cx: &mut Context<'_>,
-        ear: &Arc<Ear>,
+        (ear, has_news): (&Arc<Ear>, bool),
         mut attempt: impl FnMut(bool) -> Found<T>,
         again: impl Fn(&mut dyn FnMut(Again<'_>) -> io::Result<Option<Source>>) -> io::Result<Option<Source>>,
     ) -> Poll<io::Result<T>> {
@@ -69,10 +70,12 @@ impl Wait {
                 Again::Read(file) => Source::readable(file).map(Some),
                 Again::Write(file) => Source::writable(file).map(Some),
             });
-            match source {
-                Ok(None) => return Poll::Pending,
-                Ok(source) => self.source = source,
-                Err(e) => return Poll::Ready(Err(e)),
+            self.source = source?;
+            if has_news {
+                reactor::attend()?; // whatever else it waits for: an interruption, say
+            }
+            if self.source.is_none() {
+                return Poll::Pending;
             }
         }
         cx.waker().wake_by_ref();
@@ -87,11 +90,8 @@ fn poll_recv<'r>(
     cx: &mut Context<'_>,
 ) -> Poll<Result<Message<'r>, RecvError>> {
     let ear = receiver.ear()?;
-    if receiver.has_news() {
-        reactor::attend().map_err(|e| receiver.os_error(&e))?;
-    }
     let again = |take: &mut dyn FnMut(Again<'_>) -> io::Result<Option<Source>>| take(receiver.again());
-    let polled = ready!(wait.poll(cx, ear, |listens| receiver.look(listens), again));
+    let polled = ready!(wait.poll(cx, (ear, receiver.has_news()), |listens| receiver.look(listens), again));
     Poll::Ready(polled.map_err(|e| receiver.os_error(&e)).and_then(|done| done))
 }
 
@@ -105,12 +105,9 @@ fn poll_send(
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), SendError>> {
     let ear = sender.ear()?;
-    if sender.has_news() {
-        reactor::attend().map_err(|e| sender.os_error(e))?;
-    }
     let again = |take: &mut dyn FnMut(Again<'_>) -> io::Result<Option<Source>>| sender.again(|again| take(again));
     let attempt = |listens| sender.look(tag, message, begun, listens);
-    let polled = ready!(wait.poll(cx, ear, attempt, again));
+    let polled = ready!(wait.poll(cx, (ear, sender.has_news()), attempt, again));
     Poll::Ready(polled.map_err(|e| sender.os_error(e)).and_then(|done| done))
 }
 

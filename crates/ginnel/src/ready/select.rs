@@ -2,7 +2,8 @@
 //!
 //! One turn: look at each, beginning after the one that was served last, so that a busy one does not starve the others. If none has anything: listen at
 //! each that can be listened at, look once more, and wait in one `poll(2)` for the descriptors of those that have one, for this process's
-//! [`News`], and for the select's own signal, which its ear raises.
+//! [`News`], and for the select's own signal, which its ear raises. What ended the wait is taken away before the next one, and not before the look: a
+//! message is not held up by that. Others who wait for the same news are woken by them too, or called when they are drained.
 
 use super::{Again, BUSY_MOST, Ear, Found, News, Signal, nap};
 use crate::error::RecvError;
@@ -83,6 +84,8 @@ struct Post {
     signal: Arc<Signal>,
     waker: Waker,
     news: Option<Arc<News>>,
+    /// What ended the last wait, and is still to be taken away: the signal, the news.
+    raised: (bool, bool),
 }
 
 impl<'a> Select<'a> {
@@ -200,6 +203,7 @@ impl<'a> Select<'a> {
                 self.post.insert(made)
             }
         };
+        post.take();
         post.ear.arm(&post.waker);
         for (index, entry) in self.entries.iter_mut().enumerate() {
             let Some(receiver) = entry.receiver.filter(|_| !entry.heard) else { continue };
@@ -221,8 +225,9 @@ impl<'a> Select<'a> {
     }
 
     fn sleep(&mut self, until: Until, busy: bool, naps: &mut u32) {
-        let Some(post) = &self.post else { return };
+        let Some(post) = &mut self.post else { return };
         let mut files: Vec<(BorrowedFd<'_>, Interest)> = vec![(post.signal.as_fd(), Interest::Read)];
+        let has_news = post.news.is_some();
         files.extend(post.news.iter().map(|news| (news.as_fd(), Interest::Read)));
         let mut longest = busy.then_some(BUSY_MOST);
         for receiver in self.entries.iter().filter_map(|entry| entry.receiver) {
@@ -243,25 +248,27 @@ impl<'a> Select<'a> {
             // Of a descriptor, which the next look meets too; or no memory: then this is a busy wait, with pauses.
             std::thread::sleep(BUSY_MOST);
         }
-        post.take(&self.ready);
+        // Who looks at all of them in a moment need not be told which.
+        post.ear.disarm();
+        let is_ready = |at: usize| self.ready.get(at) == Some(&true);
+        post.raised = (is_ready(0), has_news && is_ready(1));
     }
 }
 
 impl Post {
     fn new() -> std::io::Result<Self> {
         let (ear, signal) = (Arc::default(), Signal::new()?);
-        Ok(Self { ear, waker: Waker::from(signal.clone()), signal, news: None })
+        Ok(Self { ear, waker: Waker::from(signal.clone()), signal, news: None, raised: (false, false) })
     }
 
-    /// Takes what made the wait end: the first is the signal, the second the news.
-    fn take(&self, ready: &[bool]) {
-        // Who looks at all of them in a moment need not be told which.
-        self.ear.disarm();
-        if ready.first() == Some(&true) {
-            self.signal.clear();
+    /// Takes away what ended the last wait.
+    fn take(&mut self) {
+        let (signal, news) = std::mem::take(&mut self.raised);
+        if let (Some(there), true) = (&self.news, news) {
+            there.drain();
         }
-        if let (Some(news), Some(true)) = (&self.news, ready.get(1)) {
-            news.drain();
+        if signal {
+            self.signal.clear();
         }
     }
 }
