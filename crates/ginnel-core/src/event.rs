@@ -11,7 +11,7 @@
 //! system call, and what a killed sleeper announced costs one more, once.
 //!
 //! Who cannot sleep on the word, as it waits for other things too, *listens*: it sets the bit, looks once more, and then waits for
-//! whatever the waker is to do for those who listen (the crate above writes a byte to the link's file, which inotify reports). One bit for
+//! whatever the waker is to do for those who listen (the crate above reads a byte of the link's file, which inotify reports). One bit for
 //! all of them: it is not withdrawn, as it may be another's too; what is left of one who gave up costs the next waker one call, once.
 //!
 //! [I1] If a sleeper sleeps, either it announced itself before the waker looked, and is woken; or the waker published

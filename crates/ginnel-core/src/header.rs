@@ -56,7 +56,7 @@ const CRC_AT: usize = 80;
 /// Bytes of the immutable part.
 const IMMUTABLE_BYTES: usize = 84;
 
-const _: () = assert!(FREED + LINE <= crate::layout::BELL_BYTE as usize && IMMUTABLE_BYTES <= LINE);
+const _: () = assert!(FREED + LINE <= crate::layout::CONTROL_BYTES && IMMUTABLE_BYTES <= LINE);
 
 /// The immutable part of a header, as a private copy.
 #[derive(Clone, Debug, PartialEq, Eq)]

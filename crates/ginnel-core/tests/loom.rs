@@ -241,20 +241,20 @@ fn no_wake_up_is_lost() {
     });
 }
 
-/// Who listens does not sleep on the word, but until somebody writes to the link's file: here, until `written` is not 0.
+/// Who listens does not sleep on the word, but until somebody touches the link's file: here, until `touched` is not 0.
 #[test]
 fn who_listens_is_called() {
     use loom::sync::atomic::AtomicU64;
     check(|| {
         let engine = engine(2, 3);
-        let written = Arc::new(AtomicU64::new(0));
+        let touched = Arc::new(AtomicU64::new(0));
         let sender = {
-            let (engine, written) = (engine.clone(), written.clone());
+            let (engine, touched) = (engine.clone(), touched.clone());
             let me = join(&engine, 0, Role::Sender);
             thread::spawn(move || {
                 send(&engine, &Producer::new(me), 7);
                 if engine.items().notify().is_some_and(|called| called.listeners) {
-                    written.fetch_add(1, Ordering::SeqCst);
+                    touched.fetch_add(1, Ordering::SeqCst);
                 }
             })
         };
@@ -267,7 +267,7 @@ fn who_listens_is_called() {
                 break;
             }
             // A lost call never leaves this loop, and loom says so.
-            while written.swap(0, Ordering::SeqCst) == 0 {
+            while touched.swap(0, Ordering::SeqCst) == 0 {
                 thread::yield_now();
             }
         }
@@ -281,7 +281,7 @@ fn who_listens_is_called_though_a_sleeper_withdraws() {
     use loom::sync::atomic::AtomicU64;
     check(|| {
         let engine = engine(2, 2);
-        let written = Arc::new(AtomicU64::new(0));
+        let touched = Arc::new(AtomicU64::new(0));
         let sleeper = {
             let engine = engine.clone();
             thread::spawn(move || {
@@ -291,19 +291,19 @@ fn who_listens_is_called_though_a_sleeper_withdraws() {
             })
         };
         let sender = {
-            let (engine, written) = (engine.clone(), written.clone());
+            let (engine, touched) = (engine.clone(), touched.clone());
             let me = join(&engine, 0, Role::Sender);
             thread::spawn(move || {
                 send(&engine, &Producer::new(me), 7);
                 if engine.items().notify().is_some_and(|called| called.listeners) {
-                    written.fetch_add(1, Ordering::SeqCst);
+                    touched.fetch_add(1, Ordering::SeqCst);
                 }
             })
         };
         let consumer = Consumer::new(join(&engine, 1, Role::Receiver));
         engine.items().listen();
         if try_take(&engine, &consumer).is_none() {
-            while written.load(Ordering::SeqCst) == 0 {
+            while touched.load(Ordering::SeqCst) == 0 {
                 thread::yield_now();
             }
         }

@@ -1,4 +1,4 @@
-//! `inotify(7)`: notice that a file was opened or written to, or that a description of it was let go, by `close(2)`, `munmap(2)` or the end of its process.
+//! `inotify(7)`: notice that a file was opened or read, or that a description of it was let go, by `close(2)`, `munmap(2)` or the end of its process.
 
 use crate::eventfd::EventFd;
 use crate::explain::{explain, not_opened, proc_number, shown};
@@ -53,7 +53,7 @@ impl Inotify {
         self.watch(file, inotify::WatchFlags::OPEN)
     }
 
-    /// `inotify_add_watch(2)` for writes to this file, by `write(2)` and its like, not through a mapping. Not on a file of `memfd_create(2)`: newer
+    /// `inotify_add_watch(2)` for reads of this file, by `read(2)` and its like, not through a mapping. Not on a file of `memfd_create(2)`: newer
     /// kernels report nothing there.
     ///
     /// # Errors
@@ -65,15 +65,16 @@ impl Inotify {
     /// use std::os::fd::AsFd;
     ///
     /// let file = tmpfile::create_unnamed(std::fs::File::open("/dev/shm")?.as_fd())?;
-    /// let inotify = ginnel_os::inotify::Inotify::new()?;
-    /// let watch = inotify.watch_modify(file.as_fd())?;
-    /// assert_eq!(inotify.read()?, Some(vec![]));
     /// tmpfile::write_at(file.as_fd(), b"news", 0)?;
+    /// let inotify = ginnel_os::inotify::Inotify::new()?;
+    /// let watch = inotify.watch_access(file.as_fd())?;
+    /// assert_eq!(inotify.read()?, Some(vec![]));
+    /// tmpfile::read_at(file.as_fd(), &mut [0; 1], 0)?;
     /// assert_eq!(inotify.read()?, Some(vec![watch]));
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn watch_modify(&self, file: BorrowedFd<'_>) -> io::Result<i32> {
-        self.watch(file, inotify::WatchFlags::MODIFY)
+    pub fn watch_access(&self, file: BorrowedFd<'_>) -> io::Result<i32> {
+        self.watch(file, inotify::WatchFlags::ACCESS)
     }
 
     fn watch(&self, file: BorrowedFd<'_>, flags: inotify::WatchFlags) -> io::Result<i32> {

@@ -13,7 +13,7 @@
 //! | [`futex`] | sleeping on a shared word until an absolute time |
 //! | [`membarrier`] | a full barrier on every core from one side only |
 //! | [`eventfd`] | making a descriptor readable for another thread |
-//! | [`inotify`] | notice that somebody opened a file, wrote to it, or let go of it |
+//! | [`inotify`] | notice that somebody opened a file, read it, or let go of it |
 //! | [`timerfd`] | a moment as a descriptor |
 //! | [`pidfd`] | a process as a descriptor |
 //! | [`fork`] | knowing that one is a forked child |

@@ -3,12 +3,12 @@
 //! ```text
 //!             one who waits                              one who has news
 //!   ear: whom to call, as a std Waker           publishes; finds the announcement in the event count
-//!   announces that it listens, looks again      shm: writes a byte to the link's file  --inotify-->  drain, in the
+//!   announces that it listens, looks again      shm: reads a byte of the link's file  --inotify-->  drain, in the
 //!   waits for descriptors, or returns Pending   mem: calls the ears itself                           waiting process
 //! ```
 //!
 //! Who sleeps on one link sleeps on its futex. Who waits for several, or in an event loop, cannot: it *listens* (see `event` in ginnel-core). Whoever
-//! has news for it writes a byte that means nothing to the link's file, which `inotify(7)` reports to each process that listens. A process has one
+//! has news for it reads a byte of the link's file, which `inotify(7)` reports to each process that listens (`IN_ACCESS`). A process has one
 //! inotify instance for that ([`News`]), whatever the number of its links; whoever of its threads finds it readable *drains* it, on
 //! behalf of all: it finds the links that have news, and calls their ears. There is no thread for this, and nothing beside the link.
 //!

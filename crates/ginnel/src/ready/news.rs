@@ -1,4 +1,4 @@
-//! This process's one inotify instance for news of links: which of its links somebody wrote a byte to, because somebody here listens.
+//! This process's one inotify instance for news of links: of which of its links somebody read a byte, because somebody here listens.
 //!
 //! It is not the watcher's (see `watch`): that one has a thread, which is told of deaths; were the two one, each message to one who listens would
 //! wake that thread too.
@@ -43,11 +43,11 @@ impl News {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has writes to a file told to these ears. Says as which watch.
+    /// Has reads of a file told to these ears. Says as which watch.
     pub(super) fn add(&self, ears: &Arc<Ears>, file: BorrowedFd<'_>) -> io::Result<i32> {
         // Under the lock: another region of this file may be about to give the watch up.
         let mut links = self.links();
-        let watch = self.inotify.watch_modify(file)?;
+        let watch = self.inotify.watch_access(file)?;
         links.entry(watch).or_default().push(Arc::downgrade(ears));
         Ok(watch)
     }

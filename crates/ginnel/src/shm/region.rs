@@ -400,7 +400,7 @@ impl Region {
     /// Calls those who listen, in any process: see `ready`.
     fn call_listeners(&self) {
         match self.home {
-            Home::Directory(..) => _ = tmpfile::write_at(self.file.as_fd(), &[0], BELL_BYTE),
+            Home::Directory(..) => _ = tmpfile::read_at(self.file.as_fd(), &mut [0], BELL_BYTE),
             Home::Process => self.ears.call(),
         }
     }
