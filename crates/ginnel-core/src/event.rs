@@ -110,6 +110,20 @@ impl<'a> Event<'a> {
         Some(self.reset())
     }
 
+    /// The same for one who published on a side that is exclusive to it: whether anybody is announced. Then [`Self::take_down`] tells who.
+    #[inline(always)]
+    pub fn is_announced_of_exclusive(&self) -> bool {
+        self.fences.light_of_exclusive();
+        // ORDERING [S4]: relaxed after the light fence.
+        self.sleepers.load(Relaxed) & ANNOUNCED != 0
+    }
+
+    /// What [`Self::notify`] does when anybody is announced.
+    #[cold]
+    pub fn take_down(&self) -> Called {
+        self.reset()
+    }
+
     /// Begins a new epoch in which nobody is announced. The caller wakes all: those who still wait announce themselves again.
     #[cold]
     pub(crate) fn reset(&self) -> Called {

@@ -264,7 +264,7 @@ impl Layout {
             geometry,
             index_mask: geometry.capacity - 1,
             lap_shift: geometry.capacity.trailing_zeros(),
-            batch_mask: (geometry.capacity / 8).clamp(1, BATCH_MAX) - 1,
+            batch_mask: !((geometry.capacity / 8).clamp(1, BATCH_MAX) - 1),
             inline_max,
             slot_bytes,
             ring,
@@ -336,7 +336,7 @@ impl Layout {
     /// of a small ring.
     #[inline(always)]
     pub(crate) fn ends_batch(&self, from: u64, to: u64) -> bool {
-        (from ^ to) & !self.batch_mask != 0
+        (from ^ to) & self.batch_mask != 0
     }
 
     /// The position of a slot's index in a lap.

@@ -43,8 +43,9 @@ pub use engine::{Corrupt, Delivery, Engine, PopError, PushError};
 pub use event::{Called, Event, Waiting};
 pub use header::{Header, HeaderError};
 pub use layout::{
-    ALIVE_BASE, BELL_BYTE, BLOCK_MIN, CLASSES_MAX, CONTROL_BYTES, ENTRY_BYTES, Full, GROW_BYTE, Geometry, GeometryError,
-    INLINE_MAX, LINE, Layout, MESSAGE_MAX, PAGE, PARTICIPANTS_MAX, REMOVE_BYTE, Rule, SLOT_BYTES, Shape, TOKEN_BASE,
+    ALIVE_BASE, BELL_BYTE, BLOCK_MIN, CLASSES_MAX, CONTROL_BYTES, ENTRY_BYTES, Full, GROW_BYTE, Geometry,
+    GeometryError, INLINE_MAX, LINE, Layout, MESSAGE_MAX, PAGE, PARTICIPANTS_MAX, REMOVE_BYTE, Rule, SLOT_BYTES, Shape,
+    TOKEN_BASE,
 };
 pub use memory::Memory;
 pub use participants::{Census, Counters, Entry, Identity, JoinError, Participant, ParticipantState, Role};

@@ -48,10 +48,12 @@ fn answer() -> Outcome {
                 }
                 "descriptor" => {
                     let ready = receiver.readiness()?;
-                    serve(&back, || loop {
-                        match ready.try_recv() {
-                            Err(e) if e == RecvFailure::Empty => _ = poll::readable(&[ready.as_fd()], None),
-                            other => return other.map(|message| message.is_empty()),
+                    serve(&back, || {
+                        loop {
+                            match ready.try_recv() {
+                                Err(e) if e == RecvFailure::Empty => _ = poll::readable(&[ready.as_fd()], None),
+                                other => return other.map(|message| message.is_empty()),
+                            }
                         }
                     })?
                 }
@@ -111,8 +113,11 @@ fn ask(rounds: usize, questions: usize, before: Duration) -> Outcome {
     }
     let blocked = medians[0].clone();
     for (way, medians) in WAYS.iter().zip(&mut medians) {
-        let mut ratios: Vec<Duration> =
-            medians.iter().zip(&blocked).map(|(one, base)| Duration::from_secs_f64(one.as_secs_f64() / base.as_secs_f64())).collect();
+        let mut ratios: Vec<Duration> = medians
+            .iter()
+            .zip(&blocked)
+            .map(|(one, base)| Duration::from_secs_f64(one.as_secs_f64() / base.as_secs_f64()))
+            .collect();
         let ratio = median(&mut ratios).as_secs_f64();
         println!("{way:<12} {:>8.2} us  {ratio:.2} of recv", median(medians).as_secs_f64() * 1e6);
     }

@@ -359,6 +359,15 @@ impl Sender {
 
     #[inline(always)]
     fn send_until(&self, tag: u16, message: &[u8], until: Until) -> Result<(), SendError> {
+        let sent = match &self.end {
+            End::Shm(sender) => sender.send_fast(tag, message),
+            End::Kernel(_) => false,
+        };
+        if sent { Ok(()) } else { self.send_slow(tag, message, until) }
+    }
+
+    #[inline(never)]
+    fn send_slow(&self, tag: u16, message: &[u8], until: Until) -> Result<(), SendError> {
         match &self.end {
             End::Shm(sender) => sender.send_until(tag, message, until),
             End::Kernel(sender) => sender.send_until(tag, message, until),

@@ -105,7 +105,7 @@ fn poll_send(
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), SendError>> {
     let ear = sender.ear()?;
-    let again = |take: &mut dyn FnMut(Again<'_>) -> io::Result<Option<Source>>| sender.again(|again| take(again));
+    let again = |take: &mut dyn FnMut(Again<'_>) -> io::Result<Option<Source>>| sender.again(take);
     let attempt = |listens| sender.look(tag, message, begun, listens);
     let polled = ready!(wait.poll(cx, (ear, sender.has_news()), attempt, again));
     Poll::Ready(polled.map_err(|e| sender.os_error(e)).and_then(|done| done))

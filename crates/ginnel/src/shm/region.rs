@@ -19,8 +19,8 @@ use crate::error::{Error, ErrorKind};
 use crate::ready::{Ear, Ears};
 use crate::watch::Watched;
 use ginnel_core::{
-    ALIVE_BASE, BELL_BYTE, Called, Engine, Event, Full, Header, HeaderError, Identity, JoinError, Layout, Memory, Participant, ParticipantState,
-    REMOVE_BYTE, Role, Rule, TOKEN_BASE,
+    ALIVE_BASE, BELL_BYTE, Called, Engine, Event, Full, Header, HeaderError, Identity, JoinError, Layout, Memory,
+    Participant, ParticipantState, REMOVE_BYTE, Role, Rule, TOKEN_BASE,
 };
 use ginnel_os::fork::{self, Generation};
 use ginnel_os::mmap::Mapping;
@@ -375,6 +375,36 @@ impl Region {
         if let Some(called) = event.notify() {
             self.wake(&event, called);
         }
+    }
+
+    /// The same, for a sender whose side is exclusive to it.
+    #[inline(always)]
+    pub(crate) fn wake_receivers_fast(&self) {
+        if self.engine.items().is_announced_of_exclusive() {
+            self.wake_noted_receivers();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wake_noted_receivers(&self) {
+        let event = self.engine.items();
+        self.wake(&event, event.take_down());
+    }
+
+    /// As [`Self::wake_senders`], for a receiver whose side is exclusive to it.
+    #[inline(always)]
+    pub(crate) fn wake_senders_fast(&self) {
+        if self.engine.room().is_announced_of_exclusive() {
+            self.wake_noted_senders();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wake_noted_senders(&self) {
+        let event = self.engine.room();
+        self.wake(&event, event.take_down());
     }
 
     /// After a place became free: wakes the senders that sleep or listen, whatever they wait for: a slot, or a block of some size.

@@ -153,7 +153,8 @@ fn threads() -> usize {
 pub(crate) fn crowd(count: &str) {
     let count: u64 = count.parse().expect("a number");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_io().build().unwrap();
-    let addresses: Vec<String> = (0..count).map(|n| format!("shm:crowd-{n}?capacity=2&max=64&participants=2")).collect();
+    let addresses: Vec<String> =
+        (0..count).map(|n| format!("shm:crowd-{n}?capacity=2&max=64&participants=2")).collect();
     let receivers: Vec<Receiver> = addresses.iter().map(|address| Receiver::open(address).unwrap()).collect();
     let senders: Vec<Sender> = addresses.iter().map(|address| Sender::open(address).unwrap()).collect();
     // Their threads are there before any link waits.
@@ -267,8 +268,12 @@ fn runtimes_come_and_go() {
         }
         let [first, second, third] = &mut receivers;
         std::thread::scope(|scope| {
-            scope.spawn(|| runtime().block_on(async { assert_eq!(number_in(&first.recv_async().await.unwrap()), round) }));
-            scope.spawn(|| runtime().block_on(async { assert_eq!(number_in(&second.recv_async().await.unwrap()), round) }));
+            scope.spawn(|| {
+                runtime().block_on(async { assert_eq!(number_in(&first.recv_async().await.unwrap()), round) })
+            });
+            scope.spawn(|| {
+                runtime().block_on(async { assert_eq!(number_in(&second.recv_async().await.unwrap()), round) })
+            });
             scope.spawn(|| smol::block_on(async { assert_eq!(number_in(&third.recv_async().await.unwrap()), round) }));
             std::thread::sleep(Duration::from_millis(3));
             senders[1].send(&stamped(round, 8)).unwrap();
