@@ -44,7 +44,7 @@ impl Wait {
         for _ in 0..TURNS {
             if let Some(source) = &mut self.source {
                 // Nothing has changed if it was polled for another reason: a time-out beside it, say.
-                if source.poll(cx).is_pending() && ear.arm(cx.waker()) {
+                if source.poll(cx).is_pending() && ear.stays_armed(cx.waker()) {
                     return Poll::Pending;
                 }
                 self.source = None;
@@ -298,5 +298,36 @@ impl<M: ?Sized> fmt::Debug for SendFuture<'_, M> {
 impl<M> fmt::Debug for SendSink<'_, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("SendSink").field(&self.sender).finish()
+    }
+}
+
+#[cfg(all(test, feature = "smol"))]
+mod tests {
+    use super::*;
+    use crate::ready::Ears;
+    use std::task::Waker;
+    use std::time::Duration;
+
+    /// Whoever is called is no longer announced: it says again that it listens, though its nap is not over.
+    #[test]
+    fn one_who_is_called_while_it_naps_listens_again() {
+        let (ears, ear) = (Ears::default(), Arc::new(Ear::default()));
+        ears.add(&ear);
+        let mut wait = Wait { source: None, naps: 20 };
+        let mut poll = || {
+            let mut listened = Vec::new();
+            let attempt = |listens| {
+                listened.push(listens);
+                Found::<()>::Nothing
+            };
+            let cx = &mut Context::from_waker(Waker::noop());
+            let polled = wait.poll(cx, (&ear, false), attempt, |take| take(Again::Later(Duration::from_secs(100))));
+            assert!(polled.is_pending());
+            listened
+        };
+        assert_eq!(poll(), [false, true]);
+        assert!(poll().is_empty(), "nothing has changed");
+        ears.call();
+        assert_eq!(poll(), [false, true]);
     }
 }

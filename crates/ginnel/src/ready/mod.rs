@@ -44,6 +44,7 @@ pub use select::{Select, Selected};
 use ginnel_os::eventfd::EventFd;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Wake, Waker};
 use std::time::Duration;
@@ -102,6 +103,16 @@ impl Ear {
         was.is_some() // dropped without the lock: what that runs is not ours
     }
 
+    /// Has this one called instead, if the ear is still armed. Otherwise nothing is armed: who wants to be called announces itself again.
+    #[cfg(feature = "async")]
+    pub(crate) fn stays_armed(&self, waker: &Waker) -> bool {
+        let waker = waker.clone();
+        let mut there = self.waker();
+        let was = if there.is_some() { there.replace(waker) } else { None };
+        drop(there);
+        was.is_some() // dropped without the lock, as above
+    }
+
     /// Calls nobody from now on.
     pub(crate) fn disarm(&self) {
         let was = self.waker().take();
@@ -119,6 +130,8 @@ impl Ear {
 /// The ears at one link, or at one handle of the kernel's.
 #[derive(Default)]
 pub(crate) struct Ears {
+    /// Whether there ever was one: where there was none, calling them is one load, and may be done by a handler of signals.
+    any: AtomicBool,
     list: Mutex<Vec<Weak<Ear>>>,
     /// Where its news come from, if from another process, and as which watch.
     news: OnceLock<(Arc<News>, i32)>,
@@ -131,6 +144,7 @@ impl Ears {
 
     /// An ear more, until its owner drops it.
     pub(crate) fn add(&self, ear: &Arc<Ear>) {
+        self.any.store(true, SeqCst);
         let mut list = self.list();
         list.retain(|ear| ear.strong_count() > 0);
         list.push(Arc::downgrade(ear));
@@ -148,6 +162,9 @@ impl Ears {
 
     /// Calls everybody who is armed.
     pub(crate) fn call(&self) {
+        if !self.any.load(SeqCst) {
+            return;
+        }
         let ears: Vec<_> = self.list().iter().filter_map(Weak::upgrade).collect();
         ears.iter().for_each(|ear| ear.call()); // without the lock: what wakers run is not ours
     }
