@@ -86,9 +86,10 @@ fn time_outs_of_the_runtime_lose_nothing() {
         runtime().block_on(async {
             for number in 0..count {
                 let got = loop {
-                    match tokio::time::timeout(Duration::from_micros(50), receiver.recv_async()).await {
-                        Ok(message) => break number_in(&message.unwrap()),
-                        Err(_) => {} // dropped in mid-wait
+                    // Dropped in mid-wait, if it took longer.
+                    let raced = tokio::time::timeout(Duration::from_micros(50), receiver.recv_async()).await;
+                    if let Ok(message) = raced {
+                        break number_in(&message.unwrap());
                     }
                 };
                 assert_eq!(got, number);
@@ -269,10 +270,10 @@ fn runtimes_come_and_go() {
         let [first, second, third] = &mut receivers;
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                runtime().block_on(async { assert_eq!(number_in(&first.recv_async().await.unwrap()), round) })
+                runtime().block_on(async { assert_eq!(number_in(&first.recv_async().await.unwrap()), round) });
             });
             scope.spawn(|| {
-                runtime().block_on(async { assert_eq!(number_in(&second.recv_async().await.unwrap()), round) })
+                runtime().block_on(async { assert_eq!(number_in(&second.recv_async().await.unwrap()), round) });
             });
             scope.spawn(|| smol::block_on(async { assert_eq!(number_in(&third.recv_async().await.unwrap()), round) }));
             std::thread::sleep(Duration::from_millis(3));

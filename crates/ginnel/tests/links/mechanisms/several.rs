@@ -163,7 +163,7 @@ fn futures_over_every_mechanism_in_tokio() {
 #[test]
 fn futures_over_every_mechanism_in_smol() {
     let _limit = place::limit(LIMIT);
-    conversations(|conversation| smol::block_on(conversation));
+    conversations(smol::block_on);
 }
 
 #[test]
