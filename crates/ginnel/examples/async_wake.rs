@@ -33,36 +33,57 @@ fn question(way: &str) -> String {
 
 /// Answers each question by the way on whose link it comes, until that link ends. A way ends when it gets an empty message.
 fn answer() -> Outcome {
-    let back = Sender::open("shm:wake-back?capacity=8&max=64")?;
-    let mut receivers = WAYS.map(|way| Receiver::open(&question(way)));
+    let mut back = Sender::open("shm:wake-back?capacity=8&max=64")?;
+    let mut receivers = Vec::new();
+    for way in WAYS {
+        receivers.push((way, Receiver::open(&question(way))?));
+    }
     let tokio = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     loop {
-        for (way, receiver) in WAYS.iter().zip(&mut receivers) {
-            let receiver = receiver.as_mut().map_err(|e| e.to_string())?;
-            let goes_on = match *way {
-                "tokio" => tokio.block_on(in_tasks(receiver, &back))?,
-                "smol" => smol::block_on(in_tasks(receiver, &back))?,
-                "select" => {
-                    let mut select = Select::new().recv(receiver);
-                    serve(&back, || select.wait().message.map(|message| message.is_empty()))?
+        for (way, receiver) in std::mem::take(&mut receivers) {
+            let turn = match way {
+                // In a task: who wakes the future that tokio blocks on makes a system call for that, if only to itself.
+                "tokio" => tokio.block_on(tokio.spawn(in_task(receiver, back)))??,
+                "smol" => smol::block_on(in_task(receiver, back))?,
+                _ => {
+                    let goes_on = in_thread(way, &receiver, &back)?;
+                    Turn { goes_on, receiver, back }
                 }
-                "descriptor" => {
-                    let ready = receiver.readiness()?;
-                    serve(&back, || {
-                        loop {
-                            match ready.try_recv() {
-                                Err(e) if e == RecvFailure::Empty => _ = poll::readable(&[ready.as_fd()], None),
-                                other => return other.map(|message| message.is_empty()),
-                            }
-                        }
-                    })?
-                }
-                _ => serve(&back, || receiver.recv().map(|message| message.is_empty()))?,
             };
-            if !goes_on {
+            if !turn.goes_on {
                 return Ok(());
             }
+            receivers.push((way, turn.receiver));
+            back = turn.back;
         }
+    }
+}
+
+/// What is left of a turn.
+struct Turn {
+    goes_on: bool,
+    receiver: Receiver,
+    back: Sender,
+}
+
+fn in_thread(way: &str, receiver: &Receiver, back: &Sender) -> Result<bool, Box<dyn std::error::Error>> {
+    match way {
+        "select" => {
+            let mut select = Select::new().recv(receiver);
+            serve(back, || select.wait().message.map(|message| message.is_empty()))
+        }
+        "descriptor" => {
+            let ready = receiver.readiness()?;
+            serve(back, || {
+                loop {
+                    match ready.try_recv() {
+                        Err(e) if e == RecvFailure::Empty => _ = poll::readable(&[ready.as_fd()], None),
+                        other => return other.map(|message| message.is_empty()),
+                    }
+                }
+            })
+        }
+        _ => serve(back, || receiver.recv().map(|message| message.is_empty())),
     }
 }
 
@@ -81,15 +102,16 @@ fn serve(
     }
 }
 
-async fn in_tasks(receiver: &mut Receiver, back: &Sender) -> Result<bool, Box<dyn std::error::Error>> {
-    loop {
+async fn in_task(mut receiver: Receiver, back: Sender) -> Result<Turn, String> {
+    let goes_on = loop {
         match receiver.recv_async().await {
-            Ok(message) if message.is_empty() => return Ok(true),
-            Ok(_) => back.send(b"yes")?,
-            Err(e) if matches!(e.reason(), RecvFailure::Closed { .. }) => return Ok(false),
-            Err(e) => return Err(e.into()),
+            Ok(message) if message.is_empty() => break true,
+            Ok(_) => back.send(b"yes").map_err(|e| e.to_string())?,
+            Err(e) if matches!(e.reason(), RecvFailure::Closed { .. }) => break false,
+            Err(e) => return Err(e.to_string()),
         }
-    }
+    };
+    Ok(Turn { goes_on, receiver, back })
 }
 
 fn ask(rounds: usize, questions: usize, before: Duration) -> Outcome {
