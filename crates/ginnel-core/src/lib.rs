@@ -26,6 +26,7 @@ mod consumer;
 mod engine;
 mod event;
 mod header;
+mod label;
 mod layout;
 mod memory;
 mod pace;
@@ -42,6 +43,7 @@ pub use consumer::{Consumer, Run};
 pub use engine::{Corrupt, Delivery, Engine, PopError, PushError};
 pub use event::{Called, Event, Waiting};
 pub use header::{Header, HeaderError};
+pub use label::{LABEL_AT, LABEL_BYTES, Label};
 pub use layout::{
     ALIVE_BASE, BELL_BYTE, BLOCK_MIN, CLASSES_MAX, CONTROL_BYTES, ENTRY_BYTES, Full, GROW_BYTE, Geometry,
     GeometryError, INLINE_MAX, LINE, Layout, MESSAGE_MAX, PAGE, PARTICIPANTS_MAX, REMOVE_BYTE, Rule, SLOT_BYTES, Shape,

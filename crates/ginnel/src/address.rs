@@ -4,7 +4,7 @@
 
 use crate::error::{Error, ErrorKind};
 use crate::shm::Spec;
-use ginnel_core::{Full, Geometry, Shape};
+use ginnel_core::{Full, Geometry, Label, Shape};
 use std::ffi::CString;
 use std::fmt;
 use std::path::PathBuf;
@@ -86,6 +86,8 @@ impl Name {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub(crate) shape: Option<Shape>,
+    /// What the messages are.
+    pub(crate) label: Option<Label>,
     pub(crate) capacity: Option<u64>,
     pub(crate) max: Option<u64>,
     pub(crate) memory: Option<u64>,

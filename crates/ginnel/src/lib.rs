@@ -19,6 +19,7 @@
 //! | a link to be opened, with options | `link` |
 //! | its ends | `sender`, `receiver` |
 //! | a message being written, a message in hand, several | `loan`, `message`, `batch` |
+//! | requests and responses; letters to names | [`call`], [`mail`], over `heading` |
 //! | until when to wait | `wait` |
 //! | waiting for several: `Select`, descriptors, async | `ready/` |
 //! | who died, of those whom others wait for | `watch` |
@@ -29,23 +30,34 @@
 
 mod address;
 mod batch;
+pub mod call;
 mod clean;
+#[cfg(feature = "zerocopy")]
+mod described;
 mod directory;
+#[cfg(feature = "serde")]
+pub mod encoded;
 mod error;
+mod heading;
 mod kernel;
 mod link;
 mod loan;
+pub mod mail;
 mod message;
 mod ready;
 mod receiver;
 mod sender;
 mod shm;
+#[cfg(feature = "zerocopy")]
+pub mod typed;
 mod wait;
 mod watch;
 
 pub use address::{Carriage, Frame, NAME_MAX, SocketType, Wait, parse_size};
 pub use batch::{Batch, BatchMessage};
 pub use clean::{Cleaned, clean};
+#[cfg(feature = "zerocopy")]
+pub use described::Described;
 pub use directory::{DIRECTORY_VARIABLE, directory};
 pub use error::{CommitError, Error, ErrorKind, RecvError, RecvFailure, SendAllError, SendError, SendFailure};
 pub use ginnel_core::{Corrupt, Counters, Full, Geometry, INLINE_MAX, PoolUse, Role, Shape};

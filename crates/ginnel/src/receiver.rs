@@ -325,6 +325,13 @@ impl Receiver {
 
     // ---- how
 
+    /// An error of what stands above this handle.
+    #[cfg(any(feature = "zerocopy", feature = "serde"))]
+    #[allow(dead_code, reason = "each feature uses one side of it or both")]
+    pub(crate) fn error(&self, reason: crate::RecvFailure) -> RecvError {
+        RecvError { reason, link: self.address().into() }
+    }
+
     #[inline(always)]
     fn recv_until(&self, until: Until) -> Result<Message<'_>, RecvError> {
         let receiver = match &self.end {

@@ -357,6 +357,13 @@ impl Sender {
 
     // ---- how
 
+    /// An error of what stands above this handle.
+    #[cfg(any(feature = "zerocopy", feature = "serde"))]
+    #[allow(dead_code, reason = "each feature uses one side of it or both")]
+    pub(crate) fn error(&self, reason: crate::SendFailure) -> SendError {
+        SendError { reason, link: self.address().into() }
+    }
+
     #[inline(always)]
     fn send_until(&self, tag: u16, message: &[u8], until: Until) -> Result<(), SendError> {
         let sent = match &self.end {

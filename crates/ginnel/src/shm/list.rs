@@ -6,7 +6,7 @@ use crate::address::{Name, Wait, Wanted};
 use crate::clean::Cleaned;
 use crate::directory::{Directory, shown};
 use crate::error::{Error, ErrorKind};
-use ginnel_core::{Counters, Engine, Geometry, ParticipantState, PoolUse, Role, TOKEN_BASE};
+use ginnel_core::{Counters, Engine, Geometry, ParticipantState, PoolUse, Role, Shape, TOKEN_BASE};
 use ginnel_os::mmap::Mapping;
 use ginnel_os::ofd_lock;
 use ginnel_os::process;
@@ -108,7 +108,7 @@ impl Snapshot {
         let status = tmpfile::fstat(self.file.as_fd()).map_err(|e| Error::os("look at", address.as_str(), e))?;
         let liveness = if participants.iter().any(|p| p.alive) {
             Liveness::Live
-        } else if participants.is_empty() && messages > 0 {
+        } else if participants.is_empty() && messages > 0 && engine.layout().geometry().shape != Shape::Response {
             Liveness::Waiting
         } else {
             Liveness::Stale
@@ -209,12 +209,15 @@ fn clean_one(info: &Info, dry_run: bool) -> Result<Option<Cleaned>, Error> {
     if dead == 0 && info.liveness != Liveness::Stale {
         return Ok(None);
     }
+    // Responses are for one client: nobody can receive them in its place.
+    let is_orphan = info.geometry.shape == Shape::Response
+        && !info.participants.iter().any(|p| p.alive && p.role == Role::Receiver);
     let name = Name::new(info.address.strip_prefix("shm:").unwrap_or_default());
     let (Ok(name), false) = (name, dry_run) else {
-        let removed = info.liveness == Liveness::Stale && info.messages == 0;
+        let removed = is_orphan || info.liveness == Liveness::Stale && info.messages == 0;
         return Ok(Some(Cleaned { address: info.address.clone(), dead, removed }));
     };
     let address = Spec { name, wanted: Wanted::default(), follow: false, wait: Wait::default(), private: false };
-    let (dead, removed) = Region::tidy(&address)?;
+    let (dead, removed) = if is_orphan { Region::tidy_by_force(&address)? } else { Region::tidy(&address)? };
     Ok((dead > 0 || removed).then(|| Cleaned { address: info.address.clone(), dead, removed }))
 }

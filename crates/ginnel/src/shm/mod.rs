@@ -4,7 +4,7 @@
 //! |---|---|
 //! | its ends | `sender`, `receiver`: each call is a try on the engine, and a wait when that finds nothing |
 //! | a message being written | `loan` |
-//! | waiting; who is on the other end; who died | `wait`, `peers`, and the crate's `watch` |
+//! | waiting; who is on the other end; who died | `wait`, `wake`, `peers`, and the crate's `watch` |
 //! | the file of a link; links of one process | `region`, `private` |
 //! | looking from outside, cleaning | `list` |
 
@@ -16,6 +16,7 @@ mod receiver;
 mod region;
 mod sender;
 mod wait;
+mod wake;
 
 pub use list::{Info, Liveness, ParticipantInfo, list};
 pub(crate) use list::{clean, info};

@@ -26,13 +26,23 @@ impl Peers {
         self.heard.set(true);
     }
 
-    /// If there was a peer since this handle opened and none is there now: how many of them died. With no peer yet, none is
-    /// gone: this handle waits for the first, as one waits for the other end of a FIFO.
-    pub(crate) fn are_gone(&self, engine: &Engine) -> Option<u64> {
+    /// Whether a peer is there now: one that lives, or died so lately that nobody knows yet.
+    pub(crate) fn are_there(&self, engine: &Engine) -> bool {
+        let now = self.look(engine);
+        0 < if self.role == Role::Sender { now.senders } else { now.receivers }
+    }
+
+    fn look(&self, engine: &Engine) -> Census {
         if self.now.get().version != engine.membership_version() {
             self.now.set(engine.census());
         }
-        let now = self.now.get();
+        self.now.get()
+    }
+
+    /// If there was a peer since this handle opened and none is there now: how many of them died. With no peer yet, none is
+    /// gone: this handle waits for the first, as one waits for the other end of a FIFO.
+    pub(crate) fn are_gone(&self, engine: &Engine) -> Option<u64> {
+        let now = self.look(engine);
         let (there, was_there, joined, died) = match self.role {
             Role::Sender => (
                 now.senders,

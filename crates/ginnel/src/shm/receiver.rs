@@ -70,6 +70,11 @@ impl Receiver {
         self.engine().dropped().wrapping_sub(self.dropped_before)
     }
 
+    /// What interrupts a sender interrupts this receiver too, if the sender's link relays to this one.
+    pub(crate) fn share_interrupts(&mut self, sender: &super::Sender) {
+        self.waiter.share_interrupts(sender.waiter());
+    }
+
     pub(crate) fn interrupter(&self) -> Interrupter {
         self.waiter.interrupter(self.region())
     }
@@ -116,9 +121,16 @@ impl Receiver {
 
     /// What [`Self::take_fast`] does not do.
     pub(crate) fn recv_slow(&self, until: Until) -> Result<Held, RecvError> {
+        let gone = || if self.follow { None } else { self.peers.are_gone(self.engine()) };
+        self.recv_unless(until, &gone)
+    }
+
+    /// Receives, or reports the end when `gone` says that it has come, and how many died. `gone` is asked before each look at the link, so what
+    /// was committed before the end is received first. What changes its answer wakes the sleepers of this link.
+    pub(crate) fn recv_unless(&self, until: Until, gone: &dyn Fn() -> Option<u64>) -> Result<Held, RecvError> {
         let announced = if self.stay_away(until) { self.take_fast(false) } else { None };
         let taken = announced.map_or_else(|| self.try_take(), Ok);
-        taken.or_else(|obstacle| self.wait_take(until, obstacle)).map_err(|reason| self.error(reason))
+        taken.or_else(|obstacle| self.wait_take(until, obstacle, gone)).map_err(|reason| self.error(reason))
     }
 
     pub(crate) fn recv_many_until(&self, most: usize, until: Until) -> Result<Batch<'_>, RecvError> {
@@ -193,7 +205,7 @@ impl Receiver {
     }
 
     #[cold]
-    fn wait_take(&self, until: Until, first: PopError) -> Result<Held, RecvFailure> {
+    fn wait_take(&self, until: Until, first: PopError, gone: &dyn Fn() -> Option<u64>) -> Result<Held, RecvFailure> {
         if !self.region().is_ours() {
             return Err(RecvFailure::Forked);
         }
@@ -215,7 +227,7 @@ impl Receiver {
         let mut settled = false;
         let taken = self.waiter.wait(region, self.membership.me, &event, until, peek, |_| {
             // In this order: what the last sender sent before it left is seen by the try after it was found gone.
-            let gone = if self.follow { None } else { self.peers.are_gone(self.engine()) };
+            let gone = gone();
             match (self.try_take(), gone) {
                 (Ok(held), _) => Look::Done(Ok(held)),
                 (Err(PopError::Corrupt(what)), _) => Look::Done(Err(RecvFailure::Corrupt(what))),

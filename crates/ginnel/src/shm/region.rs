@@ -16,21 +16,21 @@ use super::{Spec, private};
 use crate::address::{Name, Wanted};
 use crate::directory::{Directory, shown};
 use crate::error::{Error, ErrorKind};
-use crate::ready::{Ear, Ears};
+use crate::ready::Ears;
 use crate::watch::Watched;
 use ginnel_core::{
-    ALIVE_BASE, BELL_BYTE, Called, Engine, Event, Full, Header, HeaderError, Identity, JoinError, Layout, Memory,
+    ALIVE_BASE, Engine, Full, Header, HeaderError, Identity, JoinError, LABEL_AT, LABEL_BYTES, Label, Layout, Memory,
     Participant, ParticipantState, REMOVE_BYTE, Role, Rule, TOKEN_BASE,
 };
 use ginnel_os::fork::{self, Generation};
 use ginnel_os::mmap::Mapping;
 use ginnel_os::ofd_lock::{self, Token};
 use ginnel_os::tmpfile::{self, Access, Kind};
-use ginnel_os::{errno, explain, fallocate, futex, membarrier, process};
+use ginnel_os::{errno, explain, fallocate, membarrier, process};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 /// How long another process may stand in the middle of removing a name before that is an error.
@@ -51,17 +51,23 @@ pub enum Mode {
 
 /// An attached link: its mapping, its file, and where it lies.
 pub(crate) struct Region {
-    engine: Engine,
+    pub(super) engine: Engine,
     mapping: Mapping,
     /// Holds no lock, so that a forked child that inherits it keeps nobody alive; used to look at locks, and to grow.
-    file: OwnedFd,
-    home: Home,
+    pub(super) file: OwnedFd,
+    pub(super) home: Home,
     link: Arc<str>,
     generation: Generation,
+    /// Checksum of its label; 0 if it has none.
+    label: u32,
     /// Whether the watcher knows this region.
     watched: AtomicBool,
     /// Those of this process who listen.
-    ears: Arc<Ears>,
+    pub(super) ears: Arc<Ears>,
+    /// Links of this process whose sleepers wait for news of this one too: who waits for a response learns so that the last server has left.
+    pub(super) relays: Mutex<Vec<Weak<Region>>>,
+    /// The membership's version when the relays were woken last.
+    relayed: AtomicU64,
 }
 
 /// Where a link is found.
@@ -97,6 +103,11 @@ impl Watched for Region {
 
     fn look(&self) {
         self.reap();
+        // Somebody else may have been first to recover the dead: then this process hears of it here.
+        let version = self.engine.membership_version();
+        if self.relayed.swap(version, Ordering::SeqCst) != version {
+            self.wake_relays();
+        }
     }
 }
 
@@ -149,11 +160,37 @@ impl Region {
     /// Whether a link is as it was asked for.
     pub(super) fn agrees(&self, address: &Spec) -> Result<(), Error> {
         let Some((option, wanted, is)) = address.wanted.mismatch(self.engine.layout().geometry()) else {
-            return Ok(());
+            return self.agrees_on_label(address);
         };
         let error = Error::new(ErrorKind::Mismatch, "open", address.link());
         let problem = format!("it was made with {option}={is}, and {option}={wanted} was asked for");
         Err(error.problem(problem).remedy("leave the option out, or remove the link and make it anew"))
+    }
+
+    /// Whether its messages are what the caller takes them for. Who says nothing takes them as bytes.
+    fn agrees_on_label(&self, address: &Spec) -> Result<(), Error> {
+        let Some(wanted) = &address.wanted.label else { return Ok(()) };
+        let is = self.read_label(address)?;
+        if is.as_ref().is_some_and(|is| is.hash() == wanted.hash()) {
+            return Ok(());
+        }
+        let is = is.as_ref().map_or_else(|| "plain bytes".into(), |is| format!("`{}`", is.text()));
+        Err(Error::new(ErrorKind::Mismatch, "open", address.link())
+            .problem(format!("its messages are {is}, and `{}` was asked for", wanted.text()))
+            .remedy("have both programs mean the same, or take another name"))
+    }
+
+    /// Its label, if it has one.
+    fn read_label(&self, address: &Spec) -> Result<Option<Label>, Error> {
+        if self.label == 0 {
+            return Ok(None);
+        }
+        let mut bytes = [0; LABEL_BYTES];
+        tmpfile::read_at(self.file.as_fd(), &mut bytes, LABEL_AT).map_err(|e| Error::os("open", address.link(), e))?;
+        let label = Label::parse(bytes, self.label);
+        let corrupt =
+            || Error::new(ErrorKind::NotALink, "open", address.link()).problem("the checksum of its label is wrong");
+        label.map(Some).ok_or_else(corrupt)
     }
 
     /// Finds a link by name. The directory comes back if nothing has the name.
@@ -182,8 +219,19 @@ impl Region {
         let mapping = Mapping::of_file(file.as_fd(), layout.total_bytes(), true).map_err(os)?;
         let generation = fork::generation().map_err(os)?;
         let engine = engine(&mapping, layout, header.asymmetric);
-        let (link, watched, ears) = (link.into(), AtomicBool::new(false), Arc::default());
-        Ok(Self { engine, mapping, file, home, link, generation, watched, ears })
+        Ok(Self {
+            engine,
+            mapping,
+            file,
+            home,
+            link: link.into(),
+            generation,
+            label: header.label,
+            watched: AtomicBool::new(false),
+            ears: Arc::default(),
+            relays: Mutex::default(),
+            relayed: AtomicU64::new(0),
+        })
     }
 
     /// Which file it is.
@@ -214,7 +262,9 @@ impl Region {
     ) -> Result<(Header, Layout), Error> {
         let geometry = address.wanted.geometry();
         let layout = Layout::new(geometry).map_err(|e| invalid_option(address, &e))?;
-        let header = Header { geometry, asymmetric: membarrier::register(), created_ns: process::now_ns() };
+        let checksum = address.wanted.label.as_ref().map_or(0, Label::checksum);
+        let header =
+            Header { geometry, asymmetric: membarrier::register(), created_ns: process::now_ns(), label: checksum };
         let os = |e| Error::os("create", address.link(), e);
         // Beyond the limit the kernel does not only refuse: it kills, by SIGXFSZ.
         if process::file_size_limit().is_some_and(|limit| layout.total_bytes() as u64 > limit) {
@@ -228,6 +278,9 @@ impl Region {
             _ => os(e),
         })?;
         tmpfile::write_at(file.as_fd(), &header.encode(&layout), 0).map_err(os)?;
+        if let Some(label) = &address.wanted.label {
+            tmpfile::write_at(file.as_fd(), label.bytes(), LABEL_AT).map_err(os)?;
+        }
         Ok((header, layout))
     }
 
@@ -340,6 +393,14 @@ impl Region {
             && self.engine.participants().all(|p| self.engine.state(p) == ParticipantState::Free || lives(p))
     }
 
+    /// Recovers the dead, and lets others finish who do. That one of these is stopped in the middle of it is no reason to wait for long.
+    pub(crate) fn settle(&self) {
+        let end = Instant::now() + PATIENCE;
+        while !self.is_settled() && Instant::now() < end {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+
     fn recover_dead(&self, dead: Participant) -> bool {
         let byte = TOKEN_BASE + u64::from(dead.number());
         match Token::take(self.file.as_fd(), byte) {
@@ -356,97 +417,6 @@ impl Region {
             self.engine.finish_leave(dead);
         }
         recovered
-    }
-
-    /// Wakes everybody who sleeps or listens, to look again; even those who were forgotten with a dead one's epoch, or by one who was killed when it had
-    /// taken their announcements down.
-    pub(crate) fn wake_all(&self) {
-        for event in [self.engine.items(), self.engine.room()] {
-            let _ = event.notify();
-            let _ = futex::wake_all(event.futex_word());
-        }
-        self.call_listeners();
-    }
-
-    /// After a message was committed: wakes the receivers that sleep or listen.
-    #[inline(always)]
-    pub(crate) fn wake_receivers(&self) {
-        let event = self.engine.items();
-        if let Some(called) = event.notify() {
-            self.wake(&event, called);
-        }
-    }
-
-    /// The same, for a sender whose side is exclusive to it.
-    #[inline(always)]
-    pub(crate) fn wake_receivers_fast(&self) {
-        if self.engine.items().is_announced_of_exclusive() {
-            self.wake_noted_receivers();
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn wake_noted_receivers(&self) {
-        let event = self.engine.items();
-        self.wake(&event, event.take_down());
-    }
-
-    /// As [`Self::wake_senders`], for a receiver whose side is exclusive to it.
-    #[inline(always)]
-    pub(crate) fn wake_senders_fast(&self) {
-        if self.engine.room().is_announced_of_exclusive() {
-            self.wake_noted_senders();
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn wake_noted_senders(&self) {
-        let event = self.engine.room();
-        self.wake(&event, event.take_down());
-    }
-
-    /// After a place became free: wakes the senders that sleep or listen, whatever they wait for: a slot, or a block of some size.
-    #[inline(always)]
-    pub(crate) fn wake_senders(&self) {
-        let event = self.engine.room();
-        if let Some(called) = event.notify() {
-            self.wake(&event, called);
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn wake(&self, event: &Event<'_>, called: Called) {
-        if called.sleepers {
-            let _ = futex::wake_all(event.futex_word());
-        }
-        if called.listeners {
-            self.call_listeners();
-        }
-    }
-
-    /// Calls those who listen, in any process: see `ready`.
-    fn call_listeners(&self) {
-        match self.home {
-            Home::Directory(..) => _ = tmpfile::read_at(self.file.as_fd(), &mut [0], BELL_BYTE),
-            Home::Process => self.ears.call(),
-        }
-    }
-
-    /// Has an ear called from now on whenever there may be news; its owner then announces itself in an event, and looks again.
-    pub(crate) fn add_ear(&self, ear: &Arc<Ear>) -> std::io::Result<()> {
-        self.ears.add(ear);
-        match self.home {
-            Home::Directory(..) => self.ears.join(self.file.as_fd()),
-            Home::Process => Ok(()),
-        }
-    }
-
-    /// Whether who listens is called by the process's [`News`](crate::ready::News).
-    pub(crate) fn has_news(&self) -> bool {
-        matches!(self.home, Home::Directory(..))
     }
 
     /// Removes the name of a link that has ended, if it still stands for this file.
@@ -509,7 +479,7 @@ impl Region {
     }
 
     /// Ends the link: if nothing is in it, or by force.
-    pub(super) fn end(&self, force: bool) -> Result<(), Error> {
+    pub(crate) fn end(&self, force: bool) -> Result<(), Error> {
         if force {
             self.engine.remove();
             self.wake_all();
@@ -532,6 +502,15 @@ impl Region {
         let Ok(region) = Self::find(directory, address)? else { return Ok((0, false)) };
         let dead = region.reap();
         Ok((dead, region.remove_if_ended()?))
+    }
+
+    /// The same for a link whose messages nobody can receive any more.
+    pub(crate) fn tidy_by_force(address: &Spec) -> Result<(usize, bool), Error> {
+        let Some(directory) = Directory::open_existing()? else { return Ok((0, false)) };
+        let Ok(region) = Self::find(directory, address)? else { return Ok((0, false)) };
+        let dead = region.reap();
+        region.end(true)?;
+        Ok((dead, true))
     }
 }
 

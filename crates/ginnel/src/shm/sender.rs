@@ -95,6 +95,41 @@ impl Sender {
         self.peers.are_gone(self.engine()).is_some()
     }
 
+    /// If the last receiver has left, and that is the end: how many died.
+    pub(crate) fn receivers_gone(&self) -> Option<u64> {
+        self.peers_gone()
+    }
+
+    /// Whether somebody has the receiving end, as far as this process knows: see `Region::reap`.
+    pub(crate) fn has_receiver(&self) -> bool {
+        self.peers.are_there(self.engine())
+    }
+
+    /// Waits until somebody has the receiving end. A receiver that relies on this wakes all when it has joined. False if the link was removed.
+    pub(crate) fn wait_for_receiver(&self, until: Until) -> Result<bool, SendFailure> {
+        if !self.region().is_ours() {
+            return Err(SendFailure::Forked);
+        }
+        let event = self.engine().room();
+        let came = self.waiter.wait(
+            self.region(),
+            self.membership.me,
+            &event,
+            until,
+            || None,
+            |_| match (self.engine().is_removed(), self.has_receiver()) {
+                (true, _) => Look::Done(false),
+                (false, true) => Look::Done(true),
+                (false, false) => Look::Nothing,
+            },
+        );
+        came.ok_or_else(|| match until {
+            Until::Now => SendFailure::Full { capacity: 0 },
+            _ if self.waiter.was_interrupted() => SendFailure::Interrupted,
+            _ => SendFailure::TimedOut { limit: "receivers", value: 0 },
+        })
+    }
+
     pub(crate) fn interrupter(&self) -> Interrupter {
         self.waiter.interrupter(self.region())
     }
@@ -104,6 +139,10 @@ impl Sender {
     }
 
     // ---- how
+
+    pub(super) fn waiter(&self) -> &Waiter {
+        &self.waiter
+    }
 
     pub(crate) fn region(&self) -> &std::sync::Arc<Region> {
         &self.membership.region

@@ -57,6 +57,11 @@ impl Waiter {
         Interrupter::of_region(self.interrupted.clone(), Arc::downgrade(region))
     }
 
+    /// One [`Interrupter`] ends the waits of this one and of another.
+    pub(crate) fn share_interrupts(&mut self, other: &Self) {
+        self.interrupted = other.interrupted.clone();
+    }
+
     /// Whether the wait that just ended was interrupted; asking takes the answer away.
     pub(crate) fn was_interrupted(&self) -> bool {
         self.interrupted.swap(false, Ordering::SeqCst)

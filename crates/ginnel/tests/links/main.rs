@@ -9,15 +9,18 @@
 //! | many threads at once | `threads` |
 //! | timeouts, deadlines, signals, the end of the stream | `time` |
 //! | processes that are killed | `death` |
+//! | requests and their responses; letters to names | `call`, `mail` |
 //! | who makes a link, who removes it, who cleans up | `lifetime` |
 //! | handles in a forked child | `fork` |
 //! | waiting for several: `Select` and descriptors; futures | `several`, `futures` |
 //! | what is no link, no directory, no memory | `hostile` |
 //! | a link that is scribbled over while it is in use | `corrupt` |
+//! | messages that are values of a type | `typed` |
 //! | the promises over every other mechanism | `mechanisms` |
 //!
 //! `GINNEL_TEST_SCALE=10` does ten times as much. A failing seed is printed; nothing here depends on the clock being fast.
 
+mod call;
 mod child;
 mod corrupt;
 mod death;
@@ -27,9 +30,12 @@ mod fork;
 mod futures;
 mod hostile;
 mod lifetime;
+mod mail;
 mod mechanisms;
 mod place;
 mod script;
 mod several;
 mod threads;
 mod time;
+#[cfg(all(feature = "zerocopy", feature = "serde"))]
+mod typed;
