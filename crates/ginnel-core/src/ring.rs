@@ -40,7 +40,7 @@
 
 use crate::engine::{Corrupt, Engine, Meta, PushError};
 use crate::header::{HEAD, RELEASED, RETURNS, TAIL};
-use crate::layout::BATCH_MAX;
+use crate::layout::{BATCH_MAX, Shape};
 use crate::memory::Line;
 use crate::pool::Block;
 use crate::slot::{Lap, State, Word};
@@ -131,8 +131,14 @@ impl Engine {
 
     // ---- looking
 
-    /// Messages that can be received, as far as one look can tell.
+    /// Messages that can be received, as far as one look can tell; of a broadcast, those that the slowest receiver has not released.
     pub fn len(&self) -> u64 {
+        if self.layout().stream_ring().is_some() {
+            return 0; // it has bytes: `bytes_waiting`
+        }
+        if self.layout().is_broadcast() {
+            return self.backlog();
+        }
         // ORDERING: relaxed; the answer is old before it is used.
         let (tail, head) = (self.claimed(|_| {}), self.control(HEAD).load(Relaxed));
         // ORDERING: relaxed, as above. Only after a death can messages have gone back.
@@ -158,6 +164,9 @@ impl Engine {
 
     /// Whether the next message finds no slot, as far as one look can tell: the link holds as many as it may, those in hand included.
     pub fn is_full(&self) -> bool {
+        if self.layout().is_broadcast() {
+            return self.is_held_up();
+        }
         let tail = self.claimed(|_| {});
         let before = self.slot_word(tail).against(self.layout().lap(tail)) == Lap::Before;
         before && self.limit(tail).is_ok_and(|limit| tail >= limit)
@@ -168,10 +177,20 @@ impl Engine {
         self.len() == 0
     }
 
-    /// Positions of both ends: the next to take, the next to claim.
+    /// The first position that is not claimed.
+    pub(crate) fn claimed_tail(&self) -> u64 {
+        self.claimed(|_| {})
+    }
+
+    /// Positions of both ends: the next to take, the next to claim. Those of a stream count bytes. On a broadcast, what the slowest receiver is at in place of the first.
     pub fn positions(&self) -> (u64, u64) {
+        if self.layout().is_broadcast() {
+            let tail = self.claimed_tail();
+            return (tail.saturating_sub(self.backlog()), tail);
+        }
         // ORDERING: relaxed; figures for people.
-        (self.control(HEAD).load(Relaxed), self.claimed(|_| {}))
+        let (head, tail) = (self.control(HEAD).load(Relaxed), self.control(TAIL).load(Relaxed));
+        (head, if self.layout().stream_ring().is_some() { tail } else { self.claimed(|_| {}) })
     }
 
     /// The oldest message that went back after a death, if there is one.
@@ -187,6 +206,14 @@ impl Engine {
 
     /// Whether no message is left, when nobody is there who could add or take one.
     pub(crate) fn is_drained(&self) -> bool {
+        match self.layout().geometry().shape {
+            Shape::Stream => return self.bytes_waiting() == 0,
+            Shape::Listener => return true, // nobody is left who could accept
+            _ => {}
+        }
+        if self.layout().is_broadcast() {
+            return true; // nobody is there who has not heard it
+        }
         // ORDERING [S11]: acquire; what those who left did.
         let mut head = self.control(HEAD).load(Acquire);
         for _ in 0..=self.layout().capacity() {

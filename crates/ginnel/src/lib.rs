@@ -25,6 +25,7 @@
 //! | who died, of those whom others wait for | `watch` |
 //! | what crashes left | `clean` |
 //! | shared memory | `shm/` |
+//! | streams of bytes: listen, connect, read, write | `stream/` |
 //! | what the kernel carries: pipes, queues, sockets, signals | `kernel/` |
 //! | what goes wrong | `error` |
 
@@ -48,6 +49,7 @@ mod ready;
 mod receiver;
 mod sender;
 mod shm;
+pub mod stream;
 #[cfg(feature = "zerocopy")]
 pub mod typed;
 mod wait;

@@ -71,9 +71,12 @@ pub(crate) fn run(args: &Args, quiet: bool) -> Result<(), Failure> {
     std::thread::scope(|scope| {
         let work = |server: Server| work(args, quiet, &server, &left);
         let workers: Vec<_> = servers.into_iter().map(|server| scope.spawn(move || work(server))).collect();
-        let ended = workers.into_iter().map(|worker| worker.join());
-        ended
-            .fold(Ok(()), |before, ended| before.and(ended.unwrap_or_else(|_| Err(Failure::failed("a worker failed")))))
+        let mut done = Ok(());
+        for worker in workers {
+            // All of them are waited for, and the first that failed is told.
+            done = done.and(worker.join().unwrap_or_else(|_| Err(Failure::failed("a worker failed"))));
+        }
+        done
     })
 }
 

@@ -383,7 +383,7 @@ fn response_spec(requests: &Spec, geometry: &Geometry, pid: u32, random: u64) ->
         ..Wanted::default()
     };
     let name = response_name(&requests.name, pid, random);
-    Spec { name, wanted, follow: true, wait: requests.wait, private: requests.private }
+    Spec { name, wanted, follow: true, history: None, wait: requests.wait, private: requests.private }
 }
 
 impl Drop for Client {

@@ -170,7 +170,7 @@ pub enum ServeFailure {
     /// The response was not sent.
     NotSent(SendError),
     /// The client's link cannot be opened.
-    Setup(Error),
+    Setup(Box<Error>),
     /// The link of requests can no longer be used, or the wait was interrupted.
     Broken(RecvFailure),
 }
@@ -225,7 +225,7 @@ impl std::error::Error for ServeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.reason {
             ServeFailure::NotSent(e) => Some(e),
-            ServeFailure::Setup(e) => Some(e),
+            ServeFailure::Setup(e) => Some(&**e),
             _ => None,
         }
     }

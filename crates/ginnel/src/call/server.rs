@@ -206,6 +206,7 @@ impl Server {
         let spec = Spec {
             name: response_name(&self.name, client.pid, client.random),
             wanted: Wanted { shape: Some(Shape::Response), ..Wanted::default() },
+            history: None,
             follow: false,
             wait: self.wait,
             private: self.private,
@@ -220,7 +221,7 @@ impl Server {
         });
         let sender = opened.map_err(|e| match e.kind() {
             ErrorKind::NotFound => ServeFailure::ClientGone,
-            _ => ServeFailure::Setup(e),
+            _ => ServeFailure::Setup(Box::new(e)),
         })?;
         crate::watch::watch(sender.region()); // so that a load tells later that the client was killed
         Ok(Outlet { pid: client.pid, random: client.random, sender })

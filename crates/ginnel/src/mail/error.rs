@@ -32,7 +32,7 @@ pub enum MailFailure {
     /// The letter was not sent.
     NotSent(SendFailure),
     /// The mailbox cannot be opened, or its name cannot be understood.
-    Setup(Error),
+    Setup(Box<Error>),
     /// The mailbox can no longer be used, or the wait was interrupted.
     Broken(RecvFailure),
 }
@@ -105,7 +105,7 @@ impl fmt::Display for MailError {
 impl std::error::Error for MailError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.reason {
-            MailFailure::Setup(e) => Some(e),
+            MailFailure::Setup(e) => Some(&**e),
             MailFailure::NotSent(SendFailure::NoSpace(e) | SendFailure::Os(e)) => Some(e),
             _ => None,
         }

@@ -186,13 +186,13 @@ impl Post {
             }
             None => {}
         }
-        let mut spec = name::parse(to, self.scheme).map_err(MailFailure::Setup)?;
+        let mut spec = name::parse(to, self.scheme).map_err(|e| MailFailure::Setup(Box::new(e)))?;
         // Who keeps a letter has it told when the mailbox is full and nobody will make room.
         spec.follow = self.absent == Absent::Wait;
         let mode = if self.absent == Absent::Refuse { Mode::Join } else { Mode::Open };
         let sender = shm::Sender::open(&spec, mode).map_err(|e| match e.kind() {
             ErrorKind::NotFound if mode == Mode::Join => MailFailure::Nobody,
-            _ => MailFailure::Setup(e),
+            _ => MailFailure::Setup(Box::new(e)),
         })?;
         if outlets.len() >= OUTLETS_MAX {
             outlets.remove(0);

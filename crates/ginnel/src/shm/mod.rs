@@ -4,11 +4,13 @@
 //! |---|---|
 //! | its ends | `sender`, `receiver`: each call is a try on the engine, and a wait when that finds nothing |
 //! | a message being written | `loan` |
+//! | the receiving end of a broadcast | `listening` |
 //! | waiting; who is on the other end; who died | `wait`, `wake`, `peers`, and the crate's `watch` |
 //! | the file of a link; links of one process | `region`, `private` |
 //! | looking from outside, cleaning | `list` |
 
 mod list;
+mod listening;
 mod loan;
 mod peers;
 mod private;
@@ -19,12 +21,14 @@ mod wait;
 mod wake;
 
 pub use list::{Info, Liveness, ParticipantInfo, list};
-pub(crate) use list::{clean, info};
+pub(crate) use list::{clean, clean_connections_of, info};
 pub(crate) use loan::Loan;
+pub(crate) use peers::Peers;
 pub(crate) use receiver::Receiver;
 pub use region::Mode;
-pub(crate) use region::Region;
+pub(crate) use region::{Membership, Region};
 pub(crate) use sender::Sender;
+pub(crate) use wait::{Look, Waiter};
 
 use crate::address::{Name, Wait, Wanted};
 
@@ -34,6 +38,8 @@ pub(crate) struct Spec {
     pub(crate) name: Name,
     pub(crate) wanted: Wanted,
     pub(crate) follow: bool,
+    /// Messages that were there before, for a receiver of a broadcast.
+    pub(crate) history: Option<u64>,
     pub(crate) wait: Wait,
     /// `mem:`: in this process alone.
     pub(crate) private: bool,

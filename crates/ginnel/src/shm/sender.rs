@@ -357,6 +357,9 @@ impl Sender {
     }
 
     fn full<T>(&self, gone: Option<u64>) -> Look<Result<T, SendFailure>> {
+        if self.engine().layout().is_broadcast() {
+            return Look::Nothing; // without a receiver it is not full
+        }
         if drops_oldest(self.engine()) {
             return match self.engine().make_room(&self.producer) {
                 Ok(_) => Look::Busy,
@@ -373,9 +376,19 @@ impl Sender {
     fn no_block<T>(&self, len: usize, gone: Option<u64>) -> Look<Result<T, SendFailure>> {
         match self.grow(len) {
             Ok(Grown::Again) => Look::Busy,
+            Ok(Grown::AtCeiling) if self.engine().layout().is_broadcast() => self.let_go_of_a_block(len),
             Ok(Grown::AtCeiling) if drops_oldest(self.engine()) && !self.engine().any_block_waits() => Look::Nothing,
             Ok(Grown::AtCeiling) => self.full(gone),
             Err(reason) => Look::Done(Err(reason)),
+        }
+    }
+
+    /// On a broadcast a block stays with its message until that makes way: here it makes way for a block.
+    fn let_go_of_a_block<T>(&self, len: usize) -> Look<Result<T, SendFailure>> {
+        match self.engine().let_go_of_a_block(&self.producer, len) {
+            Ok(false) => Look::Nothing,
+            Err(PushError::Corrupt(what)) => Look::Done(Err(SendFailure::Corrupt(what))),
+            _ => Look::Busy,
         }
     }
 

@@ -89,6 +89,12 @@ impl Region {
         }
     }
 
+    /// After the room of bytes was given back that the writer of a stream waits for.
+    #[cold]
+    pub(crate) fn wake_writer(&self, called: Called) {
+        self.wake(&self.engine.room(), called);
+    }
+
     #[cold]
     #[inline(never)]
     fn wake(&self, event: &Event<'_>, called: Called) {

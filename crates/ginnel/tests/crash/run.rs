@@ -1,5 +1,6 @@
 //! The order of the run: the harness on itself, then the operations, then the verdict.
 
+mod broadcast;
 mod fork;
 mod judge;
 mod letters;
@@ -9,6 +10,7 @@ mod report;
 mod selftest;
 mod sleepers;
 mod stepper;
+mod streams;
 mod sweep;
 mod trace;
 

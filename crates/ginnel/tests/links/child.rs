@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // prctl(2) and dup2(2) with integers.
 
 use crate::mechanisms::porter;
-use crate::{call, corrupt, death, fork, futures, lifetime, mail, script, several, time};
+use crate::{call, corrupt, death, fork, futures, lifetime, mail, script, several, stream, time};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -225,6 +225,8 @@ fn child_role() {
         "crowd" => futures::crowd(rest),
         "quiet" => several::quiet(),
         "scribbler" => corrupt::scribbler(rest),
+        "stream" => stream::role(rest),
+        "stream-test" => stream::test_role(rest),
         "wrong-length" => corrupt::wrong_length(),
         _ => panic!("no such role: {role}"),
     }
