@@ -27,6 +27,7 @@
 //! | [S15] | `head` store, light fence, `wanted` load | `wanted` store, arm with its heavy fence, `head` load | store before load on both sides |
 
 use crate::engine::{Corrupt, Engine};
+use crate::event::Called;
 use crate::header::{HEAD, TAIL, WANTED};
 use crate::participants::Participant;
 use crate::sync::{Acquire, Relaxed, Release};
@@ -196,12 +197,12 @@ impl Engine {
         Ok(len)
     }
 
-    /// Gives the room of the next `len` bytes back. True if the writer waits for that: then wake who sleeps on [`Self::room`].
+    /// Gives the room of the next `len` bytes back. If the writer waits for that: then wake it, as [`Self::room`] says.
     ///
     /// # Panics
     /// If there were not as many.
     #[inline]
-    pub fn consume(&self, reader: &ByteReader, len: usize) -> bool {
+    pub fn consume(&self, reader: &ByteReader, len: usize) -> Option<Called> {
         let waiting = reader.tail_seen.get().wrapping_sub(reader.head.get());
         assert!(len as u64 <= waiting, "more bytes than there were");
         let head = reader.head.get().wrapping_add(len as u64);
@@ -212,7 +213,10 @@ impl Engine {
         self.fences().light();
         // ORDERING [S15]: relaxed after the light fence. A wrong value of the writer's harms itself alone.
         let wanted = self.control(WANTED).load(Relaxed);
-        (head.wrapping_sub(wanted) as i64) >= 0 && self.room().notify()
+        if (head.wrapping_sub(wanted) as i64) < 0 {
+            return None;
+        }
+        self.room().notify()
     }
 
     // ---- looking

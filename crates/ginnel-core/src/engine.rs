@@ -282,7 +282,7 @@ impl Engine {
     // ---- sending
 
     /// Sends a message by copying it, if that is the common case: one that lies in its slot, on a side that is exclusive to this producer, with
-    /// room. False otherwise, with nothing done. If true, notify [`Self::items`] with [`Event::notify_of_exclusive`].
+    /// room. False otherwise, with nothing done. If true, see [`Event::is_announced_of_exclusive`] of [`Self::items`].
     #[inline(always)]
     pub fn try_push_fast(&self, producer: &Producer, tag: u16, message: &[u8]) -> bool {
         message.len() <= self.layout.inline_max() && self.push_fast(producer, tag, message)
@@ -397,7 +397,7 @@ impl Engine {
     }
 
     /// Ends a delivery that [is plain](Delivery::is_plain), if that is the common case: the next one, on a side that was exclusive
-    /// to this consumer. False otherwise, with nothing done. Notify [`Self::room`] with [`Event::notify_of_exclusive`].
+    /// to this consumer. False otherwise, with nothing done. See [`Event::is_announced_of_exclusive`] of [`Self::room`].
     #[inline(always)]
     pub fn release_fast(&self, consumer: &Consumer, position: u64) -> bool {
         self.release_next(consumer, position, 1)

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! +0  u32  sequence: the futex word, grows with each wake
-//! +8  u64  epoch 32 bits | sleepers 32 bits
+//! +8  u64  epoch 32 bits | listens 1 bit | sleepers 31 bits
 //! ```
 //! The algorithm is the classic event count. A sleeper reads the sequence, announces itself, looks once more at what it
 //! waits for, and sleeps only if the sequence has not moved. A waker publishes, then looks for sleepers, and makes a
@@ -10,17 +10,27 @@
 //! sleeps, and wakes all; who still has to wait announces itself again. So a burst of messages to a sleeper costs one
 //! system call, and what a killed sleeper announced costs one more, once.
 //!
+//! Who cannot sleep on the word, as it waits for other things too, *listens*: it sets the bit, looks once more, and then waits for
+//! whatever the waker is to do for those who listen (the crate above reads a byte of the link's file, which inotify reports). One bit for
+//! all of them: it is not withdrawn, as it may be another's too; what is left of one who gave up costs the next waker one call, once.
+//!
 //! [I1] If a sleeper sleeps, either it announced itself before the waker looked, and is woken; or the waker published
-//! before the sleeper looked again, and it does not sleep.
+//! before the sleeper looked again, and it does not sleep. The same for one who listens.
+//! [I2] Whoever takes announcements down owes each kind its wake. If it is killed first, its recoverer wakes all, announced or not.
 //!
 //! | pair | release side | acquire side | publishes |
 //! |---|---|---|---|
-//! | [S4] | publish, light fence, load sleepers | add sleeper, heavy fence, look again | [I1]: store before load on both sides |
+//! | [S4] | publish, light fence, load sleepers | add sleeper or set the bit, heavy fence, look again | [I1]: store before load on both sides |
 //! | [S5] | sequence add | sequence load, before sleeping | that a wake happened |
 
 use crate::sync::{AtomicU32, AtomicU64, Fences, Relaxed, SeqCst};
 
-const COUNT_MASK: u64 = 0xFFFF_FFFF;
+/// Anybody, of either kind.
+const ANNOUNCED: u64 = 0xFFFF_FFFF;
+/// Somebody listens.
+const LISTENS: u64 = 1 << 31;
+/// How many sleep.
+const COUNT_MASK: u64 = LISTENS - 1;
 
 /// One event count; see the module.
 pub struct Event<'a> {
@@ -36,6 +46,16 @@ pub struct Waiting {
     /// Value of the futex word with which to sleep.
     pub sequence: u32,
     epoch: u64,
+}
+
+/// Whom a waker found announced: it owes them a wake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "those whose announcement was taken down wait for ever if they are not woken"]
+pub struct Called {
+    /// Some sleep on the futex word.
+    pub sleepers: bool,
+    /// Some listen.
+    pub listeners: bool,
 }
 
 impl<'a> Event<'a> {
@@ -72,33 +92,41 @@ impl<'a> Event<'a> {
         }
     }
 
-    /// After something was published: whether anybody must be woken. If true, wake all sleepers on the futex word.
+    /// Announces one who listens. The caller then looks again at what it waits for, and waits only if it is still not there.
+    pub fn listen(&self) {
+        // ORDERING [S4]: SeqCst or, then the heavy fence, then the caller looks.
+        self.sleepers.fetch_or(LISTENS, SeqCst);
+        self.fences.heavy();
+    }
+
+    /// After something was published: who must be woken, if anybody: all sleepers on the futex word, and all who listen.
     #[inline(always)]
-    pub fn notify(&self) -> bool {
+    pub fn notify(&self) -> Option<Called> {
         self.fences.light();
         // ORDERING [S4]: relaxed after the light fence.
-        if self.sleepers.load(Relaxed) & COUNT_MASK == 0 {
-            return false;
+        if self.sleepers.load(Relaxed) & ANNOUNCED == 0 {
+            return None;
         }
-        self.reset();
-        true
+        Some(self.reset())
     }
 
-    /// The same for one who published on a side that is exclusive to it.
+    /// The same for one who published on a side that is exclusive to it: whether anybody is announced. Then [`Self::take_down`] tells who.
     #[inline(always)]
-    pub fn notify_of_exclusive(&self) -> bool {
+    pub fn is_announced_of_exclusive(&self) -> bool {
         self.fences.light_of_exclusive();
         // ORDERING [S4]: relaxed after the light fence.
-        if self.sleepers.load(Relaxed) & COUNT_MASK == 0 {
-            return false;
-        }
-        self.reset();
-        true
+        self.sleepers.load(Relaxed) & ANNOUNCED != 0
     }
 
-    /// Begins a new epoch without sleepers. The caller wakes all: those who still wait announce themselves again.
+    /// What [`Self::notify`] does when anybody is announced.
     #[cold]
-    pub(crate) fn reset(&self) {
+    pub fn take_down(&self) -> Called {
+        self.reset()
+    }
+
+    /// Begins a new epoch in which nobody is announced. The caller wakes all: those who still wait announce themselves again.
+    #[cold]
+    pub(crate) fn reset(&self) -> Called {
         // ORDERING: relaxed load, the CAS decides.
         let mut word = self.sleepers.load(Relaxed);
         loop {
@@ -109,7 +137,37 @@ impl<'a> Event<'a> {
                 Err(now) => word = now,
             }
         }
+        let called = Called { sleepers: word & COUNT_MASK != 0, listeners: word & LISTENS != 0 };
         // ORDERING [S5]: SeqCst; nobody falls asleep on the old value, whoever announced before is woken by the caller.
         self.sequence.fetch_add(1, SeqCst);
+        called
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn fences() -> Fences {
+        Fences { asymmetric: false, heavy: || crate::sync::fence(SeqCst) }
+    }
+
+    #[test]
+    fn each_kind_is_told_from_the_other_and_once() {
+        let (sequence, sleepers) = (AtomicU32::new(0), AtomicU64::new(0));
+        let event = Event::new(&sequence, &sleepers, fences());
+        assert_eq!(event.notify(), None);
+        event.listen();
+        event.listen();
+        assert_eq!(event.notify(), Some(Called { sleepers: false, listeners: true }));
+        assert_eq!(event.notify(), None);
+        let waiting = event.arm();
+        assert_eq!(event.notify(), Some(Called { sleepers: true, listeners: false }));
+        event.disarm(waiting);
+        let waiting = event.arm();
+        event.listen();
+        event.disarm(waiting); // the bit is not its own
+        event.disarm(waiting); // nor does a second withdrawal reach it
+        assert_eq!(event.notify(), Some(Called { sleepers: false, listeners: true }));
     }
 }

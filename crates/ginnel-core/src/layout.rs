@@ -71,6 +71,8 @@ pub const ALIVE_BASE: u64 = TOKEN_BASE + (1 << 16);
 pub const GROW_BYTE: u64 = TOKEN_BASE - 1;
 /// Byte of the link's file that is locked while its name is removed.
 pub const REMOVE_BYTE: u64 = TOKEN_BASE - 2;
+/// Byte of the link's file that is read, with `pread(2)`, to wake those who listen: its value means nothing. It lies in a line that whoever wakes has just changed.
+pub const BELL_BYTE: u64 = crate::header::ITEMS as u64;
 
 /// What a sender does when the link is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -49,12 +49,12 @@ pub use broadcast::{Listener, Start};
 pub use bytes::{ByteReader, ByteWriter, Bytes};
 pub use consumer::{Consumer, Run};
 pub use engine::{Corrupt, Delivery, Engine, PopError, PushError};
-pub use event::{Event, Waiting};
+pub use event::{Called, Event, Waiting};
 pub use growth::{Growth, Span};
 pub use header::{Header, HeaderError};
 pub use label::{LABEL_AT, LABEL_BYTES, Label};
 pub use layout::{
-    ALIVE_BASE, BLOCK_MIN, CAPACITY_MAX, CLASSES_MAX, CONTROL_BYTES, ENTRY_BYTES, Full, GROW_BYTE, Geometry,
+    ALIVE_BASE, BELL_BYTE, BLOCK_MIN, CAPACITY_MAX, CLASSES_MAX, CONTROL_BYTES, ENTRY_BYTES, Full, GROW_BYTE, Geometry,
     GeometryError, INLINE_MAX, LINE, Layout, MESSAGE_MAX, PAGE, PARTICIPANTS_MAX, REMOVE_BYTE, Rule, SLOT_BYTES, Shape,
     TOKEN_BASE,
 };

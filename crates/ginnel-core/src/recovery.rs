@@ -36,7 +36,7 @@ pub struct Recovered {
 }
 
 impl Engine {
-    /// Undoes what a dead participant held. Afterwards wake everybody who sleeps on [`Self::items`] and [`Self::room`],
+    /// Undoes what a dead participant held. Afterwards wake everybody who sleeps or listens on [`Self::items`] and [`Self::room`],
     /// then call [`Self::finish_leave`]. Nothing if the entry was free.
     pub fn recover(&self, dead: Participant) -> Option<Recovered> {
         let (role, was_open) = self.begin_recovery(dead)?;
@@ -55,8 +55,8 @@ impl Engine {
         // ORDERING [S12@ring]: SeqCst; the slots that went back. Even if none did: a first survivor may have died before this line.
         self.control(RETURNS).fetch_add(1, SeqCst);
         self.bump_membership();
-        self.items().reset();
-        self.room().reset();
+        // The caller wakes all, whoever was announced: the dead one may have taken announcements down.
+        let _ = (self.items().reset(), self.room().reset());
         Some(recovered)
     }
 

@@ -326,7 +326,7 @@ fn no_wake_up_is_lost() {
             let me = join(&engine, 0, Role::Sender);
             thread::spawn(move || {
                 send(&engine, &Producer::new(me), 7);
-                engine.items().notify();
+                let _ = engine.items().notify(); // it has changed the word
             })
         };
         let consumer = Consumer::new(join(&engine, 1, Role::Receiver));
@@ -345,6 +345,77 @@ fn no_wake_up_is_lost() {
             }
             event.disarm(waiting);
         }
+        sender.join().unwrap();
+    });
+}
+
+/// Who listens does not sleep on the word, but until somebody touches the link's file: here, until `touched` is not 0.
+#[test]
+fn who_listens_is_called() {
+    use loom::sync::atomic::AtomicU64;
+    check(|| {
+        let engine = engine(2, 3);
+        let touched = Arc::new(AtomicU64::new(0));
+        let sender = {
+            let (engine, touched) = (engine.clone(), touched.clone());
+            let me = join(&engine, 0, Role::Sender);
+            thread::spawn(move || {
+                send(&engine, &Producer::new(me), 7);
+                if engine.items().notify().is_some_and(|called| called.listeners) {
+                    touched.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+        };
+        let consumer = Consumer::new(join(&engine, 1, Role::Receiver));
+        let event = engine.items();
+        loop {
+            event.listen();
+            if let Some(value) = try_take(&engine, &consumer) {
+                assert_eq!(value, 7);
+                break;
+            }
+            // A lost call never leaves this loop, and loom says so.
+            while touched.swap(0, Ordering::SeqCst) == 0 {
+                thread::yield_now();
+            }
+        }
+        sender.join().unwrap();
+    });
+}
+
+/// A sleeper that withdraws does not take the announcement of one who listens with it.
+#[test]
+fn who_listens_is_called_though_a_sleeper_withdraws() {
+    use loom::sync::atomic::AtomicU64;
+    check(|| {
+        let engine = engine(2, 2);
+        let touched = Arc::new(AtomicU64::new(0));
+        let sleeper = {
+            let engine = engine.clone();
+            thread::spawn(move || {
+                let event = engine.items();
+                let waiting = event.arm();
+                event.disarm(waiting);
+            })
+        };
+        let sender = {
+            let (engine, touched) = (engine.clone(), touched.clone());
+            let me = join(&engine, 0, Role::Sender);
+            thread::spawn(move || {
+                send(&engine, &Producer::new(me), 7);
+                if engine.items().notify().is_some_and(|called| called.listeners) {
+                    touched.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+        };
+        let consumer = Consumer::new(join(&engine, 1, Role::Receiver));
+        engine.items().listen();
+        if try_take(&engine, &consumer).is_none() {
+            while touched.load(Ordering::SeqCst) == 0 {
+                thread::yield_now();
+            }
+        }
+        sleeper.join().unwrap();
         sender.join().unwrap();
     });
 }
@@ -503,7 +574,7 @@ fn no_wake_up_for_room_is_lost() {
             let engine = engine.clone();
             thread::spawn(move || {
                 assert_eq!(hear_in_place(&engine, &listener).first(), Some(&0));
-                engine.room().notify();
+                let _ = engine.room().notify(); // it has changed the word
             })
         };
         let event = engine.room();

@@ -1,4 +1,4 @@
-//! `inotify(7)`: notice that a file was opened, or that a description of it was let go, by `close(2)`, `munmap(2)` or the end of its process.
+//! `inotify(7)`: notice that a file was opened or read, or that a description of it was let go, by `close(2)`, `munmap(2)` or the end of its process.
 
 use crate::eventfd::EventFd;
 use crate::explain::{explain, not_opened, proc_number, shown};
@@ -6,6 +6,11 @@ use rustix::fs::inotify;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// Bytes of an event of a watched file: it has no name.
+const EVENT_BYTES: usize = 16;
+/// Events that one `read(2)` takes at most.
+const AT_ONCE: usize = 256;
 
 /// An inotify instance.
 #[derive(Debug)]
@@ -48,6 +53,30 @@ impl Inotify {
         self.watch(file, inotify::WatchFlags::OPEN)
     }
 
+    /// `inotify_add_watch(2)` for reads of this file, by `read(2)` and its like, not through a mapping. Not on a file of `memfd_create(2)`: newer
+    /// kernels report nothing there.
+    ///
+    /// # Errors
+    /// The errno: `ENOSPC` when the user has `fs.inotify.max_user_watches`.
+    ///
+    /// # Examples
+    /// ```
+    /// use ginnel_os::tmpfile;
+    /// use std::os::fd::AsFd;
+    ///
+    /// let file = tmpfile::create_unnamed(std::fs::File::open("/dev/shm")?.as_fd())?;
+    /// tmpfile::write_at(file.as_fd(), b"news", 0)?;
+    /// let inotify = ginnel_os::inotify::Inotify::new()?;
+    /// let watch = inotify.watch_access(file.as_fd())?;
+    /// assert_eq!(inotify.read()?, Some(vec![]));
+    /// tmpfile::read_at(file.as_fd(), &mut [0; 1], 0)?;
+    /// assert_eq!(inotify.read()?, Some(vec![watch]));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn watch_access(&self, file: BorrowedFd<'_>) -> io::Result<i32> {
+        self.watch(file, inotify::WatchFlags::ACCESS)
+    }
+
     fn watch(&self, file: BorrowedFd<'_>, flags: inotify::WatchFlags) -> io::Result<i32> {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         Ok(inotify::add_watch(&self.0, path.as_str(), flags)?)
@@ -63,13 +92,19 @@ impl Inotify {
     /// # Errors
     /// The errno.
     pub fn read(&self) -> io::Result<Option<Vec<i32>>> {
-        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut buffer = [MaybeUninit::uninit(); AT_ONCE * EVENT_BYTES];
         let mut reader = inotify::Reader::new(&self.0, &mut buffer);
         let mut watches = Vec::new();
         loop {
             match reader.next() {
                 Ok(event) if event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW) => return Ok(None),
-                Ok(event) => watches.push(event.wd()),
+                Ok(event) => {
+                    watches.push(event.wd());
+                    // A read that did not fill its buffer has emptied the queue: no second one only to be told so.
+                    if reader.is_buffer_empty() && watches.len() % AT_ONCE != 0 {
+                        break;
+                    }
+                }
                 Err(rustix::io::Errno::AGAIN) => break,
                 Err(rustix::io::Errno::INTR) => {}
                 Err(e) => return Err(e.into()),

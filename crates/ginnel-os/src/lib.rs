@@ -13,7 +13,8 @@
 //! | [`futex`] | sleeping on a shared word until an absolute time |
 //! | [`membarrier`] | a full barrier on every core from one side only |
 //! | [`eventfd`] | making a descriptor readable for another thread |
-//! | [`inotify`] | notice that somebody opened a file, or let go of it |
+//! | [`inotify`] | notice that somebody opened a file, read it, or let go of it |
+//! | [`timerfd`] | a moment as a descriptor |
 //! | [`pidfd`] | a process as a descriptor |
 //! | [`fork`] | knowing that one is a forked child |
 //! | [`poll`] | waiting for a few descriptors |
@@ -83,6 +84,7 @@ pub mod sysv_ipc;
 pub mod sysv_mq;
 pub mod sysv_sem;
 pub mod sysv_shm;
+pub mod timerfd;
 pub mod tmpfile;
 pub mod udp_diag;
 pub mod unix;

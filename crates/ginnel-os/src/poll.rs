@@ -86,6 +86,37 @@ pub fn either(
     }
 }
 
+/// `poll(2)` for any number of descriptors, each with what to wait for; tells in `ready` which ones are ready, in the order of `files`. An error or a
+/// hang-up counts as ready. False when the deadline comes first.
+///
+/// # Errors
+/// The errno.
+///
+/// # Examples
+/// ```
+/// use ginnel_os::{eventfd::EventFd, poll::{self, Interest}};
+/// use std::os::fd::AsFd;
+///
+/// let (quiet, raised) = (EventFd::new()?, EventFd::new()?);
+/// raised.signal();
+/// let mut ready = Vec::new();
+/// assert!(poll::which(&[(quiet.as_fd(), Interest::Read), (raised.as_fd(), Interest::Read)], &mut ready, None)?);
+/// assert_eq!(ready, [false, true]);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn which(
+    files: &[(BorrowedFd<'_>, Interest)],
+    ready: &mut Vec<bool>,
+    deadline: Option<Instant>,
+) -> io::Result<bool> {
+    let events = |interest| if interest == Interest::Read { libc::POLLIN } else { libc::POLLOUT };
+    let mut entries: Vec<_> = files.iter().map(|(file, interest)| entry(*file, events(*interest))).collect();
+    let any = wait(&mut entries, deadline)?;
+    ready.clear();
+    ready.extend(entries.iter().map(|entry| entry.revents != 0));
+    Ok(any)
+}
+
 #[inline]
 fn entry(file: BorrowedFd<'_>, events: libc::c_short) -> libc::pollfd {
     libc::pollfd { fd: file.as_raw_fd(), events, revents: 0 }

@@ -21,6 +21,7 @@
 //! | a message being written, a message in hand, several | `loan`, `message`, `batch` |
 //! | requests and responses; letters to names | [`call`], [`mail`], over `heading` |
 //! | until when to wait | `wait` |
+//! | waiting for several: `Select`, descriptors, async | `ready/` |
 //! | who died, of those whom others wait for | `watch` |
 //! | what crashes left | `clean` |
 //! | shared memory | `shm/` |
@@ -44,6 +45,7 @@ mod link;
 mod loan;
 pub mod mail;
 mod message;
+mod ready;
 mod receiver;
 mod sender;
 mod shm;
@@ -64,6 +66,9 @@ pub use ginnel_core::{Corrupt, Counters, Full, Geometry, INLINE_MAX, PoolUse, Ro
 pub use link::Link;
 pub use loan::Loan;
 pub use message::Message;
+#[cfg(feature = "async")]
+pub use ready::{RecvFuture, RecvStream, SendFuture, SendSink};
+pub use ready::{RecvReadiness, Select, Selected, SendReadiness};
 pub use receiver::Receiver;
 pub use sender::Sender;
 pub use shm::{Info, Liveness, Mode, ParticipantInfo, list};

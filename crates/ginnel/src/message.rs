@@ -100,6 +100,12 @@ impl<'a> Message<'a> {
         Self { receiver, held }
     }
 
+    /// What is in hand, without what ends it: the caller makes a message of it again.
+    #[cfg(feature = "async")]
+    pub(crate) fn into_held(self) -> Held {
+        std::mem::ManuallyDrop::new(self).held
+    }
+
     /// What its sender tagged it with; 0 if it did not, or the mechanism carries no tags.
     #[inline(always)]
     pub fn tag(&self) -> u16 {

@@ -1,15 +1,22 @@
 //! The receiving end of a link: one handle for every mechanism.
 
 use crate::batch::Batch;
-use crate::error::{Error, RecvError};
+use crate::error::{Error, RecvError, RecvFailure};
 use crate::kernel;
 use crate::message::{Held, Message};
+use crate::ready::{Again, Ear, Found, RecvReadiness};
+#[cfg(feature = "async")]
+use crate::ready::{RecvFuture, RecvStream};
 use crate::shm;
 use crate::wait::{Interrupter, Until};
 use ginnel_core::Shape;
+use ginnel_os::explain;
 use std::cell::Cell;
+#[cfg(feature = "async")]
+use std::cell::OnceCell;
 use std::fmt;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The receiving end of a link. A clone is another participant; a handle may move between threads, but one at a time uses it.
@@ -33,6 +40,9 @@ pub struct Receiver {
     end: End,
     /// A message on its way out of [`Self::recv_slow`].
     taken: Cell<Option<Held>>,
+    /// The one of its futures.
+    #[cfg(feature = "async")]
+    ear: OnceCell<Arc<Ear>>,
 }
 
 #[allow(clippy::large_enum_variant, reason = "the large one is the fast one: it is reached without another pointer")]
@@ -43,7 +53,12 @@ enum End {
 
 impl From<End> for Receiver {
     fn from(end: End) -> Self {
-        Self { end, taken: Cell::new(None) }
+        Self {
+            end,
+            taken: Cell::new(None),
+            #[cfg(feature = "async")]
+            ear: OnceCell::new(),
+        }
     }
 }
 
@@ -223,6 +238,55 @@ impl Receiver {
         }
     }
 
+    /// A descriptor for an event loop of one's own, which tells when there may be a message: see [`RecvReadiness`].
+    ///
+    /// # Errors
+    /// If no descriptor is left, or no inotify instance or watch (`fs.inotify.max_user_instances`: a process needs one, whatever the number of its links).
+    pub fn readiness(&self) -> Result<RecvReadiness<'_>, Error> {
+        RecvReadiness::of(self)
+    }
+
+    /// Receives the next message, as [`Self::recv`], without holding up the thread. It is polled in a tokio runtime with its I/O enabled (feature `tokio`),
+    /// or in any other (feature `smol`); `mem:` links do with any executor at all.
+    ///
+    /// A future that is dropped loses nothing: the message is taken when the future is done, or not at all. A time limit is the runtime's own, around it.
+    ///
+    /// # Errors
+    /// As [`Self::recv`], and what the kernel says if it has no inotify instance or watch left.
+    ///
+    /// # Panics
+    /// When it is polled where no runtime is.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+    /// # #[cfg(feature = "tokio")]
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// let mut receiver = ginnel::Receiver::open("shm:calls")?;
+    /// let mut sender = ginnel::Sender::open("shm:calls")?;
+    /// let (message, sent) = tokio::join!(receiver.recv_async(), sender.send_async(b"hello"));
+    /// sent?;
+    /// assert_eq!(&*message?, b"hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "async")]
+    pub fn recv_async(&mut self) -> RecvFuture<'_> {
+        RecvFuture::of(self)
+    }
+
+    /// Messages as they come, copied, as a [`Stream`](futures_core::Stream). It ends when the last sender has left and every message was received; if that one was
+    /// killed, or for any other failure, with that error as its last item. A stream that is dropped loses nothing.
+    ///
+    /// # Panics
+    /// When it is polled where no runtime is: see [`Self::recv_async`].
+    #[cfg(feature = "async")]
+    pub fn stream(&mut self) -> RecvStream<'_> {
+        RecvStream::of(self)
+    }
+
     /// What kind of conversation the link carries: [`Shape::Queue`] where the kernel does.
     pub fn shape(&self) -> Shape {
         match &self.end {
@@ -271,13 +335,6 @@ impl Receiver {
 
     // ---- how
 
-    /// An error of what stands above this handle.
-    #[cfg(any(feature = "zerocopy", feature = "serde"))]
-    #[allow(dead_code, reason = "each feature uses one side of it or both")]
-    pub(crate) fn error(&self, reason: crate::RecvFailure) -> RecvError {
-        RecvError { reason, link: self.address().into() }
-    }
-
     #[inline(always)]
     fn recv_until(&self, until: Until) -> Result<Message<'_>, RecvError> {
         let receiver = match &self.end {
@@ -302,6 +359,81 @@ impl Receiver {
             End::Kernel(receiver) => receiver.recv_until(until)?,
         }));
         Ok(())
+    }
+
+    // ---- for who waits for several: see `ready`
+
+    /// One look, which does not wait. One who listens is armed, and announces itself before it.
+    pub(crate) fn look(&self, listens: bool) -> Found<Result<Message<'_>, RecvError>> {
+        let (receiver, found) = match &self.end {
+            End::Shm(receiver) => (Some(receiver), receiver.look(listens)),
+            End::Kernel(receiver) => (None, receiver.look()),
+        };
+        match found {
+            Found::Done(done) => Found::Done(done.map(|held| Message::new(receiver, held))),
+            Found::Nothing => Found::Nothing,
+            Found::Busy => Found::Busy,
+        }
+    }
+
+    /// What tells when to look again.
+    pub(crate) fn again(&self) -> Again<'_> {
+        match &self.end {
+            End::Shm(_) => Again::Called,
+            End::Kernel(receiver) => receiver.again(),
+        }
+    }
+
+    /// Has an ear called whenever there may be news that nothing else tells of. Whether the process's `News` are to be drained for that.
+    pub(crate) fn add_ear(&self, ear: &Arc<Ear>) -> Result<bool, RecvError> {
+        match &self.end {
+            End::Shm(receiver) => {
+                receiver.region().add_ear(ear).map_err(|e| self.os_error(&e))?;
+                Ok(receiver.region().has_news())
+            }
+            End::Kernel(receiver) => {
+                receiver.ears().add(ear);
+                Ok(false)
+            }
+        }
+    }
+
+    /// The ear of its futures.
+    #[cfg(feature = "async")]
+    pub(crate) fn ear(&self) -> Result<&Arc<Ear>, RecvError> {
+        if let Some(ear) = self.ear.get() {
+            return Ok(ear);
+        }
+        let ear = Arc::default();
+        self.add_ear(&ear)?;
+        Ok(self.ear.get_or_init(|| ear))
+    }
+
+    /// Whether the process's `News` are to be drained for it.
+    #[cfg(feature = "async")]
+    pub(crate) fn has_news(&self) -> bool {
+        matches!(&self.end, End::Shm(receiver) if receiver.region().has_news())
+    }
+
+    /// A message that [`Self::look`] has found, again.
+    #[cfg(feature = "async")]
+    pub(crate) fn message(&self, held: Held) -> Message<'_> {
+        match &self.end {
+            End::Shm(receiver) => Message::new(Some(receiver), held),
+            End::Kernel(_) => Message::new(None, held),
+        }
+    }
+
+    pub(crate) fn os_error(&self, e: &std::io::Error) -> RecvError {
+        self.error(RecvFailure::Os(explain::errno(e).unwrap_or_default()))
+    }
+
+    pub(crate) fn error(&self, reason: RecvFailure) -> RecvError {
+        let link = match &self.end {
+            End::Shm(receiver) => receiver.address(),
+            End::Kernel(receiver) => receiver.address(),
+        };
+        RecvError { reason, link: link.clone() }
     }
 
     fn recv_many_until(&self, most: usize, until: Until) -> Result<Batch<'_>, RecvError> {

@@ -1,12 +1,18 @@
 //! The sending end of a link: one handle for every mechanism.
 
-use crate::error::{Error, SendAllError, SendError};
+use crate::error::{Error, SendAllError, SendError, SendFailure};
 use crate::kernel;
 use crate::loan::Loan;
+use crate::ready::{Again, Ear, Found, SendReadiness};
+#[cfg(feature = "async")]
+use crate::ready::{SendFuture, SendSink};
 use crate::shm;
 use crate::wait::{Interrupter, Until};
+#[cfg(feature = "async")]
+use std::cell::OnceCell;
 use std::fmt;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The sending end of a link. A clone is another participant; a handle may move between threads, but one at a time uses it.
@@ -25,6 +31,9 @@ use std::time::{Duration, Instant};
 /// ```
 pub struct Sender {
     end: End,
+    /// The one of its futures.
+    #[cfg(feature = "async")]
+    ear: OnceCell<Arc<Ear>>,
 }
 
 #[allow(clippy::large_enum_variant, reason = "the large one is the fast one: it is reached without another pointer")]
@@ -35,7 +44,11 @@ enum End {
 
 impl From<End> for Sender {
     fn from(end: End) -> Self {
-        Self { end }
+        Self {
+            end,
+            #[cfg(feature = "async")]
+            ear: OnceCell::new(),
+        }
     }
 }
 
@@ -269,6 +282,52 @@ impl Sender {
         }
     }
 
+    /// A descriptor for an event loop of one's own, which tells when there may be room: see [`SendReadiness`].
+    ///
+    /// # Errors
+    /// As [`Receiver::readiness`](crate::Receiver::readiness).
+    pub fn readiness(&self) -> Result<SendReadiness<'_>, Error> {
+        SendReadiness::of(self)
+    }
+
+    /// Sends a message, as [`Self::send`], without holding up the thread while the link is full. Where it can be polled is said at
+    /// [`Receiver::recv_async`](crate::Receiver::recv_async), with an example.
+    ///
+    /// A future that is dropped has sent the message, if it was done, or has not; of a stream, a part of a large message may be on its way then, as with
+    /// [`Self::try_send`].
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    ///
+    /// # Panics
+    /// When it is polled where no runtime is.
+    #[cfg(feature = "async")]
+    pub fn send_async<'a, M: AsRef<[u8]> + ?Sized>(&'a mut self, message: &'a M) -> SendFuture<'a, M> {
+        SendFuture::of(self, 0, message)
+    }
+
+    /// The same, with a tag.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    ///
+    /// # Panics
+    /// As [`Self::send_async`].
+    #[cfg(feature = "async")]
+    pub fn send_tagged_async<'a, M: AsRef<[u8]> + ?Sized>(&'a mut self, tag: u16, message: &'a M) -> SendFuture<'a, M> {
+        SendFuture::of(self, tag, message)
+    }
+
+    /// A [`Sink`](futures_sink::Sink) of messages. It sends each at once if there is room, and keeps one at most that waits for room: flush it, or that one goes
+    /// with the sink.
+    ///
+    /// # Panics
+    /// As [`Self::send_async`].
+    #[cfg(feature = "async")]
+    pub fn sink<M: AsRef<[u8]>>(&mut self) -> SendSink<'_, M> {
+        SendSink::of(self)
+    }
+
     /// What ends this handle's waiting from another thread.
     pub fn interrupter(&self) -> Interrupter {
         match &self.end {
@@ -327,6 +386,70 @@ impl Sender {
             End::Shm(sender) => sender.send_all_until(messages, until),
             End::Kernel(sender) => sender.send_all_until(messages, until),
         }
+    }
+
+    // ---- for who waits for several: see `ready`
+
+    /// One look, which does not wait: sends the message if there is room. One who listens is armed, and announces itself before it. `begun` is set while
+    /// a part of it was written.
+    pub(crate) fn look(
+        &self,
+        tag: u16,
+        message: &[u8],
+        begun: &mut bool,
+        listens: bool,
+    ) -> Found<Result<(), SendError>> {
+        match &self.end {
+            End::Shm(sender) => sender.look(tag, message, listens),
+            End::Kernel(sender) => sender.look(tag, message, begun),
+        }
+    }
+
+    /// What tells when to look again.
+    pub(crate) fn again<R>(&self, run: impl FnOnce(Again<'_>) -> R) -> R {
+        match &self.end {
+            End::Shm(_) => run(Again::Called),
+            End::Kernel(sender) => sender.again(run),
+        }
+    }
+
+    /// Has an ear called whenever there may be news that nothing else tells of. Whether the process's `News` are to be drained for that.
+    pub(crate) fn add_ear(&self, ear: &Arc<Ear>) -> Result<bool, SendError> {
+        match &self.end {
+            End::Shm(sender) => {
+                sender.region().add_ear(ear).map_err(|e| sender.error(SendFailure::Os(e)))?;
+                Ok(sender.region().has_news())
+            }
+            End::Kernel(sender) => {
+                sender.ears().add(ear);
+                Ok(false)
+            }
+        }
+    }
+
+    /// The ear of its futures.
+    #[cfg(feature = "async")]
+    pub(crate) fn ear(&self) -> Result<&Arc<Ear>, SendError> {
+        if let Some(ear) = self.ear.get() {
+            return Ok(ear);
+        }
+        let ear = Arc::default();
+        self.add_ear(&ear)?;
+        Ok(self.ear.get_or_init(|| ear))
+    }
+
+    /// Whether the process's `News` are to be drained for it.
+    #[cfg(feature = "async")]
+    pub(crate) fn has_news(&self) -> bool {
+        matches!(&self.end, End::Shm(sender) if sender.region().has_news())
+    }
+
+    pub(crate) fn os_error(&self, e: std::io::Error) -> SendError {
+        let link = match &self.end {
+            End::Shm(sender) => sender.address(),
+            End::Kernel(sender) => sender.address(),
+        };
+        SendError { reason: SendFailure::Os(e), link: link.clone() }
     }
 
     fn loan_until(&self, len: usize, until: Until) -> Result<Loan<'_>, SendError> {

@@ -1,5 +1,6 @@
 //! What all waiting has in common: until when, and how another thread ends it. How each mechanism waits is its own business.
 
+use crate::ready::Ears;
 use crate::shm::Region;
 use ginnel_os::eventfd::EventFd;
 use ginnel_os::futex::Deadline;
@@ -58,7 +59,7 @@ pub struct Interrupter {
 #[derive(Clone, Debug)]
 enum Sleeper {
     Region(Weak<Region>),
-    Event(Option<Arc<EventFd>>),
+    Event(Option<Arc<EventFd>>, Arc<Ears>),
 }
 
 impl Interrupter {
@@ -66,8 +67,8 @@ impl Interrupter {
         Self { flag, sleeper: Sleeper::Region(region) }
     }
 
-    pub(crate) fn of_event(flag: Arc<AtomicBool>, event: Option<Arc<EventFd>>) -> Self {
-        Self { flag, sleeper: Sleeper::Event(event) }
+    pub(crate) fn of_event(flag: Arc<AtomicBool>, event: Option<Arc<EventFd>>, ears: Arc<Ears>) -> Self {
+        Self { flag, sleeper: Sleeper::Event(event, ears) }
     }
 
     /// Interrupts the handle. Nothing happens if it is closed.
@@ -79,8 +80,12 @@ impl Interrupter {
                     region.wake_all();
                 }
             }
-            Sleeper::Event(Some(event)) => event.signal(),
-            Sleeper::Event(None) => {} // It looks at the flag now and then.
+            Sleeper::Event(event, ears) => {
+                if let Some(event) = event {
+                    event.signal();
+                } // else it looks at the flag now and then
+                ears.call();
+            }
         }
     }
 }

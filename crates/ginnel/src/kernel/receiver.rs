@@ -5,6 +5,7 @@ use super::{Inlet, Nothing, check, no_stdio};
 use crate::address::Address;
 use crate::error::{Error, RecvError, RecvFailure};
 use crate::message::{Held, Message};
+use crate::ready::{Again, Ears, Found};
 use crate::shm::Mode;
 use crate::wait::{Interrupter, Until};
 use ginnel_core::Role;
@@ -87,24 +88,13 @@ impl Receiver {
     }
 
     fn take(&self, until: Until) -> Result<Held, RecvFailure> {
-        if !self.generation.is_current() {
-            return Err(RecvFailure::Forked);
-        }
-        if let Some(reason) = self.failed.get().or_else(|| self.told_later.take()) {
-            return Err(reason);
-        }
         let mut naps = 0;
         loop {
-            match self.try_take() {
-                Ok(held) => return Ok(held),
-                Err(Nothing::Ended) if !self.follow => return Err(RecvFailure::Closed { died: 0 }),
-                Err(Nothing::Failed(reason)) => {
-                    self.failed.set(Some(reason));
-                    return Err(reason);
-                }
-                Err(Nothing::CutOff(reason)) => return Err(reason),
-                Err(_) if matches!(until, Until::Now) => return Err(RecvFailure::Empty),
-                Err(_) => {}
+            if let Some(done) = self.once() {
+                return done;
+            }
+            if matches!(until, Until::Now) {
+                return Err(RecvFailure::Empty);
             }
             match self.waiter.wait(self.inlet.ready(), until, &mut naps) {
                 Ended::Look => {}
@@ -112,6 +102,44 @@ impl Receiver {
                 Ended::Interrupted => return Err(RecvFailure::Interrupted),
             }
         }
+    }
+
+    /// A message, or why there will be none; nothing while it is worth waiting.
+    fn once(&self) -> Option<Result<Held, RecvFailure>> {
+        if !self.generation.is_current() {
+            return Some(Err(RecvFailure::Forked));
+        }
+        if let Some(reason) = self.failed.get().or_else(|| self.told_later.take()) {
+            return Some(Err(reason));
+        }
+        match self.try_take() {
+            Ok(held) => Some(Ok(held)),
+            Err(Nothing::Ended) if !self.follow => Some(Err(RecvFailure::Closed { died: 0 })),
+            Err(Nothing::Failed(reason)) => {
+                self.failed.set(Some(reason));
+                Some(Err(reason))
+            }
+            Err(Nothing::CutOff(reason)) => Some(Err(reason)),
+            Err(_) => None,
+        }
+    }
+
+    /// One look, which does not wait.
+    pub(crate) fn look(&self) -> Found<Result<Held, RecvError>> {
+        let interrupted = || self.waiter.was_interrupted().then_some(Err(RecvFailure::Interrupted));
+        match self.once().or_else(interrupted) {
+            Some(done) => Found::Done(done.map_err(|reason| RecvError { reason, link: self.link.clone() })),
+            None => Found::Nothing,
+        }
+    }
+
+    /// What tells when to look again.
+    pub(crate) fn again(&self) -> Again<'_> {
+        self.inlet.ready().into()
+    }
+
+    pub(crate) fn ears(&self) -> &Ears {
+        self.waiter.ears()
     }
 
     fn try_take(&self) -> Result<Held, Nothing> {

@@ -4,6 +4,7 @@ use super::wait::{Ended, Waiter};
 use super::{Blocked, Inlet, Outlet, Receiver, check, no_stdio, pipe};
 use crate::address::Address;
 use crate::error::{Error, SendAllError, SendError, SendFailure};
+use crate::ready::{Again, Ears, Found};
 use crate::shm::Mode;
 use crate::wait::{Interrupter, Until};
 use ginnel_core::{Full, Role};
@@ -111,6 +112,33 @@ impl Sender {
                 Ended::Interrupted => return Err(self.error(SendFailure::Interrupted)),
             }
         }
+    }
+
+    /// One look, which does not wait: sends the message if there is room. `begun` is set while a part of it was written.
+    pub(crate) fn look(&self, tag: u16, message: &[u8], begun: &mut bool) -> Found<Result<(), SendError>> {
+        if !self.generation.is_current() {
+            return Found::Done(Err(self.error(SendFailure::Forked)));
+        }
+        let result = if *begun { self.outlet.flush() } else { self.outlet.try_send(tag, message) };
+        *begun = self.outlet.has_begun();
+        match result {
+            Ok(()) => Found::Done(Ok(())),
+            Err(Blocked::Failed(reason)) => Found::Done(Err(self.error(reason))),
+            Err(Blocked::Full) if self.rejects => Found::Done(Err(self.error(self.out_of_time(Until::Now)))),
+            Err(Blocked::Full) if self.waiter.was_interrupted() => {
+                Found::Done(Err(self.error(SendFailure::Interrupted)))
+            }
+            Err(Blocked::Full) => Found::Nothing,
+        }
+    }
+
+    /// What tells when to look again.
+    pub(crate) fn again<R>(&self, run: impl FnOnce(Again<'_>) -> R) -> R {
+        self.outlet.wait(|ready| run(ready.into()))
+    }
+
+    pub(crate) fn ears(&self) -> &Ears {
+        self.waiter.ears()
     }
 
     fn out_of_time(&self, until: Until) -> SendFailure {

@@ -1,6 +1,7 @@
 //! Waiting for a mechanism: for its descriptor, or for a little while where it has none, until an absolute time or an interrupter.
 
 use super::bell;
+use crate::ready::{Again, Ears};
 use crate::wait::{Interrupter, Until};
 use ginnel_os::eventfd::EventFd;
 use ginnel_os::futex::{self, Deadline};
@@ -22,6 +23,18 @@ pub(crate) enum Ready<'a> {
     Later(Duration),
     /// That somebody rings; or, as not everybody does, look again after a while.
     Bell(&'a AtomicU32),
+}
+
+impl<'a> From<Ready<'a>> for Again<'a> {
+    /// Who waits for several things cannot sleep on a bell: it looks now and then.
+    fn from(ready: Ready<'a>) -> Self {
+        match ready {
+            Ready::Read(file) => Self::Read(file),
+            Ready::Write(file) => Self::Write(file),
+            Ready::Later(longest) => Self::Later(longest),
+            Ready::Bell(_) => Self::Later(SOMEBODY),
+        }
+    }
 }
 
 /// How a wait ended.
@@ -65,16 +78,18 @@ pub(crate) struct Waiter {
     event: OnceLock<Option<Arc<EventFd>>>,
     /// The value of the word with which it said last that it is about to sleep.
     announced: Cell<Option<u32>>,
+    /// Those who are to be told of an interruption.
+    ears: Arc<Ears>,
 }
 
 impl Waiter {
     pub(crate) fn new() -> Self {
-        Self { flag: Arc::default(), event: OnceLock::new(), announced: Cell::new(None) }
+        Self { flag: Arc::default(), event: OnceLock::new(), announced: Cell::new(None), ears: Arc::default() }
     }
 
     pub(crate) fn interrupter(&self) -> Interrupter {
         let event = self.event.get_or_init(|| EventFd::new().ok().map(Arc::new));
-        Interrupter::of_event(self.flag.clone(), event.clone())
+        Interrupter::of_event(self.flag.clone(), event.clone(), self.ears.clone())
     }
 
     /// Waits once; `naps` counts those of one operation that had nothing to poll for.
@@ -137,6 +152,15 @@ impl Waiter {
 
     fn event(&self) -> Option<&EventFd> {
         self.event.get()?.as_deref()
+    }
+
+    pub(crate) fn ears(&self) -> &Ears {
+        &self.ears
+    }
+
+    /// Whether it was interrupted, asked by one who does not wait here.
+    pub(crate) fn was_interrupted(&self) -> bool {
+        self.flag.load(Ordering::SeqCst) && self.take_interrupted()
     }
 
     /// Whether it was interrupted; it is not any more. The event first: it is raised after the flag, so that whoever sees neither is woken by it.

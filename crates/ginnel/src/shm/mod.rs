@@ -5,7 +5,7 @@
 //! | its ends | `sender`, `receiver`: each call is a try on the engine, and a wait when that finds nothing |
 //! | a message being written | `loan` |
 //! | the receiving end of a broadcast | `listening` |
-//! | waiting; who is on the other end; who died | `wait`, `peers`, and the crate's `watch` |
+//! | waiting; who is on the other end; who died | `wait`, `wake`, `peers`, and the crate's `watch` |
 //! | the file of a link; links of one process | `region`, `private` |
 //! | memory that comes and goes | `growth` |
 //! | looking from outside, cleaning | `list` |
@@ -20,6 +20,7 @@ mod receiver;
 mod region;
 mod sender;
 mod wait;
+mod wake;
 
 pub use list::{Info, Liveness, ParticipantInfo, list};
 pub(crate) use list::{clean, clean_connections_of, info};

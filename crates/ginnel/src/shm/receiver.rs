@@ -9,6 +9,7 @@ use crate::address::Wait;
 use crate::batch::Batch;
 use crate::error::{Error, ErrorKind, RecvError, RecvFailure};
 use crate::message::{Held, Message};
+use crate::ready::Found;
 use crate::wait::{Interrupter, Until};
 use ginnel_core::{Consumer, Corrupt, Delivery, Engine, PopError, Role, Run, Shape, Start};
 use std::cell::Cell;
@@ -300,6 +301,56 @@ impl Receiver {
                 _ => RecvFailure::TimedOut,
             })
         })
+    }
+
+    /// One look, which does not wait. One who listens announces itself before it.
+    pub(crate) fn look(&self, listens: bool) -> Found<Result<Held, RecvError>> {
+        if let Some(held) = self.take_fast(false) {
+            return Found::Done(Ok(held));
+        }
+        match self.look_closely(listens) {
+            Look::Done(done) => Found::Done(done.map_err(|reason| self.error(reason))),
+            Look::Nothing => Found::Nothing,
+            Look::Busy => Found::Busy,
+        }
+    }
+
+    fn look_closely(&self, listens: bool) -> Look<Result<Held, RecvFailure>> {
+        if !self.region().is_ours() {
+            return Look::Done(Err(RecvFailure::Forked));
+        }
+        if let Some(what) = self.corrupt.get() {
+            return Look::Done(Err(RecvFailure::Corrupt(what)));
+        }
+        if listens {
+            crate::watch::watch(self.region());
+            self.engine().items().listen();
+        }
+        // In this order, as in `wait_take`: gone, settled, empty.
+        let gone = if self.follow { None } else { self.peers.are_gone(self.engine()) };
+        let mut found = self.try_take();
+        let ends = matches!(found, Err(PopError::Empty)) && gone.is_some() && self.region().is_settled();
+        if ends {
+            found = self.try_take();
+        }
+        let found = match found {
+            Ok(held) => return Look::Done(Ok(held)),
+            Err(obstacle) => obstacle,
+        };
+        if let Some(failure) = failure_of(found) {
+            return Look::Done(Err(failure));
+        }
+        match (found, gone) {
+            (PopError::Empty, Some(died)) if ends => Look::Done(Err(RecvFailure::Closed { died })),
+            _ if self.waiter.was_interrupted() => Look::Done(Err(RecvFailure::Interrupted)),
+            (PopError::Empty, None) => {
+                if listens {
+                    self.engine().count_sleep(self.membership.me);
+                }
+                Look::Nothing
+            }
+            _ => Look::Busy,
+        }
     }
 
     /// Ends a plain delivery. Never inlined, or a message's drop is too long to be, and the message goes to memory for it.

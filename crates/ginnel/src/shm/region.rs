@@ -16,6 +16,7 @@ use super::{Spec, private};
 use crate::address::{Name, Wanted};
 use crate::directory::{Directory, shown};
 use crate::error::{Error, ErrorKind};
+use crate::ready::Ears;
 use crate::watch::Watched;
 use ginnel_core::{
     ALIVE_BASE, Engine, Full, GROW_BYTE, Header, HeaderError, Identity, JoinError, LABEL_AT, LABEL_BYTES, Label,
@@ -25,11 +26,11 @@ use ginnel_os::fork::{self, Generation};
 use ginnel_os::mmap::Mapping;
 use ginnel_os::ofd_lock::{self, Token};
 use ginnel_os::tmpfile::{self, Access, Kind};
-use ginnel_os::{errno, explain, fallocate, futex, membarrier, process};
+use ginnel_os::{errno, explain, fallocate, membarrier, process};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 /// How long another process may stand in the middle of removing a name before that is an error.
@@ -50,19 +51,21 @@ pub enum Mode {
 
 /// An attached link: its mapping, its file, and where it lies.
 pub(crate) struct Region {
-    engine: Engine,
+    pub(super) engine: Engine,
     mapping: Mapping,
     /// Holds no lock, so that a forked child that inherits it keeps nobody alive; used to look at locks, and to grow.
-    file: OwnedFd,
-    home: Home,
+    pub(super) file: OwnedFd,
+    pub(super) home: Home,
     link: Arc<str>,
     generation: Generation,
     /// Checksum of its label; 0 if it has none.
     label: u32,
     /// Whether the watcher knows this region.
     watched: AtomicBool,
+    /// Those of this process who listen.
+    pub(super) ears: Arc<Ears>,
     /// Links of this process whose sleepers wait for news of this one too: who waits for a response learns so that the last server has left.
-    relays: Mutex<Vec<Weak<Region>>>,
+    pub(super) relays: Mutex<Vec<Weak<Region>>>,
     /// The membership's version when the relays were woken last.
     relayed: AtomicU64,
 }
@@ -234,6 +237,7 @@ impl Region {
             generation,
             label: header.label,
             watched: AtomicBool::new(false),
+            ears: Arc::default(),
             relays: Mutex::default(),
             relayed: AtomicU64::new(0),
         })
@@ -428,86 +432,6 @@ impl Region {
             self.engine.finish_leave(dead);
         }
         recovered
-    }
-
-    /// Wakes everybody who sleeps on the link, to look again; even those who were forgotten with a dead sleeper's epoch.
-    pub(crate) fn wake_all(&self) {
-        for event in [self.engine.items(), self.engine.room()] {
-            event.notify();
-            let _ = futex::wake_all(event.futex_word());
-        }
-        self.wake_relays();
-    }
-
-    /// From now on the sleepers of another link of this process look again when somebody joins this one, leaves it or dies. Whoever relies on
-    /// that also has this one watched.
-    pub(crate) fn relay_to(&self, other: &Arc<Self>) {
-        let mut relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner);
-        relays.retain(|relay| relay.strong_count() > 0);
-        relays.push(Arc::downgrade(other));
-    }
-
-    fn wake_relays(&self) {
-        if !self.is_ours() {
-            return; // a forked child, which may have inherited the lock locked
-        }
-        let relays: Vec<_> = {
-            let relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner);
-            relays.iter().filter_map(Weak::upgrade).collect()
-        };
-        relays.iter().for_each(|relay| relay.wake_all());
-    }
-
-    /// After a message was committed: wakes the receivers that sleep.
-    #[inline(always)]
-    pub(crate) fn wake_receivers(&self) {
-        let event = self.engine.items();
-        if event.notify() {
-            let _ = futex::wake_all(event.futex_word());
-        }
-    }
-
-    /// The same, for a sender whose side is exclusive to it.
-    #[inline(always)]
-    pub(crate) fn wake_receivers_fast(&self) {
-        if self.engine.items().notify_of_exclusive() {
-            self.wake_noted_receivers();
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn wake_noted_receivers(&self) {
-        let _ = futex::wake_all(self.engine.items().futex_word());
-    }
-
-    /// As [`Self::wake_senders`], for a receiver whose side is exclusive to it.
-    #[inline(always)]
-    pub(crate) fn wake_senders_fast(&self) {
-        if self.engine.room().notify_of_exclusive() {
-            self.wake_noted_senders();
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn wake_noted_senders(&self) {
-        let _ = futex::wake_all(self.engine.room().futex_word());
-    }
-
-    /// After the room of bytes was given back that the writer of a stream waits for: wakes it.
-    #[cold]
-    pub(crate) fn wake_writer(&self) {
-        let _ = futex::wake_all(self.engine.room().futex_word());
-    }
-
-    /// After a place became free: wakes the senders that sleep, whatever they wait for: a slot, or a block of some size.
-    #[inline(always)]
-    pub(crate) fn wake_senders(&self) {
-        let event = self.engine.room();
-        if event.notify() {
-            let _ = futex::wake_all(event.futex_word());
-        }
     }
 
     /// Removes the name of a link that has ended, if it still stands for this file.

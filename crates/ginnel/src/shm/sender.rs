@@ -8,6 +8,7 @@ use super::region::{Membership, Mode, Region, drops_oldest};
 use super::wait::{Look, Waiter};
 use crate::address::Wait;
 use crate::error::{Error, SendAllError, SendError, SendFailure};
+use crate::ready::Found;
 use crate::wait::{Interrupter, Until};
 use ginnel_core::{Block, Engine, Full, Producer, PushError, RUN_MAX, Role};
 use std::cell::Cell;
@@ -309,6 +310,41 @@ impl Sender {
             && !self.waiter.stay_away(|| self.engine().is_room_announced(&self.producer))
         {
             self.engine().lose_patience_for_room(&self.producer);
+        }
+    }
+
+    /// One look, which does not wait: sends the message if there is room. One who listens announces itself before it.
+    pub(crate) fn look(&self, tag: u16, message: &[u8], listens: bool) -> Found<Result<(), SendError>> {
+        if listens && self.region().is_ours() {
+            crate::watch::watch(self.region());
+            self.engine().room().listen();
+        }
+        let gone = self.peers_gone();
+        let tried = self.try_once(tag, message);
+        let lacks_memory = matches!(tried, Err(Obstacle::NoBlock(_)));
+        let looked = match tried {
+            Ok(()) => {
+                self.region().wake_receivers();
+                Look::Done(Ok(()))
+            }
+            Err(Obstacle::Failed(reason)) => Look::Done(Err(reason)),
+            Err(Obstacle::Busy) => Look::Busy,
+            Err(Obstacle::Full) => self.full(gone),
+            Err(Obstacle::NoBlock(len)) => self.no_block(len, gone),
+        };
+        match looked {
+            Look::Done(done) => Found::Done(done.map_err(|reason| self.error(reason))),
+            Look::Nothing if self.engine().layout().geometry().full == Full::Reject => {
+                Found::Done(Err(self.error(self.out_of_time(Until::Now, lacks_memory))))
+            }
+            _ if self.waiter.was_interrupted() => Found::Done(Err(self.error(SendFailure::Interrupted))),
+            Look::Nothing => {
+                if listens {
+                    self.engine().count_sleep(self.membership.me);
+                }
+                Found::Nothing
+            }
+            Look::Busy => Found::Busy,
         }
     }
 

@@ -97,8 +97,10 @@ impl Reader {
 
     #[inline]
     fn give_back(&mut self, len: usize) {
-        if len > 0 && self.end.engine().consume(&self.bytes, len) {
-            self.end.region().wake_writer();
+        if len > 0 {
+            if let Some(called) = self.end.engine().consume(&self.bytes, len) {
+                self.end.region().wake_writer(called);
+            }
         }
     }
 

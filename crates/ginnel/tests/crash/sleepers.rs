@@ -7,7 +7,9 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-use ginnel::{Receiver, SendFailure, Sender};
+use ginnel::{Receiver, RecvFailure, SendFailure, Sender};
+use ginnel_os::poll;
+use std::os::fd::AsFd;
 
 use super::fork::Asked;
 use super::judge::*;
@@ -37,6 +39,11 @@ pub(super) fn all() -> Vec<Scenario> {
         close_receiver_on_sleeper(),
         receive_woken(),
         send_woken(),
+        listen(),
+        send_to_listener("send inline, to one who listens", INLINE),
+        send_to_listener("send block, to one who listens", BLOCK),
+        close_sender_on_listener(),
+        release_to_listener(),
     ]
 }
 
@@ -197,6 +204,126 @@ fn close_receiver_on_sleeper() -> Scenario {
         answer => Err(format!("the sleeper answered {answer:?}")),
     };
     Scenario::new("close receiver, on a sleeper", setup, |_: &Asked| receiver(ADDRESS), operation, check)
+}
+
+// ---- a survivor listens, by a descriptor
+
+/// The victim begins to listen, and is killed at that.
+fn listen() -> Scenario {
+    let setup = || {
+        fresh()?;
+        Ok(Ends { sender: Some(sender(ADDRESS)?), ..Ends::default() })
+    };
+    let operation = |receiver: Receiver| {
+        let receiver = Box::leak(Box::new(receiver));
+        let ready = receiver.readiness().map_err(text)?;
+        match ready.try_recv() {
+            Err(e) if e == RecvFailure::Empty => Ok(ready),
+            other => Err(format!("{:?} instead of nothing", other.map(drop))),
+        }
+    };
+    let check = |ends: Ends, outcome: &Outcome| judge(ends, &Due::default(), outcome);
+    Scenario::new("listen", setup, |_: &Ends| receiver(ADDRESS), operation, check)
+}
+
+/// Receives until the end of the stream, as [`receive_all`], in a loop over a descriptor.
+fn hear_all() -> Result<Vec<u8>, String> {
+    let receiver = receiver(ADDRESS)?;
+    let ready = receiver.readiness().map_err(text)?;
+    let (mut numbers, limit) = (Vec::new(), Instant::now() + FOR_EVER);
+    loop {
+        match ready.try_recv() {
+            Ok(message) => numbers.push(message[0]),
+            Err(e) if e == RecvFailure::Empty => {
+                if !poll::readable(&[ready.as_fd()], Some(limit)).map_err(text)? {
+                    return Err("one who listens is not called".into());
+                }
+            }
+            Err(e) if matches!(e.reason(), RecvFailure::Closed { .. }) => return Ok(numbers),
+            Err(e) => return Err(text(e)),
+        }
+    }
+}
+
+/// As [`send_to_sleeper`]. Between taking the announcement down and reading the file's byte the victim is killed too: its recoverer calls.
+fn send_to_listener(name: &str, len: usize) -> Scenario {
+    let setup = || {
+        fresh()?;
+        sleeper(hear_all)
+    };
+    let prepare = move |_: &Asked| Ok((sender(ADDRESS)?, message(IN_FLIGHT, len)));
+    let operation = |(sender, bytes): (Sender, Vec<u8>)| send_message(&sender, &bytes).map(|()| (sender, bytes));
+    let check = |listener: Asked, outcome: &Outcome| {
+        match (woken(&listener)?.as_slice(), outcome) {
+            ([20], _) | ([], Outcome::Killed { .. }) => {}
+            (numbers, _) => return Err(format!("the one who listens received {numbers:?}")),
+        }
+        judge(Ends::default(), &Due::default(), outcome)
+    };
+    Scenario::new(name, setup, prepare, operation, check)
+}
+
+/// As [`close_sender_on_sleeper`].
+fn close_sender_on_listener() -> Scenario {
+    let setup = || {
+        fresh()?;
+        sleeper(hear_all)
+    };
+    let operation = |sender| {
+        drop(sender);
+        Ok(())
+    };
+    let check = |listener: Asked, outcome: &Outcome| match woken(&listener)?.as_slice() {
+        [] => judge(Ends::default(), &Due::default(), outcome),
+        numbers => Err(format!("the one who listens received {numbers:?}")),
+    };
+    Scenario::new("close sender, on one who listens", setup, |_: &Asked| sender(ADDRESS), operation, check)
+}
+
+/// As [`overfill`], in a loop over a descriptor.
+fn overfill_in_loop() -> Result<Vec<u8>, String> {
+    let sender = sender(ADDRESS)?;
+    (0..CAPACITY).try_for_each(|number| send_message(&sender, &message(number, INLINE)))?;
+    let ready = sender.readiness().map_err(text)?;
+    let limit = Instant::now() + FOR_EVER;
+    loop {
+        match ready.try_send(&message(CAPACITY, INLINE)) {
+            Ok(true) => return Ok(vec![1]),
+            Ok(false) => {
+                if !poll::readable(&[ready.as_fd()], Some(limit)).map_err(text)? {
+                    return Err("one who listens is not called".into());
+                }
+            }
+            Err(error) if matches!(error.reason(), SendFailure::Closed { .. }) => return Ok(vec![0]),
+            Err(error) => return Err(text(error)),
+        }
+    }
+}
+
+/// As [`release_to_sleeper`].
+fn release_to_listener() -> Scenario {
+    let setup = move || {
+        fresh()?;
+        sleeper(overfill_in_loop)
+    };
+    let prepare = |_: &Asked| {
+        let receiver = Box::leak(Box::new(receiver(ADDRESS)?));
+        receiver.try_recv().map_err(text)
+    };
+    let operation = |message| {
+        drop(message);
+        Ok(())
+    };
+    let check = |listener: Asked, outcome: &Outcome| {
+        let mut due = Due { committed: (1..CAPACITY).collect(), ..Due::default() };
+        match (woken(&listener)?.as_slice(), outcome) {
+            ([1], _) => due.committed.push(CAPACITY),
+            ([0], Outcome::Killed { .. }) => due.held.push(0),
+            (answer, _) => return Err(format!("the one who listens answered {answer:?}")),
+        }
+        judge(Ends::default(), &due, outcome)
+    };
+    Scenario::new("release inline, to one who listens", setup, prepare, operation, check)
 }
 
 // ---- both sleep, and the victim is woken

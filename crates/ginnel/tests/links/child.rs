@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // prctl(2) and dup2(2) with integers.
 
 use crate::mechanisms::porter;
-use crate::{call, corrupt, death, fork, lifetime, mail, script, stream, time};
+use crate::{call, corrupt, death, fork, futures, lifetime, mail, script, several, stream, time};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -222,6 +222,8 @@ fn child_role() {
         "racer" => lifetime::racer(rest),
         "cleaner" => lifetime::cleaner(rest),
         "fork" => fork::role(rest),
+        "crowd" => futures::crowd(rest),
+        "quiet" => several::quiet(),
         "scribbler" => corrupt::scribbler(rest),
         "stream" => stream::role(rest),
         "stream-test" => stream::test_role(rest),

@@ -4,17 +4,18 @@
 
 use crate::child::{Child, say};
 use crate::place::{self, LIMIT, number_in, stamped, within};
-use ginnel::{Link, Receiver, RecvFailure, SendError, SendFailure, Sender};
+use ginnel::{Link, Receiver, RecvFailure, Select, SendError, SendFailure, Sender};
 use std::time::Duration;
 
 /// Scenarios, each in a process of its own: forking the test program itself would copy the locks of its other tests.
-const SCENARIOS: [(&str, fn()); 6] = [
+const SCENARIOS: [(&str, fn()); 7] = [
     ("nothing-works", nothing_works_in_the_child),
     ("drops", drops_in_the_child_are_harmless),
     ("held", what_the_parent_holds_stays_its_own),
     ("own", the_child_opens_its_own),
     ("raw", a_raw_clone_is_noticed),
     ("asleep", a_fork_while_another_thread_sleeps),
+    ("listens", news_stay_with_their_process),
 ];
 
 /// The role: runs one scenario.
@@ -48,6 +49,7 @@ fn a_child_that_drops_them_disturbs_nobody() {
 fn a_child_opens_its_own() {
     run("own");
     run("asleep");
+    run("listens");
 }
 
 #[test]
@@ -104,6 +106,30 @@ fn goes_on(sender: &Sender, receiver: &Receiver) {
         sender.send(&stamped(number, 8 + 13 * number as usize)).unwrap();
         let message = receiver.recv_timeout(LIMIT).unwrap();
         assert_eq!((number_in(&message), message.redelivered()), (number, false));
+    }
+}
+
+/// A child has a copy of the descriptor that tells its parent of news, and takes none of them.
+fn news_stay_with_their_process() {
+    let (sender, receiver) = pair("capacity=16");
+    let mut select = Select::new().recv(&receiver);
+    assert!(select.wait_timeout(SHORT).is_none());
+    in_child(|| {
+        assert_eq!(select.try_now().unwrap().message.unwrap_err(), RecvFailure::Forked);
+        let own = Link::new("shm:own").unwrap().pair().unwrap();
+        let mut select = Select::new().recv(&own.1);
+        for number in 0..20 {
+            assert!(select.wait_timeout(Duration::from_millis(1)).is_none());
+            own.0.send(&stamped(number, 8)).unwrap();
+            assert_eq!(number_in(&select.wait().message.unwrap()), number);
+        }
+        drop(select);
+        drop(own);
+    });
+    for number in 0..100 {
+        assert!(select.wait_timeout(Duration::from_millis(1)).is_none());
+        sender.send(&stamped(number, 8)).unwrap();
+        assert_eq!(number_in(&select.wait().message.unwrap()), number);
     }
 }
 

@@ -13,6 +13,7 @@
 //! | requests and their responses; letters to names | `call`, `mail` |
 //! | who makes a link, who removes it, who cleans up | `lifetime` |
 //! | handles in a forked child | `fork` |
+//! | waiting for several: `Select` and descriptors; futures | `several`, `futures` |
 //! | what is no link, no directory, no memory | `hostile` |
 //! | links without a capacity | `unbounded` |
 //! | a link that is scribbled over while it is in use | `corrupt` |
@@ -30,12 +31,14 @@ mod death;
 mod dice;
 mod exchange;
 mod fork;
+mod futures;
 mod hostile;
 mod lifetime;
 mod mail;
 mod mechanisms;
 mod place;
 mod script;
+mod several;
 mod stream;
 mod threads;
 mod time;

@@ -115,3 +115,10 @@ pub(crate) fn number_in(message: &[u8]) -> u64 {
     assert_eq!(wrong, None, "message {number} of {} bytes is torn", message.len());
     number
 }
+
+/// How often this thread has gone to sleep.
+pub(crate) fn switches() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").expect("proc(5)");
+    let counts = status.lines().filter_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    counts.map(|count| count.trim().parse::<u64>().expect("a count")).sum()
+}

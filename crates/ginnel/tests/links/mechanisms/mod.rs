@@ -12,6 +12,7 @@
 //! | ends, deaths, what is left behind | `ends` |
 //! | what `clean` collects, and what it leaves alone; whose a queue is | `leftover` |
 //! | names, files and bytes that are wrong | `refusals` |
+//! | waiting for several: `Select`, descriptors, futures | `several` |
 //! | programs that know nothing of ginnel | `interop` |
 
 mod ends;
@@ -24,4 +25,5 @@ mod loose;
 pub(crate) mod porter;
 mod promises;
 mod refusals;
+mod several;
 mod table;

@@ -1,0 +1,130 @@
+//! Who is woken, and by what: sleepers by their futex, those who listen by a read of the link's file, which inotify reports to them (see `ready`), or, in a
+//! link of this process, by a call; and who waits for news of another link, by that one's.
+//!
+//! Who was killed between taking announcements down and waking has a recoverer, which wakes all, announced or not.
+
+use super::region::{Home, Region};
+use crate::ready::Ear;
+use ginnel_core::{BELL_BYTE, Called, Event};
+use ginnel_os::{futex, tmpfile};
+use std::os::fd::AsFd;
+use std::sync::{Arc, PoisonError, Weak};
+
+impl Region {
+    /// Wakes everybody who sleeps or listens, to look again; even those who were forgotten with a dead one's epoch, or by one who was killed when it had
+    /// taken their announcements down.
+    pub(crate) fn wake_all(&self) {
+        for event in [self.engine.items(), self.engine.room()] {
+            let _ = event.notify();
+            let _ = futex::wake_all(event.futex_word());
+        }
+        self.call_listeners();
+        self.wake_relays();
+    }
+
+    /// From now on the sleepers of another link of this process look again when somebody joins this one, leaves it or dies. Whoever relies on
+    /// that also has this one watched.
+    pub(crate) fn relay_to(&self, other: &Arc<Self>) {
+        let mut relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner);
+        relays.retain(|relay| relay.strong_count() > 0);
+        relays.push(Arc::downgrade(other));
+    }
+
+    pub(super) fn wake_relays(&self) {
+        if !self.is_ours() {
+            return; // a forked child, which may have inherited the lock locked
+        }
+        let relays: Vec<_> = {
+            let relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner);
+            relays.iter().filter_map(Weak::upgrade).collect()
+        };
+        relays.iter().for_each(|relay| relay.wake_all());
+    }
+
+    /// After a message was committed: wakes the receivers that sleep or listen.
+    #[inline(always)]
+    pub(crate) fn wake_receivers(&self) {
+        let event = self.engine.items();
+        if let Some(called) = event.notify() {
+            self.wake(&event, called);
+        }
+    }
+
+    /// The same, for a sender whose side is exclusive to it.
+    #[inline(always)]
+    pub(crate) fn wake_receivers_fast(&self) {
+        if self.engine.items().is_announced_of_exclusive() {
+            self.wake_noted_receivers();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wake_noted_receivers(&self) {
+        let event = self.engine.items();
+        self.wake(&event, event.take_down());
+    }
+
+    /// As [`Self::wake_senders`], for a receiver whose side is exclusive to it.
+    #[inline(always)]
+    pub(crate) fn wake_senders_fast(&self) {
+        if self.engine.room().is_announced_of_exclusive() {
+            self.wake_noted_senders();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wake_noted_senders(&self) {
+        let event = self.engine.room();
+        self.wake(&event, event.take_down());
+    }
+
+    /// After a place became free: wakes the senders that sleep or listen, whatever they wait for: a slot, or a block of some size.
+    #[inline(always)]
+    pub(crate) fn wake_senders(&self) {
+        let event = self.engine.room();
+        if let Some(called) = event.notify() {
+            self.wake(&event, called);
+        }
+    }
+
+    /// After the room of bytes was given back that the writer of a stream waits for.
+    #[cold]
+    pub(crate) fn wake_writer(&self, called: Called) {
+        self.wake(&self.engine.room(), called);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wake(&self, event: &Event<'_>, called: Called) {
+        if called.sleepers {
+            let _ = futex::wake_all(event.futex_word());
+        }
+        if called.listeners {
+            self.call_listeners();
+        }
+    }
+
+    /// Calls those who listen, in any process: see `ready`.
+    fn call_listeners(&self) {
+        match self.home {
+            Home::Directory(..) => _ = tmpfile::read_at(self.file.as_fd(), &mut [0], BELL_BYTE),
+            Home::Process => self.ears.call(),
+        }
+    }
+
+    /// Has an ear called from now on whenever there may be news; its owner then announces itself in an event, and looks again.
+    pub(crate) fn add_ear(&self, ear: &Arc<Ear>) -> std::io::Result<()> {
+        self.ears.add(ear);
+        match self.home {
+            Home::Directory(..) => self.ears.join(self.file.as_fd()),
+            Home::Process => Ok(()),
+        }
+    }
+
+    /// Whether who listens is called by the process's [`News`](crate::ready::News).
+    pub(crate) fn has_news(&self) -> bool {
+        matches!(self.home, Home::Directory(..))
+    }
+}

@@ -1,0 +1,316 @@
+//! Futures, streams and sinks over links in shared memory: dropped at every poll, many at once, in runtimes that come and go.
+
+use crate::child::Child;
+use crate::place::{self, LIMIT, address, number_in, scale, stamped};
+use futures_util::{SinkExt, StreamExt};
+use ginnel::{Receiver, RecvFailure, SendFailure, Sender};
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// An address of each kind that the engine carries.
+fn addresses(name: &str, options: &str) -> [String; 2] {
+    let shm = address(name, options);
+    let mem = shm.replacen("shm:", "mem:", 1);
+    [shm, mem]
+}
+
+/// One poll, and then the future is dropped, as a `select!` drops those that were not first.
+fn poll_once<F: Future>(future: F) -> Option<F::Output> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => Some(done),
+        Poll::Pending => None,
+    }
+}
+
+/// One poll within the task that runs, after which the future is dropped: whether it was pending.
+async fn poll_here<F: Future>(future: F) -> bool {
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_pending())).await
+}
+
+#[test]
+fn futures_that_are_dropped_at_every_poll_lose_nothing() {
+    let _limit = place::limit(LIMIT);
+    let _in = runtime();
+    let _guard = _in.enter();
+    let count = 2000 * scale();
+    for address in addresses("dropped", "capacity=4&max=64") {
+        let mut receiver = Receiver::open(&address).unwrap();
+        let there = address.clone();
+        let sending = std::thread::spawn(move || {
+            let runtime = runtime();
+            let _guard = runtime.enter();
+            let mut sender = Sender::open(&there).unwrap();
+            for number in 0..count {
+                while poll_once(sender.send_async(&stamped(number, 40))).map(Result::unwrap).is_none() {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        for number in 0..count {
+            let got = loop {
+                match poll_once(receiver.recv_async()) {
+                    Some(message) => break number_in(&message.unwrap()),
+                    None => std::thread::yield_now(),
+                }
+            };
+            assert_eq!(got, number);
+        }
+        sending.join().unwrap();
+    }
+}
+
+/// Time-outs that are about as long as a message takes: some win, some lose, and every message comes.
+#[test]
+fn time_outs_of_the_runtime_lose_nothing() {
+    let _limit = place::limit(LIMIT);
+    let count = 1000 * scale();
+    for address in addresses("raced", "capacity=8") {
+        let mut receiver = Receiver::open(&address).unwrap();
+        let there = address.clone();
+        let sending = std::thread::spawn(move || {
+            let sender = Sender::open(&there).unwrap();
+            for number in 0..count {
+                if number % 7 == 0 {
+                    std::thread::sleep(Duration::from_micros(number % 300));
+                }
+                sender.send(&stamped(number, 300)).unwrap();
+            }
+        });
+        runtime().block_on(async {
+            for number in 0..count {
+                let got = loop {
+                    // Dropped in mid-wait, if it took longer.
+                    let raced = tokio::time::timeout(Duration::from_micros(50), receiver.recv_async()).await;
+                    if let Ok(message) = raced {
+                        break number_in(&message.unwrap());
+                    }
+                };
+                assert_eq!(got, number);
+            }
+        });
+        sending.join().unwrap();
+    }
+}
+
+#[test]
+fn a_stream_and_a_sink_carry_what_they_are_given() {
+    let _limit = place::limit(LIMIT);
+    let count = 500 * scale();
+    for address in addresses("streamed", "capacity=4") {
+        let mut receiver = Receiver::open(&address).unwrap();
+        let mut sender = Sender::open(&address).unwrap();
+        let send = async move {
+            let mut sink = sender.sink();
+            for number in 0..count {
+                sink.feed(stamped(number, 200)).await.unwrap();
+            }
+            SinkExt::<Vec<u8>>::close(&mut sink).await.unwrap();
+        };
+        let receive = async move {
+            let got: Vec<u64> = receiver.stream().map(|message| number_in(&message.unwrap())).collect().await;
+            assert_eq!(got, (0..count).collect::<Vec<_>>());
+        };
+        smol::block_on(futures_util::future::join(receive, send));
+    }
+}
+
+/// What a sink keeps is told.
+#[test]
+fn a_sink_keeps_one_that_does_not_fit() {
+    let _limit = place::limit(LIMIT);
+    let address = address("kept", "capacity=2");
+    let _receiver = Receiver::open(&address).unwrap();
+    let mut sender = Sender::open(&address).unwrap();
+    runtime().block_on(async {
+        let mut sink = sender.sink();
+        for number in 0..3 {
+            sink.feed(stamped(number, 8)).await.unwrap();
+        }
+        assert!(poll_once(SinkExt::<Vec<u8>>::flush(&mut sink)).is_none());
+        assert_eq!(sink.take_pending(), Some(stamped(2, 8)));
+        SinkExt::<Vec<u8>>::flush(&mut sink).await.unwrap();
+    });
+    assert_eq!(sender.len(), 2);
+}
+
+fn instances() -> usize {
+    let files = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let links = files.filter_map(|file| std::fs::read_link(file.path()).ok());
+    links.filter(|link| link.as_os_str() == "anon_inode:inotify").count()
+}
+
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+/// Not a test: in a process of its own, as descriptors and threads are counted. A thousand links, each with one who waits.
+pub(crate) fn crowd(count: &str) {
+    let count: u64 = count.parse().expect("a number");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_io().build().unwrap();
+    let addresses: Vec<String> =
+        (0..count).map(|n| format!("shm:crowd-{n}?capacity=2&max=64&participants=2")).collect();
+    let receivers: Vec<Receiver> = addresses.iter().map(|address| Receiver::open(address).unwrap()).collect();
+    let senders: Vec<Sender> = addresses.iter().map(|address| Sender::open(address).unwrap()).collect();
+    // Their threads are there before any link waits.
+    let tasks: Vec<_> = (0..count)
+        .zip(receivers)
+        .map(|(number, mut receiver)| {
+            runtime.spawn(async move {
+                for turn in 0..3 {
+                    assert_eq!(number_in(&receiver.recv_async().await.unwrap()), 3 * number + turn);
+                }
+                receiver.recv_async().await.map(drop).unwrap_err().reason()
+            })
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(50));
+    // The watcher's, with its thread, which is told of deaths; and the one of all who listen.
+    assert_eq!(instances(), 2);
+    assert_eq!(threads(), 2 + 1 + 2, "this one and that of the test, the watcher, two workers");
+    for turn in 0..3 {
+        for (number, sender) in (0..count).zip(&senders) {
+            sender.send(&stamped(3 * number + turn, 20)).unwrap();
+        }
+    }
+    drop(senders);
+    for task in tasks {
+        assert_eq!(runtime.block_on(task).unwrap(), RecvFailure::Closed { died: 0 });
+    }
+    assert_eq!(instances(), 2);
+    crate::child::say("ok done");
+}
+
+#[test]
+fn a_thousand_receivers_wait_with_one_instance_and_no_thread() {
+    let _limit = place::limit(2 * LIMIT);
+    let directory = place::new_directory();
+    let mut child = Child::start("crowd 1000", directory.path());
+    assert_eq!(child.reply_within(LIMIT).ok(), "done");
+}
+
+#[test]
+fn a_death_is_told_as_to_one_who_blocks() {
+    let _limit = place::limit(LIMIT);
+    for _ in 0..5 * scale() {
+        let address = address("future-death", "capacity=2&max=64");
+        let mut receiver = Receiver::open(&address).unwrap();
+        let mut child = Child::start("script", place::home());
+        child.reply().ok();
+        child.must(&format!("sender open {address}"));
+        child.must("send 1 40 0");
+        let killing = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(10));
+            child.kill();
+            assert!(child.becomes_zombie());
+            child
+        });
+        runtime().block_on(async {
+            assert_eq!(number_in(&receiver.recv_async().await.unwrap()), 0);
+            let told = receiver.recv_async().await.map(drop).unwrap_err();
+            assert_eq!(told, RecvFailure::Closed { died: 1 });
+            // As a stream: the error, and then the end.
+            let told: Vec<_> = receiver.stream().collect().await;
+            assert!(matches!(&told[..], [Err(e)] if e.reason() == RecvFailure::Closed { died: 1 }), "{told:?}");
+        });
+        drop(killing.join().unwrap());
+    }
+}
+
+#[test]
+fn a_sender_is_told_of_a_death() {
+    let _limit = place::limit(LIMIT);
+    let address = address("future-receiver-death", "capacity=2&max=64");
+    let mut sender = Sender::open(&address).unwrap();
+    let mut child = Child::start("script", place::home());
+    child.reply().ok();
+    child.must(&format!("receiver open {address}"));
+    let killing = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(10));
+        child.kill();
+        child
+    });
+    let told = smol::block_on(async {
+        loop {
+            if let Err(e) = sender.send_async(b"until it is full for ever").await {
+                return e;
+            }
+        }
+    });
+    assert!(matches!(told.reason(), SendFailure::Closed { died: 1 }), "{told}");
+    drop(killing.join().unwrap());
+}
+
+/// Handles outlive runtimes, and wait in several kinds of them at once.
+#[test]
+fn runtimes_come_and_go() {
+    let _limit = place::limit(LIMIT);
+    let [here, there, smol] = ["first", "second", "third"].map(|name| address(name, ""));
+    let mut receivers = [&here, &there, &smol].map(|address| Receiver::open(address).unwrap());
+    let senders = [&here, &there, &smol].map(|address| Sender::open(address).unwrap());
+    for round in 0..20 * scale() {
+        // In this one somebody waits and is dropped with the runtime, half of the time with news on the way.
+        let gone = runtime();
+        gone.block_on(async {
+            assert!(poll_here(receivers[0].recv_async()).await);
+        });
+        if round % 2 == 0 {
+            drop(gone);
+            senders[0].send(&stamped(round, 8)).unwrap();
+        } else {
+            senders[0].send(&stamped(round, 8)).unwrap();
+            drop(gone);
+        }
+        let [first, second, third] = &mut receivers;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                runtime().block_on(async { assert_eq!(number_in(&first.recv_async().await.unwrap()), round) });
+            });
+            scope.spawn(|| {
+                runtime().block_on(async { assert_eq!(number_in(&second.recv_async().await.unwrap()), round) });
+            });
+            scope.spawn(|| smol::block_on(async { assert_eq!(number_in(&third.recv_async().await.unwrap()), round) }));
+            std::thread::sleep(Duration::from_millis(3));
+            senders[1].send(&stamped(round, 8)).unwrap();
+            senders[2].send(&stamped(round, 8)).unwrap();
+        });
+    }
+}
+
+/// One who waits uses nothing: no switch of its thread between the beginning and the message.
+#[test]
+fn who_waits_is_not_run() {
+    let _limit = place::limit(LIMIT);
+    let address = address("quiet", "");
+    let mut receiver = Receiver::open(&address).unwrap();
+    let sender = Sender::open(&address).unwrap();
+    let sending = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        sender.send(b"at last").unwrap();
+        sender
+    });
+    runtime().block_on(async {
+        assert!(poll_here(receiver.recv_async()).await);
+        let before = place::switches();
+        let message = receiver.recv_async().await.unwrap();
+        assert_eq!(&*message, b"at last");
+        let switches = place::switches() - before;
+        assert!(switches <= 5, "its thread was run {switches} times");
+    });
+    drop(sending.join().unwrap());
+}
+
+#[test]
+#[should_panic(expected = "enable_io")]
+fn a_runtime_without_io_is_told() {
+    let address = address("no-io", "");
+    let mut receiver = Receiver::open(&address).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async { drop(receiver.recv_async().await) });
+}
