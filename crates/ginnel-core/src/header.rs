@@ -46,6 +46,11 @@ pub(crate) const ANNOUNCED: usize = 6 * LINE;
 /// Slots below were released: a hint, written now and then by the consumer that has its side for itself.
 pub(crate) const FREED: usize = 7 * LINE;
 
+/// In a link that carries the newest value: which that is, in the place of the tail; see `latest`.
+pub(crate) const CURRENT: usize = TAIL;
+/// Its pins, a line of words, in the place of the head.
+pub(crate) const PINS: usize = HEAD;
+
 const MAGIC: [u8; 8] = *b"ginnel\r\n";
 /// The version of the format that this crate reads and writes.
 const VERSION: u32 = 2;
@@ -232,8 +237,9 @@ mod tests {
     fn each_shape_is_read_as_it_was_written() {
         for (code, shape) in Shape::ALL.into_iter().enumerate() {
             assert_eq!(shape as usize, code);
-            let header =
-                Header { geometry: Geometry { shape, ..Geometry::default() }, asymmetric: true, created_ns: 7 };
+            let mut geometry = Geometry { shape, capacity: 8, ..Geometry::default() };
+            geometry.memory = geometry.memory_min().saturating_mul(4);
+            let header = Header { geometry, asymmetric: true, created_ns: 7 };
             let layout = Layout::new(header.geometry).unwrap();
             let read = Header::parse(&header.encode(&layout), layout.total_bytes() as u64).unwrap().0;
             assert_eq!(read.geometry.shape, shape);

@@ -13,6 +13,7 @@
 //! | `ring`   | the queue: its slots and positions |
 //! | `producer`, `consumer` | its two ends: claim, commit; take, release |
 //! | `side`   | who may work on one end of the ring without locked operations |
+//! | `latest` | the newest value, in place of the queue |
 //! | `pace`   | announcements: how two sides in a stream stay out of each other's way |
 //! | `pool`   | blocks for messages that do not fit in a slot |
 //! | `participants` | the table of handles, and the word that decides when a link is removed |
@@ -26,6 +27,7 @@ mod consumer;
 mod engine;
 mod event;
 mod header;
+mod latest;
 mod layout;
 mod memory;
 mod pace;
@@ -42,6 +44,7 @@ pub use consumer::{Consumer, Run};
 pub use engine::{Corrupt, Delivery, Engine, PopError, PushError};
 pub use event::{Event, Waiting};
 pub use header::{Header, HeaderError};
+pub use latest::{Cell, Look};
 pub use layout::{
     ALIVE_BASE, BLOCK_MIN, CLASSES_MAX, CONTROL_BYTES, ENTRY_BYTES, Full, GROW_BYTE, Geometry, GeometryError,
     INLINE_MAX, LINE, Layout, MESSAGE_MAX, PAGE, PARTICIPANTS_MAX, REMOVE_BYTE, Rule, SLOT_BYTES, Shape, TOKEN_BASE,

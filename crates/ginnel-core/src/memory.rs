@@ -21,6 +21,7 @@ mod mapped {
     use super::{Control, Line};
     use crate::layout::{CONTROL_BYTES, LINE};
     use crate::sync::{AtomicU32, AtomicU64};
+    use core::mem::MaybeUninit;
     use core::ptr::NonNull;
 
     /// A mapped region: a base address and a length in bytes. It does not own the mapping.
@@ -164,7 +165,99 @@ mod mapped {
             // SAFETY: `to` has room for `from.len()` bytes of the mapping; `from` is private memory, so they are apart.
             unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), to.as_ptr(), from.len()) }
         }
+
+        /// Copies to `offset`, a multiple of 8, what others may read meanwhile: as [`Self::copy_out`] does. Zeroes behind it, up to the next multiple of 8.
+        #[inline(always)]
+        pub(crate) fn copy_over(&self, offset: usize, from: &[u8]) {
+            let to = self.bytes(offset, from.len().next_multiple_of(8));
+            let bulk = from.len() / BULK * BULK;
+            if bulk > 0 {
+                // SAFETY: as many bytes of `from` as it has, and of the mapping, as `bytes` checked; `from` is private memory, so they are apart.
+                unsafe { copy_bulk(from.as_ptr(), to.as_ptr(), bulk) };
+            }
+            for (word, at) in from[bulk..].chunks(8).zip((offset + bulk..).step_by(8)) {
+                let mut bytes = [0; 8];
+                bytes[..word.len()].copy_from_slice(word);
+                // ORDERING: relaxed, published by [S20@latest], and torn for who reads meanwhile [S21@latest].
+                self.word(at).store(u64::from_le_bytes(bytes), crate::sync::Relaxed);
+            }
+        }
+
+        /// Copies from `offset`, a multiple of 8, what others may write meanwhile: by relaxed loads, so that this is no data race, whatever comes of it.
+        /// Writes every byte of `to`.
+        #[inline(always)]
+        pub(crate) fn copy_out(&self, offset: usize, to: &mut [MaybeUninit<u8>]) {
+            let from = self.bytes(offset, to.len().next_multiple_of(8));
+            let bulk = to.len() / BULK * BULK;
+            if bulk > 0 {
+                // SAFETY: as many bytes of the mapping, as `bytes` checked, and of `to` as it has; `to` is private memory, so they are apart.
+                unsafe { copy_bulk(from.as_ptr(), to.as_mut_ptr().cast(), bulk) };
+            }
+            for (place, at) in to[bulk..].chunks_mut(8).zip((offset + bulk..).step_by(8)) {
+                // ORDERING: relaxed, published by [S20@latest], or torn, which [S21@latest] tells.
+                let word = self.word(at).load(crate::sync::Relaxed).to_le_bytes();
+                for (place, byte) in place.iter_mut().zip(word) {
+                    place.write(byte);
+                }
+            }
+        }
     }
+
+    /// Bytes of a turn of [`copy_bulk`].
+    const BULK: usize = 64;
+
+    /// Copies a multiple of [`BULK`] bytes that another may write, or read, meanwhile. In assembly, which the compiler takes for accesses that it does not
+    /// know, in this order among the atomics around it: each is one or several relaxed accesses of shared memory, as the loop of words elsewhere.
+    ///
+    /// # Safety
+    /// As many bytes can be read at `from` and written at `to`, and are apart; both are mapped, and what is not shared is the caller's.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn copy_bulk(from: *const u8, to: *mut u8, bytes: usize) {
+        debug_assert!(bytes > 0 && bytes % BULK == 0);
+        // SAFETY: reads and writes `bytes` bytes from both addresses on, which the caller promises are there.
+        unsafe {
+            core::arch::asm!(
+                "2:",
+                "movups {a}, [{from} + {at}]",
+                "movups {b}, [{from} + {at} + 16]",
+                "movups {c}, [{from} + {at} + 32]",
+                "movups {d}, [{from} + {at} + 48]",
+                "movups [{to} + {at}], {a}",
+                "movups [{to} + {at} + 16], {b}",
+                "movups [{to} + {at} + 32], {c}",
+                "movups [{to} + {at} + 48], {d}",
+                "add {at}, 64",
+                "cmp {at}, {bytes}",
+                "jne 2b",
+                a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
+                from = in(reg) from, to = in(reg) to, bytes = in(reg) bytes, at = inout(reg) 0usize => _,
+                options(nostack),
+            );
+        }
+    }
+
+    /// # Safety
+    /// As above; and both are aligned to 8 where they are shared.
+    #[cfg(not(target_arch = "x86_64"))]
+    #[inline(always)]
+    unsafe fn copy_bulk(from: *const u8, to: *mut u8, bytes: usize) {
+        for at in (0..bytes).step_by(8) {
+            // SAFETY: within the bytes that the caller promises.
+            let (from, to) = unsafe { (from.add(at), to.add(at)) };
+            // Volatile, and by words: what a relaxed load and store compile to, also where one of the two is not aligned, as private memory may be.
+            // SAFETY: as above; the types have no alignment.
+            let word = unsafe { from.cast::<Unaligned>().read_volatile() };
+            // SAFETY: as above.
+            unsafe { to.cast::<Unaligned>().write_volatile(word) };
+        }
+    }
+
+    /// A word anywhere.
+    #[cfg(not(target_arch = "x86_64"))]
+    #[derive(Clone, Copy)]
+    #[repr(C, packed)]
+    struct Unaligned(u64);
 }
 
 #[cfg(loom)]
@@ -173,6 +266,7 @@ mod modelled {
     use crate::header::{ITEMS, ROOM};
     use crate::layout::{LINE, Layout};
     use crate::sync::{AtomicU32, AtomicU64, Relaxed};
+    use core::mem::MaybeUninit;
     use std::boxed::Box;
     use std::collections::HashMap;
 
@@ -231,6 +325,19 @@ mod modelled {
 
         pub(crate) fn copy_in(&self, _offset: usize, _from: &[u8]) {
             unreachable!("a model has no blocks");
+        }
+
+        pub(crate) fn copy_over(&self, offset: usize, from: &[u8]) {
+            self.copy_short_in(offset, from);
+        }
+
+        pub(crate) fn copy_out(&self, offset: usize, to: &mut [MaybeUninit<u8>]) {
+            for (index, chunk) in to.chunks_mut(8).enumerate() {
+                let word = self.word(offset + 8 * index).load(Relaxed).to_le_bytes();
+                for (place, byte) in chunk.iter_mut().zip(word) {
+                    place.write(byte);
+                }
+            }
         }
 
         /// The first word of a message.

@@ -339,6 +339,9 @@ impl Engine {
 
     /// Block memory committed and in use.
     pub fn pool_use(&self) -> PoolUse {
+        if self.layout().is_latest() {
+            return self.value_use();
+        }
         let mut pool = PoolUse { ceiling: self.layout().geometry().memory, ..PoolUse::default() };
         for class in self.layout().classes() {
             for first in (0..class.blocks).step_by(class.extent_blocks as usize) {

@@ -133,6 +133,9 @@ impl Engine {
 
     /// Messages that can be received, as far as one look can tell.
     pub fn len(&self) -> u64 {
+        if self.layout().is_latest() {
+            return u64::from(self.newest_version() > 0);
+        }
         // ORDERING: relaxed; the answer is old before it is used.
         let (tail, head) = (self.claimed(|_| {}), self.control(HEAD).load(Relaxed));
         // ORDERING: relaxed, as above. Only after a death can messages have gone back.
@@ -158,6 +161,9 @@ impl Engine {
 
     /// Whether the next message finds no slot, as far as one look can tell: the link holds as many as it may, those in hand included.
     pub fn is_full(&self) -> bool {
+        if self.layout().is_latest() {
+            return false; // there is always room for a newer value
+        }
         let tail = self.claimed(|_| {});
         let before = self.slot_word(tail).against(self.layout().lap(tail)) == Lap::Before;
         before && self.limit(tail).is_ok_and(|limit| tail >= limit)
@@ -170,6 +176,9 @@ impl Engine {
 
     /// Positions of both ends: the next to take, the next to claim.
     pub fn positions(&self) -> (u64, u64) {
+        if self.layout().is_latest() {
+            return (0, self.newest_version()); // nobody takes a value away
+        }
         // ORDERING: relaxed; figures for people.
         (self.control(HEAD).load(Relaxed), self.claimed(|_| {}))
     }
@@ -187,6 +196,9 @@ impl Engine {
 
     /// Whether no message is left, when nobody is there who could add or take one.
     pub(crate) fn is_drained(&self) -> bool {
+        if self.layout().is_latest() {
+            return self.newest_version() == 0;
+        }
         // ORDERING [S11]: acquire; what those who left did.
         let mut head = self.control(HEAD).load(Acquire);
         for _ in 0..=self.layout().capacity() {
