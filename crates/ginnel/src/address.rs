@@ -31,7 +31,10 @@ const ENGINE: &[&str] =
     &["shape", "capacity", "max", "memory", "participants", "full", "senders", "receivers", "follow", "wait"];
 
 /// Shapes that a [`Sender`](crate::Sender) and a [`Receiver`](crate::Receiver) carry.
-const CARRIED: &[Shape] = &[Shape::Queue];
+const CARRIED: &[Shape] = &[Shape::Queue, Shape::Latest];
+
+/// Places for values of a link that carries the newest one.
+const CELLS: u64 = 8;
 
 /// How a handle waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -98,10 +101,10 @@ pub(crate) struct Wanted {
 impl Wanted {
     /// The geometry of a new link.
     pub(crate) fn geometry(&self) -> Geometry {
-        let default = Geometry::default();
+        let (default, latest) = (Geometry::default(), self.shape == Some(Shape::Latest));
         let mut geometry = Geometry {
             shape: self.shape.unwrap_or_default(),
-            capacity: self.capacity.unwrap_or(default.capacity),
+            capacity: self.capacity.unwrap_or(if latest { CELLS } else { default.capacity }),
             max: self.max.unwrap_or(default.max),
             memory: 0,
             participants: self.participants.unwrap_or(default.participants),
@@ -109,8 +112,9 @@ impl Wanted {
             senders: self.senders.unwrap_or(0),
             receivers: self.receivers.unwrap_or(0),
         };
-        // Four of the largest messages, or the default, whichever is more.
-        geometry.memory = self.memory.unwrap_or_else(|| default.memory.max(geometry.memory_min().saturating_mul(4)));
+        // Four of the largest messages, or the default, whichever is more; or what all places for the newest value may take.
+        let most = if latest { geometry.memory_min() } else { default.memory.max(geometry.memory_min().saturating_mul(4)) };
+        geometry.memory = self.memory.unwrap_or(most);
         geometry
     }
 

@@ -297,6 +297,12 @@ impl fmt::Display for SendError {
             SendFailure::Full { capacity } => {
                 write!(f, "it is full with {capacity} messages; receive some, or make it anew with a larger ?capacity=")
             }
+            SendFailure::NoRoom { limit: crate::shm::WRITERS, value }
+            | SendFailure::TimedOut { limit: crate::shm::WRITERS, value } => write!(
+                f,
+                "others are in the middle of a send, as many as it has places for ({value}); try again, or make it anew with ?capacity={}",
+                value * 4
+            ),
             SendFailure::NoRoom { limit, value } => {
                 write!(f, "it is full ({limit} {value}); receive some, or raise that limit")
             }
@@ -379,6 +385,8 @@ pub enum RecvFailure {
     },
     /// What the kernel said: an error number, see `errno(3)`.
     Os(i32),
+    /// The link has no such thing: what it would need.
+    Unfit(&'static str),
     /// The handle belongs to the parent of this process.
     Forked,
     /// An [`Interrupter`](crate::Interrupter) ended the wait.
@@ -431,6 +439,7 @@ impl fmt::Display for RecvError {
                 "what came is no message, or one of {len} bytes, more than ?max= allows; its sender must use the same framing: \
                  ?frame=line or ?frame=raw for programs that know none"
             ),
+            RecvFailure::Unfit(why) => f.write_str(why),
             RecvFailure::Os(number) => io::Error::from_raw_os_error(number).fmt(f),
             RecvFailure::Interrupted => f.write_str("the wait was interrupted"),
             RecvFailure::Forked => f.write_str("the handle belongs to the parent of this process; open one of its own"),

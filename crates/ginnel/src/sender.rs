@@ -30,6 +30,7 @@ pub struct Sender {
 #[allow(clippy::large_enum_variant, reason = "the large one is the fast one: it is reached without another pointer")]
 enum End {
     Shm(shm::Sender),
+    Latest(Box<shm::LatestSender>),
     Kernel(Box<kernel::Sender>),
 }
 
@@ -40,8 +41,11 @@ impl From<End> for Sender {
 }
 
 impl Sender {
-    pub(crate) fn shm(sender: shm::Sender) -> Self {
-        End::Shm(sender).into()
+    pub(crate) fn shm(sender: shm::SenderOf) -> Self {
+        match sender {
+            shm::SenderOf::Queue(sender) => End::Shm(sender).into(),
+            shm::SenderOf::Latest(sender) => End::Latest(Box::new(sender)).into(),
+        }
     }
 
     pub(crate) fn kernel(sender: kernel::Sender) -> Self {
@@ -79,11 +83,13 @@ impl Sender {
     pub fn try_clone(&self) -> Result<Self, Error> {
         Ok(match &self.end {
             End::Shm(sender) => End::Shm(sender.try_clone()?).into(),
+            End::Latest(sender) => End::Latest(Box::new(sender.try_clone()?)).into(),
             End::Kernel(sender) => End::Kernel(Box::new(sender.try_clone()?)).into(),
         })
     }
 
-    /// Sends a message; waits while the link is full, unless it was made to reject or to drop the oldest.
+    /// Sends a message; waits while the link is full, unless it was made to reject or to drop the oldest. On a link with
+    /// [`Shape::Latest`](crate::Shape::Latest) the message becomes the newest value, and no receiver is ever waited for.
     ///
     /// # Errors
     /// If it cannot be sent: too long, nobody left who could make room, or no memory.
@@ -218,6 +224,7 @@ impl Sender {
     pub fn len(&self) -> u64 {
         match &self.end {
             End::Shm(sender) => sender.len(),
+            End::Latest(sender) => sender.len(),
             End::Kernel(sender) => sender.len(),
         }
     }
@@ -231,6 +238,7 @@ impl Sender {
     pub fn is_full(&self) -> bool {
         match &self.end {
             End::Shm(sender) => sender.is_full(),
+            End::Latest(_) => false,
             End::Kernel(sender) => sender.is_full(),
         }
     }
@@ -239,6 +247,7 @@ impl Sender {
     pub fn capacity(&self) -> u64 {
         match &self.end {
             End::Shm(sender) => sender.capacity(),
+            End::Latest(sender) => sender.capacity(),
             End::Kernel(sender) => sender.capacity(),
         }
     }
@@ -247,6 +256,7 @@ impl Sender {
     pub fn max_message(&self) -> u64 {
         match &self.end {
             End::Shm(sender) => sender.max_message(),
+            End::Latest(sender) => sender.max_message(),
             End::Kernel(sender) => sender.max_message(),
         }
     }
@@ -256,6 +266,7 @@ impl Sender {
     pub fn is_closed(&self) -> bool {
         match &self.end {
             End::Shm(sender) => sender.is_closed(),
+            End::Latest(sender) => sender.is_closed(),
             End::Kernel(sender) => sender.is_closed(),
         }
     }
@@ -264,7 +275,7 @@ impl Sender {
     /// received. Everywhere else a sender learns that before it sends, and this is 0.
     pub fn dropped(&self) -> u64 {
         match &self.end {
-            End::Shm(_) => 0,
+            End::Shm(_) | End::Latest(_) => 0,
             End::Kernel(sender) => sender.dropped(),
         }
     }
@@ -273,6 +284,7 @@ impl Sender {
     pub fn interrupter(&self) -> Interrupter {
         match &self.end {
             End::Shm(sender) => sender.interrupter(),
+            End::Latest(sender) => sender.interrupter(),
             End::Kernel(sender) => sender.interrupter(),
         }
     }
@@ -281,6 +293,7 @@ impl Sender {
     pub fn address(&self) -> &str {
         match &self.end {
             End::Shm(sender) => sender.address(),
+            End::Latest(sender) => sender.address(),
             End::Kernel(sender) => sender.address(),
         }
     }
@@ -292,6 +305,7 @@ impl Sender {
     pub fn into_stdio(self) -> Result<Stdio, Error> {
         match self.end {
             End::Shm(sender) => Err(kernel::no_stdio(sender.address())),
+            End::Latest(sender) => Err(kernel::no_stdio(sender.address())),
             End::Kernel(sender) => sender.into_stdio(),
         }
     }
@@ -302,6 +316,7 @@ impl Sender {
     fn send_until(&self, tag: u16, message: &[u8], until: Until) -> Result<(), SendError> {
         match &self.end {
             End::Shm(sender) => sender.send_until(tag, message, until),
+            End::Latest(sender) => sender.send_until(tag, message, until),
             End::Kernel(sender) => sender.send_until(tag, message, until),
         }
     }
@@ -309,6 +324,7 @@ impl Sender {
     fn send_all_until<M: AsRef<[u8]>>(&self, messages: &[M], until: Until) -> Result<u64, SendAllError> {
         match &self.end {
             End::Shm(sender) => sender.send_all_until(messages, until),
+            End::Latest(sender) => sender.send_all_until(messages, until),
             End::Kernel(sender) => sender.send_all_until(messages, until),
         }
     }
@@ -316,6 +332,7 @@ impl Sender {
     fn loan_until(&self, len: usize, until: Until) -> Result<Loan<'_>, SendError> {
         match &self.end {
             End::Shm(sender) => sender.loan_until(len, until).map(Loan::shm),
+            End::Latest(sender) => sender.buffer(len).map(|bytes| Loan::latest(sender, bytes)),
             End::Kernel(sender) => sender.buffer(len).map(|bytes| Loan::kernel(sender, bytes)),
         }
     }
@@ -335,6 +352,7 @@ impl fmt::Debug for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.end {
             End::Shm(sender) => sender.fmt(f),
+            End::Latest(sender) => sender.fmt(f),
             End::Kernel(sender) => sender.fmt(f),
         }
     }

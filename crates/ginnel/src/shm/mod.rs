@@ -4,10 +4,12 @@
 //! |---|---|
 //! | its ends | `sender`, `receiver`: each call is a try on the engine, and a wait when that finds nothing |
 //! | a message being written | `loan` |
+//! | the newest value, in place of a queue | `latest` |
 //! | waiting; who is on the other end; who died | `wait`, `peers`, and the crate's `watch` |
 //! | the file of a link; links of one process | `region`, `private` |
 //! | looking from outside, cleaning | `list` |
 
+mod latest;
 mod list;
 mod loan;
 mod peers;
@@ -17,6 +19,7 @@ mod region;
 mod sender;
 mod wait;
 
+pub(crate) use latest::{LatestReceiver, LatestSender, WRITERS};
 pub use list::{Info, Liveness, ParticipantInfo, list};
 pub(crate) use list::{clean, info};
 pub(crate) use loan::Loan;
@@ -26,6 +29,8 @@ pub(crate) use region::Region;
 pub(crate) use sender::Sender;
 
 use crate::address::{Name, Wait, Wanted};
+use crate::error::Error;
+use ginnel_core::{Role, Shape};
 
 /// Which link, and with which numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +41,36 @@ pub(crate) struct Spec {
     pub(crate) wait: Wait,
     /// `mem:`: in this process alone.
     pub(crate) private: bool,
+}
+
+/// The sending end of a link, by its shape.
+pub(crate) enum SenderOf {
+    Queue(Sender),
+    Latest(LatestSender),
+}
+
+/// The receiving end.
+pub(crate) enum ReceiverOf {
+    Queue(Receiver),
+    Latest(LatestReceiver),
+}
+
+/// Opens the sending end of a link, whichever shape it has.
+pub(crate) fn open_sender(spec: &Spec, mode: Mode) -> Result<SenderOf, Error> {
+    let membership = Region::join(spec, mode, Role::Sender)?;
+    Ok(match membership.region.engine().layout().geometry().shape {
+        Shape::Latest => SenderOf::Latest(LatestSender::with(membership, spec.follow, spec.wait)),
+        _ => SenderOf::Queue(Sender::with(membership, spec.follow, spec.wait)),
+    })
+}
+
+/// Opens the receiving end of a link, whichever shape it has.
+pub(crate) fn open_receiver(spec: &Spec, mode: Mode) -> Result<ReceiverOf, Error> {
+    let membership = Region::join(spec, mode, Role::Receiver)?;
+    Ok(match membership.region.engine().layout().geometry().shape {
+        Shape::Latest => ReceiverOf::Latest(LatestReceiver::with(membership, spec.follow, spec.wait)),
+        _ => ReceiverOf::Queue(Receiver::with(membership, spec.follow, spec.wait)),
+    })
 }
 
 impl Spec {

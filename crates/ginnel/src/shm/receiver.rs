@@ -1,8 +1,7 @@
 //! The receiving end of a shared-memory link.
 
-use super::Spec;
 use super::peers::Peers;
-use super::region::{Membership, Mode, Region, drops_oldest};
+use super::region::{Membership, Region, drops_oldest};
 use super::wait::{Look, Waiter};
 use crate::address::Wait;
 use crate::batch::Batch;
@@ -27,12 +26,7 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
-    pub(crate) fn open(spec: &Spec, mode: Mode) -> Result<Self, Error> {
-        let membership = Region::join(spec, mode, Role::Receiver)?;
-        Ok(Self::with(membership, spec.follow, spec.wait))
-    }
-
-    fn with(membership: Membership, follow: bool, wait: Wait) -> Self {
+    pub(super) fn with(membership: Membership, follow: bool, wait: Wait) -> Self {
         let engine = membership.region.engine();
         Self {
             consumer: Consumer::new(membership.me),

@@ -1,9 +1,8 @@
 //! The sending end of a shared-memory link.
 
-use super::Spec;
 use super::loan::Loan;
 use super::peers::Peers;
-use super::region::{Membership, Mode, Region, drops_oldest};
+use super::region::{Membership, Region, drops_oldest};
 use super::wait::{Look, Waiter};
 use crate::address::Wait;
 use crate::error::{Error, SendAllError, SendError, SendFailure};
@@ -46,12 +45,7 @@ enum Obstacle {
 }
 
 impl Sender {
-    pub(crate) fn open(spec: &Spec, mode: Mode) -> Result<Self, Error> {
-        let membership = Region::join(spec, mode, Role::Sender)?;
-        Ok(Self::with(membership, spec.follow, spec.wait))
-    }
-
-    fn with(membership: Membership, follow: bool, wait: Wait) -> Self {
+    pub(super) fn with(membership: Membership, follow: bool, wait: Wait) -> Self {
         // Who waits for room is in no hurry: each look takes a line from the receiver, which pays when several places are free.
         let capacity = membership.region.engine().layout().geometry().capacity;
         let rest = (capacity / 8).clamp(1, 16) as u32;
