@@ -35,17 +35,17 @@
 //!
 //! | pair | release side | acquire side | publishes |
 //! |---|---|---|---|
-//! | [S20] | `current` CAS, in `publish` | `current` load, in `look` | the value, and its cell's generation |
+//! | [S20] | `current` CAS, in `publish` | `current` load, in `newest` | the value, and its cell's generation |
 //! | [S21] | release fence behind the claim, before the value is written | acquire fence behind the copy, before the word is read again | that the copy is torn |
 //! | [S22] | word becomes idle, in `publish` | word load, in `try_claim` | that `current` had named the cell [I2] |
 //! | [S23] | claim CAS, then pins load | pin CAS, then word load | [I5]: store before load on both sides, all four SeqCst |
 //! | [S24] | pin store of 0 | pins load, in `try_claim` | that the reader's copy is done |
-//! | [S25] | word CAS to being written, in `try_claim` | word load, in `look` | that `current` has moved on: the second look at it says so |
+//! | [S25] | word CAS to being written, in `try_claim` | word load, in `newest` | that `current` has moved on: the second look at it says so |
 
 use crate::engine::{Corrupt, Engine, Meta, PopError, PushError};
 use crate::header::{CURRENT, PINS};
 use crate::layout::{PAGE, VALUE_INLINE};
-use crate::memory::Line;
+use crate::memory::{Line, copy_short_out};
 use crate::participants::Participant;
 use crate::pool::PoolUse;
 use crate::sync::{AcqRel, Acquire, AtomicU64, Relaxed, Release, SeqCst, fence, spin};
@@ -135,12 +135,25 @@ pub struct Cell {
 /// The newest value at one instant, not yet copied. It may be written over at any time: [`Self::copy_to`] tells.
 pub struct Look<'a> {
     engine: &'a Engine,
+    head: &'a Line,
     cell: u64,
     generation: u64,
     version: u64,
     meta: Meta,
     /// Nobody writes over it while this is there.
     pinned: bool,
+}
+
+#[inline(never)]
+fn copy_area(engine: &Engine, cell: u64, to: &mut [MaybeUninit<u8>]) {
+    engine.memory().copy_out(engine.layout().value_area(cell).0, to);
+}
+
+#[inline(never)]
+fn copy_narrow(head: &Line, to: &mut [MaybeUninit<u8>]) {
+    let mut wide = [MaybeUninit::uninit(); VALUE_INLINE.next_multiple_of(16)];
+    copy_short_out(&head[VALUE_AT / 8..], &mut wide, to.len());
+    to.copy_from_slice(&wide[..to.len()]);
 }
 
 /// A pin, which ends when it is dropped.
@@ -185,14 +198,21 @@ impl Look<'_> {
         self.meta.tag()
     }
 
-    /// Copies it, and tells whether the copy is whole. All of `to` is written, whatever the answer.
+    /// Copies it, and tells whether the copy is whole. The first [`Self::len`] bytes of `to` are written, whatever the answer; with room for 15 more,
+    /// which may be written too, a small value is copied in less time.
     ///
     /// # Panics
-    /// If `to` has not [`Self::len`] bytes.
+    /// If `to` has fewer bytes.
     #[inline(always)]
     pub fn copy_to(&self, to: &mut [MaybeUninit<u8>]) -> bool {
-        assert_eq!(to.len(), self.len(), "a place of the value's length");
-        self.engine.memory().copy_out(self.engine.value_at(self.cell, to.len()), to);
+        let len = self.len();
+        if len > VALUE_INLINE {
+            copy_area(self.engine, self.cell, &mut to[..len]);
+        } else if len.next_multiple_of(16) <= to.len() {
+            copy_short_out(&self.head[VALUE_AT / 8..], to, len);
+        } else {
+            copy_narrow(self.head, &mut to[..len]);
+        }
         self.pinned || self.is_untouched()
     }
 
@@ -202,7 +222,7 @@ impl Look<'_> {
         // ORDERING [S21]: acquire; if any byte of the copy is of a later value, so is the word.
         fence(Acquire);
         // ORDERING: relaxed, behind the fence.
-        Word(self.engine.slot(self.cell)[WORD].load(Relaxed)).generation() == self.generation
+        Word(self.head[WORD].load(Relaxed)).generation() == self.generation
     }
 }
 
@@ -227,24 +247,10 @@ impl Engine {
     ///
     /// # Errors
     /// [`PopError::Empty`] if there is none yet, [`PopError::Busy`] if writers were faster each time, [`PopError::Corrupt`] if the region is.
-    #[inline(always)]
-    pub fn read_newest(
-        &self,
-        me: Participant,
-        mut copy: impl FnMut(&Look<'_>) -> bool,
-    ) -> Result<(u64, u16), PopError> {
-        match self.look() {
-            Ok(look) if copy(&look) => Ok(self.have_read(me, &look)),
-            Err(e) if e != PopError::Busy => Err(e),
-            _ => self.read_again(me, &mut copy),
-        }
-    }
-
-    #[cold]
     #[inline(never)]
-    fn read_again(&self, me: Participant, copy: &mut dyn FnMut(&Look<'_>) -> bool) -> Result<(u64, u16), PopError> {
-        for turn in 1..LOOKS {
-            let mut look = match self.look() {
+    pub fn read_newest(&self, me: Participant, copy: &mut dyn FnMut(&Look<'_>) -> bool) -> Result<(u64, u16), PopError> {
+        for turn in 0..LOOKS {
+            let mut look = match self.newest() {
                 Ok(look) => look,
                 Err(PopError::Busy) => {
                     spin();
@@ -262,15 +268,19 @@ impl Engine {
         Err(PopError::Busy)
     }
 
+    /// Counts a read, for people. Returns version and tag.
     #[inline(always)]
-    fn have_read(&self, me: Participant, look: &Look<'_>) -> (u64, u16) {
+    pub fn have_read(&self, me: Participant, look: &Look<'_>) -> (u64, u16) {
         self.count_message(me, look.len());
         (look.version, look.tag())
     }
 
-    /// The newest value, if it can be told at once. Busy: another became the newest meanwhile.
+    /// The newest value, if it can be told at once: the common case of [`Self::read_newest`].
+    ///
+    /// # Errors
+    /// As there; [`PopError::Busy`] if another value became the newest meanwhile.
     #[inline(always)]
-    fn look(&self) -> Result<Look<'_>, PopError> {
+    pub fn newest(&self) -> Result<Look<'_>, PopError> {
         let word = self.control(CURRENT);
         // ORDERING [S20]: acquire; the value, and the word of its cell.
         let current = Current(word.load(Acquire));
@@ -280,20 +290,20 @@ impl Engine {
         if current.cell() >= self.layout().capacity() {
             return Err(PopError::Corrupt(Corrupt::Newest));
         }
-        let cell = self.slot(current.cell());
+        let head = self.memory().line(self.layout().cell(current.cell()));
         // ORDERING [S25]: acquire; if the cell was claimed for a later value, `current` says so below.
-        let generation = Word(cell[WORD].load(Acquire)).generation();
+        let generation = Word(head[WORD].load(Acquire)).generation();
         // ORDERING [S25]: relaxed, behind an acquire. Versions do not come back: the generation is that of this one.
         if word.load(Relaxed) != current.0 {
             return Err(PopError::Busy);
         }
         // ORDERING: relaxed, published by [S20]; or of a later value [S21], whose length is as good.
-        let meta = Meta(cell[META].load(Relaxed)).plain();
+        let meta = Meta(head[META].load(Relaxed)).plain();
         if meta.len() as u64 > self.layout().geometry().max {
             return Err(PopError::Corrupt(Corrupt::Length));
         }
         let (cell, version) = (current.cell(), current.version());
-        Ok(Look { engine: self, cell, generation, version, meta, pinned: false })
+        Ok(Look { engine: self, head, cell, generation, version, meta, pinned: false })
     }
 
     /// Keeps writers away from a cell. None if it was claimed already, or all pins are in use.

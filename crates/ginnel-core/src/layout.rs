@@ -395,6 +395,12 @@ impl Layout {
         matches!(self.geometry.shape, Shape::Latest)
     }
 
+    /// Offset of a cell's head, which [`Self::slot`] says too.
+    #[inline(always)]
+    pub(crate) fn cell(&self, cell: u64) -> usize {
+        self.ring + (cell & self.index_mask) as usize * LINE
+    }
+
     /// Offset and bytes of a cell's area.
     #[inline(always)]
     pub(crate) fn value_area(&self, cell: u64) -> (usize, usize) {

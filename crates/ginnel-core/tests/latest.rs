@@ -175,7 +175,7 @@ impl World {
     fn read(&self, who: usize) {
         let Some(at) = self.one(who, Role::Receiver) else { return };
         let mut bytes = Vec::new();
-        let read = self.engine.read_newest(self.members[at].me, |look| copy(look, &mut bytes));
+        let read = self.engine.read_newest(self.members[at].me, &mut |look| copy(look, &mut bytes));
         match &self.newest {
             None => assert_eq!(read, Err(PopError::Empty)),
             Some(newest) => {
@@ -193,7 +193,7 @@ impl World {
         let mut bytes = Vec::new();
         let engine = world.borrow().engine.clone();
         world.borrow_mut().reading = true;
-        let read = engine.read_newest(reader, |look| {
+        let read = engine.read_newest(reader, &mut |look| {
             let mut world = world.borrow_mut();
             let before = Self::value(look.version(), look.len());
             (0..values).for_each(|turn| world.send(writer, (turn * 1237 + look.len()) % MAX));
@@ -285,7 +285,7 @@ proptest! {
         }
         let mut bytes = Vec::new();
         for _ in 0..3 {
-            let _ = engine.read_newest(reader, |look| copy(look, &mut bytes));
+            let _ = engine.read_newest(reader, &mut |look| copy(look, &mut bytes));
             if let Ok(cell) = engine.claim_cell(writer, len) {
                 let _ = engine.absent(&cell, len);
                 engine.write(&cell, 1, &vec![1; len]);
@@ -310,7 +310,7 @@ fn a_reader_that_lost_the_race_pins() {
     let mut bytes = Vec::new();
     let world = RefCell::new(world);
     let engine = world.borrow().engine.clone();
-    let read = engine.read_newest(reader, |look| {
+    let read = engine.read_newest(reader, &mut |look| {
         turns += 1;
         // Twice around in the middle of each copy.
         (0..2 * CAPACITY).for_each(|_| world.borrow_mut().send(writer, 300));
@@ -334,7 +334,7 @@ fn a_dead_readers_pin_is_taken_away() {
     world.send(writer, 10);
     let pins = |world: &World| (0..16).filter(|at| world.region.word(3 * 128 + 8 * at) != 0).count();
     let mut turns = 0;
-    let read = world.engine.read_newest(reader, |_| {
+    let read = world.engine.read_newest(reader, &mut |_| {
         turns += 1;
         assert_eq!(pins(&world), usize::from(turns > 3));
         false

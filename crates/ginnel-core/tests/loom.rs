@@ -284,7 +284,7 @@ fn copied(look: &Look<'_>) -> ([u8; 16], bool) {
 /// The newest value, whole, and its version; none if writers were faster.
 fn newest(engine: &Engine, me: Participant) -> Option<(u64, u64)> {
     let mut bytes = [0; 16];
-    let read = engine.read_newest(me, |look| {
+    let read = engine.read_newest(me, &mut |look| {
         let (copy, whole) = copied(look);
         bytes = copy;
         whole
@@ -364,7 +364,7 @@ fn a_pinned_value_is_not_written_over() {
         };
         let reader = join(&engine, 1, Role::Receiver);
         let mut turns = 0;
-        let _ = engine.read_newest(reader, |look| {
+        let _ = engine.read_newest(reader, &mut |look| {
             turns += 1;
             if turns < 2 {
                 return false;

@@ -13,7 +13,7 @@ use crate::error::{Error, RecvError, RecvFailure, SendAllError, SendError, SendF
 use crate::kernel::About;
 use crate::message::Held;
 use crate::wait::{Interrupter, Until};
-use ginnel_core::{Cell as Place, Corrupt, Engine, PopError, PushError, Role};
+use ginnel_core::{Cell as Place, Corrupt, Engine, Look as Newest, PopError, PushError, Role};
 use ginnel_os::fallocate;
 use std::cell::Cell;
 use std::fmt;
@@ -265,7 +265,7 @@ impl LatestReceiver {
     pub(crate) fn newest_into(&self, bytes: &mut Vec<u8>) -> Result<(u64, u16), RecvError> {
         match self.try_read(bytes) {
             Ok(read) => Ok(read),
-            Err(first) => self.wait_newest(bytes, first).map_err(|reason| self.error(reason)),
+            Err(first) => self.newest_slow(bytes, first),
         }
     }
 
@@ -293,14 +293,11 @@ impl LatestReceiver {
         if !self.region().is_ours() || self.corrupt.get().is_some() {
             return Err(PopError::Empty); // `unusable` says why
         }
-        let (version, tag) = self.engine().read_newest(self.membership.me, |look| {
-            bytes.clear();
-            bytes.reserve(look.len());
-            let whole = look.copy_to(&mut bytes.spare_capacity_mut()[..look.len()]);
-            // SAFETY: as many bytes were reserved, and written, whatever they are.
-            unsafe { bytes.set_len(look.len()) };
-            whole
-        })?;
+        let (version, tag) = match self.engine().newest() {
+            Ok(look) if copy(&look, bytes) => self.engine().have_read(self.membership.me, &look),
+            Err(PopError::Empty) => return Err(PopError::Empty),
+            _ => self.read_again(bytes)?,
+        };
         let seen = self.seen.get();
         if version != seen {
             if version < seen {
@@ -310,6 +307,13 @@ impl LatestReceiver {
             self.skipped.set(self.skipped.get() + (version - seen - 1));
         }
         Ok((version - 1, tag))
+    }
+
+    /// A writer was faster.
+    #[cold]
+    #[inline(never)]
+    fn read_again(&self, bytes: &mut Vec<u8>) -> Result<(u64, u16), PopError> {
+        self.engine().read_newest(self.membership.me, &mut |look| copy(look, bytes))
     }
 
     fn try_unseen(&self) -> Result<Held, PopError> {
@@ -360,6 +364,11 @@ impl LatestReceiver {
 
     /// The newest value is there, or it is not: only writers that are faster than every look are worth another.
     #[cold]
+    #[inline(never)]
+    fn newest_slow(&self, bytes: &mut Vec<u8>, first: PopError) -> Result<(u64, u16), RecvError> {
+        self.wait_newest(bytes, first).map_err(|reason| self.error(reason))
+    }
+
     fn wait_newest(&self, bytes: &mut Vec<u8>, first: PopError) -> Result<(u64, u16), RecvFailure> {
         let mut found = first;
         for _ in 0..TURNS {
@@ -377,6 +386,26 @@ impl LatestReceiver {
         }
         Err(RecvFailure::Empty)
     }
+}
+
+/// Makes a vector a copy of a value, and tells whether that is whole.
+#[inline(always)]
+fn copy(value: &Newest<'_>, bytes: &mut Vec<u8>) -> bool {
+    let len = value.len();
+    bytes.clear();
+    if bytes.capacity() < len {
+        replace(bytes, len);
+    }
+    let whole = value.copy_to(bytes.spare_capacity_mut());
+    // SAFETY: there is room for as many bytes, and all of them were written, whatever they are.
+    unsafe { bytes.set_len(len) };
+    whole
+}
+
+#[cold]
+#[inline(never)]
+fn replace(bytes: &mut Vec<u8>, len: usize) {
+    *bytes = Vec::with_capacity(len);
 }
 
 /// Reads that are tried, each of many looks, before writers are believed to be no writers.
