@@ -262,17 +262,15 @@ impl Engine {
             look.pinned = pin.is_some();
             // Without a pin, as others have them all, or the cell was claimed already: then the copy would be in vain.
             if (look.pinned || look.is_untouched()) && copy(&look) {
-                return Ok(self.have_read(me, &look));
+                return Ok((look.version, look.tag()));
             }
         }
         Err(PopError::Busy)
     }
 
-    /// Counts a read, for people. Returns version and tag.
-    #[inline(always)]
-    pub fn have_read(&self, me: Participant, look: &Look<'_>) -> (u64, u16) {
-        self.count_message(me, look.len());
-        (look.version, look.tag())
+    /// Counts a value that one has seen for the first time, for people.
+    pub fn count_value(&self, me: Participant, len: usize) {
+        self.count_message(me, len);
     }
 
     /// The newest value, if it can be told at once: the common case of [`Self::read_newest`].

@@ -52,10 +52,10 @@ impl Pair {
 
 fn count(reads: usize, what: &str, bytes: usize) -> Result<(), Box<dyn std::error::Error>> {
     let pair = Pair::new(bytes)?;
-    let mut into = vec![0; bytes];
+    let (mut out, mut into) = (vec![0; bytes], Vec::new());
     for _ in 0..reads {
         match what {
-            "raw" => _ = black_box(pair.seqlock.read(&mut into)),
+            "raw" => _ = black_box(pair.seqlock.read(&mut out)),
             "into" => _ = black_box(pair.receiver.latest_into(&mut into)?),
             "message" => _ = black_box(pair.receiver.latest()?.len()),
             _ => _ = black_box(&mut into),
@@ -101,14 +101,14 @@ fn compare(pair: &Pair, writes: bool, rounds: usize) -> Result<[Vec<f64>; 3], Bo
                 }
             });
         }
-        let mut into = vec![0; bytes];
+        let (mut out, mut into) = (vec![0; bytes], Vec::new());
         for round in 0..=rounds {
             for (turn, times) in times.iter_mut().enumerate() {
                 side.store(turn as u32, Ordering::Relaxed);
                 let begin = Instant::now();
                 for _ in 0..reads {
                     match turn {
-                        0 => _ = black_box(pair.seqlock.read(&mut into)),
+                        0 => _ = black_box(pair.seqlock.read(&mut out)),
                         1 => _ = black_box(pair.receiver.latest_into(&mut into)),
                         _ => _ = black_box(pair.receiver.latest().map(|message| message.len())),
                     }

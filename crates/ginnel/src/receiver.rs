@@ -221,7 +221,7 @@ impl Receiver {
     /// ```
     #[inline]
     pub fn latest_into(&self, bytes: &mut Vec<u8>) -> Result<u64, RecvError> {
-        self.latest_end()?.newest_into(bytes).map(|(position, _)| position)
+        self.latest_end()?.newest_into(bytes)
     }
 
     #[inline]

@@ -256,16 +256,19 @@ impl LatestReceiver {
     /// The newest value, seen or not.
     pub(crate) fn newest(&self) -> Result<Held, RecvError> {
         let mut bytes = Vec::new();
-        let (position, tag) = self.newest_into(&mut bytes)?;
-        Ok(held(bytes, position, tag))
+        let (version, tag) = match self.try_read::<1>(&mut bytes) {
+            Ok(read) => read,
+            Err(first) => self.newest_slow(&mut bytes, first)?,
+        };
+        Ok(held(bytes, version, tag))
     }
 
-    /// The same, into a vector: its position and its tag.
+    /// The same, into a vector: its position.
     #[inline]
-    pub(crate) fn newest_into(&self, bytes: &mut Vec<u8>) -> Result<(u64, u16), RecvError> {
-        match self.try_read(bytes) {
-            Ok(read) => Ok(read),
-            Err(first) => self.newest_slow(bytes, first),
+    pub(crate) fn newest_into(&self, bytes: &mut Vec<u8>) -> Result<u64, RecvError> {
+        match self.try_read::<STEP>(bytes) {
+            Ok((version, _)) => Ok(version - 1),
+            Err(first) => self.newest_slow(bytes, first).map(|(version, _)| version - 1),
         }
     }
 
@@ -287,33 +290,36 @@ impl LatestReceiver {
         RecvError { reason, link: self.region().link().clone() }
     }
 
-    /// Reads the newest value. The vector holds it only on success.
+    /// Reads the newest value: version and tag. The vector holds it only on success; its room is a multiple of `ROOM` if it has too little.
     #[inline(always)]
-    fn try_read(&self, bytes: &mut Vec<u8>) -> Result<(u64, u16), PopError> {
+    fn try_read<const ROOM: usize>(&self, bytes: &mut Vec<u8>) -> Result<(u64, u16), PopError> {
         if !self.region().is_ours() || self.corrupt.get().is_some() {
             return Err(PopError::Empty); // `unusable` says why
         }
         let (version, tag) = match self.engine().newest() {
-            Ok(look) if copy(&look, bytes) => self.engine().have_read(self.membership.me, &look),
+            Ok(look) if copy::<ROOM>(&look, bytes) => (look.version(), look.tag()),
             Err(PopError::Empty) => return Err(PopError::Empty),
             _ => self.read_again(bytes)?,
         };
-        let seen = self.seen.get();
-        if version != seen {
-            if version < seen {
-                return Err(PopError::Corrupt(Corrupt::Newest)); // versions grow
-            }
-            self.seen.set(version);
-            self.skipped.set(self.skipped.get() + (version - seen - 1));
+        if version != self.seen.get() {
+            self.see(version, bytes.len())?;
         }
-        Ok((version - 1, tag))
+        Ok((version, tag))
+    }
+
+    fn see(&self, version: u64, len: usize) -> Result<(), PopError> {
+        let more = version.checked_sub(self.seen.get()).ok_or(PopError::Corrupt(Corrupt::Newest))?; // versions grow
+        self.seen.set(version);
+        self.skipped.set(self.skipped.get() + (more - 1));
+        self.engine().count_value(self.membership.me, len);
+        Ok(())
     }
 
     /// A writer was faster.
     #[cold]
     #[inline(never)]
     fn read_again(&self, bytes: &mut Vec<u8>) -> Result<(u64, u16), PopError> {
-        self.engine().read_newest(self.membership.me, &mut |look| copy(look, bytes))
+        self.engine().read_newest(self.membership.me, &mut |look| copy::<1>(look, bytes))
     }
 
     fn try_unseen(&self) -> Result<Held, PopError> {
@@ -321,9 +327,9 @@ impl LatestReceiver {
             return Err(PopError::Empty);
         }
         let mut bytes = Vec::new();
-        let (position, tag) = self.try_read(&mut bytes)?;
+        let (version, tag) = self.try_read::<1>(&mut bytes)?;
         self.peers.heard_of_one();
-        Ok(held(bytes, position, tag))
+        Ok(held(bytes, version, tag))
     }
 
     /// Why this handle cannot be used, if it cannot.
@@ -378,7 +384,7 @@ impl LatestReceiver {
             if found == PopError::Empty {
                 break;
             }
-            match self.try_read(bytes) {
+            match self.try_read::<1>(bytes) {
                 Ok(read) => return Ok(read),
                 Err(e) => found = e,
             }
@@ -390,11 +396,11 @@ impl LatestReceiver {
 
 /// Makes a vector a copy of a value, and tells whether that is whole.
 #[inline(always)]
-fn copy(value: &Newest<'_>, bytes: &mut Vec<u8>) -> bool {
+fn copy<const ROOM: usize>(value: &Newest<'_>, bytes: &mut Vec<u8>) -> bool {
     let len = value.len();
     bytes.clear();
     if bytes.capacity() < len {
-        replace(bytes, len);
+        replace(bytes, len.next_multiple_of(ROOM));
     }
     let whole = value.copy_to(bytes.spare_capacity_mut());
     // SAFETY: there is room for as many bytes, and all of them were written, whatever they are.
@@ -408,11 +414,14 @@ fn replace(bytes: &mut Vec<u8>, len: usize) {
     *bytes = Vec::with_capacity(len);
 }
 
+/// A small value is copied in steps of so many bytes, where there is room for the last.
+const STEP: usize = 16;
+
 /// Reads that are tried, each of many looks, before writers are believed to be no writers.
 const TURNS: u32 = 1000;
 
-fn held(bytes: Vec<u8>, position: u64, tag: u16) -> Held {
-    Held::copied(bytes, position, About { tag, priority: 0 })
+fn held(bytes: Vec<u8>, version: u64, tag: u16) -> Held {
+    Held::copied(bytes, version - 1, About { tag, priority: 0 })
 }
 
 impl fmt::Debug for LatestSender {

@@ -8,6 +8,7 @@ use std::path::Path;
 use ginnel::{Link, Mode, Receiver, Sender};
 
 use super::judge::*;
+use super::latest;
 use super::recovery;
 use super::sleepers;
 use super::stepper::Outcome;
@@ -39,6 +40,7 @@ pub(crate) fn all(directory: &Path) -> Vec<Scenario> {
     all.extend([unlink("unlink", false), unlink("unlink, in use", true)]);
     all.extend(sleepers::all());
     all.extend(recovery::all());
+    all.extend(latest::all());
     all
 }
 

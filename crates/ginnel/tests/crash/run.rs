@@ -2,6 +2,7 @@
 
 mod fork;
 mod judge;
+mod latest;
 mod operations;
 mod recovery;
 mod report;

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // prctl(2) and dup2(2) with integers.
 
 use crate::mechanisms::porter;
-use crate::{corrupt, death, fork, lifetime, script, time};
+use crate::{corrupt, death, fork, latest, lifetime, script, time};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -220,6 +220,7 @@ fn child_role() {
         "racer" => lifetime::racer(rest),
         "cleaner" => lifetime::cleaner(rest),
         "fork" => fork::role(rest),
+        "latest" => latest::role(rest),
         "scribbler" => corrupt::scribbler(rest),
         "wrong-length" => corrupt::wrong_length(),
         _ => panic!("no such role: {role}"),

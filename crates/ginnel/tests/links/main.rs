@@ -7,6 +7,7 @@
 //! | another process of this binary; what it can be told to do | `child`, `script` |
 //! | messages between handles of one thread, against an oracle | `exchange` |
 //! | many threads at once | `threads` |
+//! | the newest value | `latest` |
 //! | timeouts, deadlines, signals, the end of the stream | `time` |
 //! | processes that are killed | `death` |
 //! | who makes a link, who removes it, who cleans up | `lifetime` |
@@ -24,6 +25,7 @@ mod dice;
 mod exchange;
 mod fork;
 mod hostile;
+mod latest;
 mod lifetime;
 mod mechanisms;
 mod place;
