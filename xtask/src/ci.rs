@@ -31,7 +31,12 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<Outcome> {
 
     let mut reports = vec![
         Step::cargo("format", root, &["fmt", "--all", "--check"]).run(limit),
-        Step::cargo("clippy", root, &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]).run(limit),
+        Step::cargo(
+            "clippy",
+            root,
+            &["clippy", "--workspace", "--all-features", "--all-targets", "--", "-D", "warnings"],
+        )
+        .run(limit),
         tidy_report(root),
         documentation(root).run(limit),
     ];
@@ -51,7 +56,7 @@ fn has_component(command: &str) -> bool {
 }
 
 fn documentation(root: &Path) -> Step {
-    let mut step = Step::cargo("docs", root, &["doc", "--workspace", "--no-deps"]);
+    let mut step = Step::cargo("docs", root, &["doc", "--workspace", "--all-features", "--no-deps"]);
     step.command.env("RUSTDOCFLAGS", "-Dwarnings");
     step
 }

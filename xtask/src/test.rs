@@ -35,9 +35,9 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<Outcome> {
 
 /// All steps, in the order in which they run: from cheap to dear.
 pub(crate) fn steps(root: &Path) -> Vec<Step> {
-    let mut workspace = Step::cargo("workspace", root, &["test", "--workspace", "--all-targets"]);
+    let mut workspace = Step::cargo("workspace", root, &["test", "--workspace", "--all-features", "--all-targets"]);
     workspace.counts_tests = true;
-    let mut doc = Step::cargo("doc", root, &["test", "--workspace", "--doc"]);
+    let mut doc = Step::cargo("doc", root, &["test", "--workspace", "--all-features", "--doc"]);
     doc.counts_tests = true;
     vec![workspace, doc, loom(root), crash(root)]
 }

@@ -24,8 +24,9 @@ pub struct Consumer {
     bias: Bias,
     pub(crate) head: Cell<u64>,
     released: Cell<u64>,
-    /// Some slots from `released` to `head` may be marked in their words: released, or held in this participant's name.
-    gaps: Cell<bool>,
+    /// `released`, if moving it is all that the next release takes: this handle had the side for itself at its last operation, and no slot
+    /// from there to `head` is marked in its word. Else [`NEVER`].
+    next_release: Cell<u64>,
     returns_seen: Cell<u64>,
     /// It freed a slot that held no message: who waits for room must be told.
     made_room: Cell<bool>,
@@ -49,6 +50,9 @@ impl Run {
     }
 }
 
+/// A position that no slot has.
+const NEVER: u64 = u64::MAX;
+
 /// A slot that the caller took, before its message is looked at.
 pub(crate) struct Taken {
     pub(crate) position: u64,
@@ -65,7 +69,7 @@ impl Consumer {
             bias: Bias::default(),
             head: Cell::new(0),
             released: Cell::new(0),
-            gaps: Cell::new(false),
+            next_release: Cell::new(NEVER),
             returns_seen: Cell::new(0),
             made_room: Cell::new(false),
             marked: Cell::new(0),
@@ -85,6 +89,7 @@ impl Consumer {
     /// Forgets that the side was this consumer's: its operations without locks are over.
     pub fn give_up_side(&self) {
         self.bias.forget();
+        self.next_release.set(NEVER);
     }
 
     /// Whether a message may be in hand. Never false if one is; it may be true without one after the side changed hands, or after a
@@ -123,7 +128,7 @@ impl Engine {
             add(&hot[BYTES], meta.len() as u64);
         }
         inside.leave(hot, u64::from(common));
-        common.then_some(Delivery { position: head, offset: offset + SLOT_HEAD, meta: meta.plain(), block_word: 0 })
+        common.then_some(Delivery { position: head, offset: offset + SLOT_HEAD, meta, block_word: 0 })
     }
 
     /// Takes as many committed inline messages as lie at the head, up to `most`, if the side is exclusive to this consumer. The
@@ -183,7 +188,7 @@ impl Engine {
         if returns != consumer.returns_seen.get() {
             match self.take_returned(me) {
                 Some(taken) => {
-                    consumer.gaps.set(true);
+                    consumer.next_release.set(NEVER);
                     return self.deliver(consumer, &taken);
                 }
                 None => consumer.returns_seen.set(returns),
@@ -200,15 +205,20 @@ impl Engine {
                     // ORDERING [S10@ring]: acquire, as for the head.
                     let released = self.control(RELEASED).load(Acquire);
                     consumer.released.set(released.max(lap_ago).min(head));
-                    consumer.gaps.set(true);
+                    consumer.next_release.set(NEVER);
                 }
                 let taken = self.take_exclusive(consumer);
                 self.leave_side(me);
                 taken?
             }
-            Entered::Shared => self.take_shared(consumer)?,
-            Entered::Changing => return Err(PopError::Busy),
-            Entered::Corrupt => return Err(PopError::Corrupt(Corrupt::Mode)),
+            other => {
+                consumer.next_release.set(NEVER);
+                match other {
+                    Entered::Corrupt => return Err(PopError::Corrupt(Corrupt::Mode)),
+                    Entered::Shared => self.take_shared(consumer)?,
+                    _ => return Err(PopError::Busy),
+                }
+            }
         };
         self.deliver(consumer, &taken)
     }
@@ -232,7 +242,7 @@ impl Engine {
                 (Lap::Same, Some(State::Returned)) => {
                     // A newcomer that looks for returned messages does not enter the side: only a CAS decides between the two.
                     let mine = self.mark_taken(slot, word, consumer.me);
-                    consumer.gaps.set(true);
+                    consumer.next_release.set(NEVER);
                     self.take_next(consumer);
                     if mine {
                         return Ok(Taken { position: head, redelivered: true, marked: true });
@@ -313,7 +323,7 @@ impl Engine {
         if slot[WORD].compare_exchange(word.0, free.0, Release, Relaxed).is_ok() {
             self.count(consumer.me, SKIPPED, 1);
             consumer.made_room.set(true);
-            consumer.gaps.set(true);
+            consumer.next_release.set(NEVER);
         }
     }
 
@@ -361,13 +371,15 @@ impl Engine {
     /// none that it held then is marked. False otherwise, with nothing done.
     ///
     /// It does not ask whether the side still is its own. If somebody revokes it now, slots that this gives away may be marked
-    /// in the caller's name; `released` has passed them, and that is what counts [I6@ring].
+    /// in the caller's name; `released` has passed them, and that is what counts [I6@ring]. And nobody else can have got the
+    /// side: nobody is alone while this handle has an entry [I2@side].
     #[inline(always)]
-    pub(crate) fn release_fast(&self, consumer: &Consumer, start: u64, len: u64) -> bool {
-        if start != consumer.released.get() || consumer.gaps.get() || !consumer.bias.was_mine() {
+    pub(crate) fn release_next(&self, consumer: &Consumer, start: u64, len: u64) -> bool {
+        if start != consumer.next_release.get() {
             return false;
         }
         let end = start.wrapping_add(len);
+        consumer.next_release.set(end);
         consumer.released.set(end);
         // ORDERING [S10@ring]: release; the reads of the messages lie before.
         self.control(RELEASED).store(end, Release);
@@ -379,14 +391,14 @@ impl Engine {
     /// and none that it holds is marked; else marks the word.
     #[inline(always)]
     pub(crate) fn release_slot(&self, consumer: &Consumer, position: u64) {
-        if !self.release_fast(consumer, position, 1) {
+        if !self.release_next(consumer, position, 1) {
             self.release_by_word(consumer, position);
         }
     }
 
     /// Releases a run.
     pub(crate) fn release_slots(&self, consumer: &Consumer, run: &Run) {
-        if self.release_fast(consumer, run.start, run.len as u64) {
+        if self.release_next(consumer, run.start, run.len as u64) {
             return;
         }
         for index in 0..run.len as u64 {
@@ -405,7 +417,7 @@ impl Engine {
         if !unmarked || slot[WORD].compare_exchange(ready, free, Release, Relaxed).is_err() {
             self.free_slot(position);
         }
-        consumer.gaps.set(true);
+        consumer.next_release.set(NEVER);
         let hot = self.hot(consumer.me);
         let Some(inside) = self.enter_exclusive(&consumer.bias, Role::Receiver, hot) else { return };
         let head = consumer.head.get();
@@ -415,7 +427,7 @@ impl Engine {
             released += 1;
         }
         consumer.released.set(released);
-        consumer.gaps.set(self.any_marked(released, head));
+        consumer.next_release.set(if self.any_marked(released, head) { NEVER } else { released });
         // ORDERING [S10@ring]: release; the slots below are free.
         self.control(RELEASED).store(released, Release);
         inside.leave(hot, 0);

@@ -7,7 +7,7 @@
 use crate::consumer::{Consumer, Run};
 use crate::event::Event;
 use crate::header::{ITEMS, ROOM};
-use crate::layout::{INLINE_MAX, LINE, Layout};
+use crate::layout::{INLINE_MAX, LINE, Layout, SLOT_HEAD};
 use crate::memory::{Line, Memory};
 use crate::participants::{LOSSES, Participant};
 use crate::pool::Block;
@@ -123,10 +123,10 @@ impl Meta {
         ((self.0 >> 32) as u8).checked_sub(1)
     }
 
-    /// Whether it says that its message lies in its slot, and is not longer than that can be.
+    /// Whether it says that its message lies in its slot, that it is not longer than that can be, and nothing else but a tag.
     #[inline(always)]
     pub(crate) fn is_inline_of(self, most: usize) -> bool {
-        self.0 & Self::PLACE == 0 && self.len() <= most
+        self.0 << 16 <= (most as u64) << 16
     }
 
     #[inline(always)]
@@ -277,23 +277,29 @@ impl Engine {
 
     #[inline(always)]
     fn event(&self, at: usize) -> Event<'_> {
-        Event::new(self.memory.word32(at), self.control(at + 8), self.fences)
+        Event::new(self.memory.control32(at), self.control(at + 8), self.fences)
     }
 
     // ---- sending
+
+    /// Sends a message by copying it, if that is the common case: one that lies in its slot, on a side that is exclusive to this producer, with
+    /// room. False otherwise, with nothing done. If true, notify [`Self::items`] with [`Event::notify_of_exclusive`].
+    #[inline(always)]
+    pub fn try_push_fast(&self, producer: &Producer, tag: u16, message: &[u8]) -> bool {
+        message.len() <= self.layout.inline_max() && self.push_fast(producer, tag, message)
+    }
 
     /// Sends a message by copying it. On success, notify [`Self::items`].
     ///
     /// # Errors
     /// If there is no room, or the region is corrupt.
-    #[inline(always)]
     pub fn try_push(&self, producer: &Producer, tag: u16, message: &[u8]) -> Result<(), PushError> {
         let len = message.len();
+        if self.try_push_fast(producer, tag, message) {
+            return Ok(());
+        }
         if len <= self.layout.inline_max() {
-            if self.push_fast(producer, tag, message) {
-                return Ok(());
-            }
-            return self.push_inline(producer, tag, message);
+            return self.push_slot(producer, &Outgoing { tag, len, body: Body::Inline(message) });
         }
         self.push_large(producer, tag, message)
     }
@@ -302,12 +308,6 @@ impl Engine {
     /// says nothing about why. On success, notify [`Self::items`].
     pub fn try_push_run(&self, producer: &Producer, tag: u16, messages: &[&[u8]]) -> usize {
         self.push_run(producer, tag, messages)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn push_inline(&self, producer: &Producer, tag: u16, message: &[u8]) -> Result<(), PushError> {
-        self.push_slot(producer, &Outgoing { tag, len: message.len(), body: Body::Inline(message) })
     }
 
     fn push_large(&self, producer: &Producer, tag: u16, message: &[u8]) -> Result<(), PushError> {
@@ -366,6 +366,16 @@ impl Engine {
         self.take_fast(consumer, patient)
     }
 
+    /// The address of a message that [`Self::try_pop_fast`] took.
+    ///
+    /// # Panics
+    /// If its slot leaves the region.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub fn short_message(&self, delivery: &Delivery) -> core::ptr::NonNull<u8> {
+        self.memory.short(delivery.offset - SLOT_HEAD)
+    }
+
     /// Takes several messages at once, up to `most`, if they are of the common case. None otherwise.
     pub fn try_pop_run(&self, consumer: &Consumer, most: usize, patient: bool) -> Option<Run> {
         self.take_run(consumer, most, patient)
@@ -384,8 +394,14 @@ impl Engine {
         self.take_slot(consumer)
     }
 
-    /// Ends a delivery that [is plain](Delivery::is_plain). Notify [`Self::room`].
+    /// Ends a delivery that [is plain](Delivery::is_plain), if that is the common case: the next one, on a side that was exclusive
+    /// to this consumer. False otherwise, with nothing done. Notify [`Self::room`] with [`Event::notify_of_exclusive`].
     #[inline(always)]
+    pub fn release_fast(&self, consumer: &Consumer, position: u64) -> bool {
+        self.release_next(consumer, position, 1)
+    }
+
+    /// Ends a delivery that [is plain](Delivery::is_plain). Notify [`Self::room`].
     pub fn release_plain(&self, consumer: &Consumer, position: u64) {
         self.release_slot(consumer, position);
     }

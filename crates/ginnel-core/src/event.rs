@@ -84,6 +84,18 @@ impl<'a> Event<'a> {
         true
     }
 
+    /// The same for one who published on a side that is exclusive to it.
+    #[inline(always)]
+    pub fn notify_of_exclusive(&self) -> bool {
+        self.fences.light_of_exclusive();
+        // ORDERING [S4]: relaxed after the light fence.
+        if self.sleepers.load(Relaxed) & COUNT_MASK == 0 {
+            return false;
+        }
+        self.reset();
+        true
+    }
+
     /// Begins a new epoch without sleepers. The caller wakes all: those who still wait announce themselves again.
     #[cold]
     pub(crate) fn reset(&self) {

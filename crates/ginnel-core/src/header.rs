@@ -15,13 +15,14 @@
 //! | 56  | 8 | bytes of the file | once |
 //! | 64  | 8 | made at, nanoseconds since 1970 | once |
 //! | 72  | 4 | shape: 0 queue, 1 broadcast, 2 latest, 3 stream, 4 request, 5 response, 6 mailbox | once |
-//! | 76  | 4 | reserved, zero | once |
+//! | 76  | 4 | checksum of the [label](crate::Label), 0 if there is none | once |
 //! | 80  | 4 | CRC-32 (IEEE) of bytes 0 to 79 | once |
 //!
 //! The words that change follow, each group in a line of its own: see the constants below.
 //!
 //! [I1] The immutable part is read once, as a copy, checked against its CRC and the length of the file, and never again.
 
+use crate::label::{LABEL_AT, LABEL_BYTES};
 use crate::layout::{CONTROL_BYTES, Full, Geometry, GeometryError, LINE, Layout, Shape};
 use core::fmt;
 
@@ -61,6 +62,7 @@ const CRC_AT: usize = 80;
 /// Bytes of the immutable part.
 const IMMUTABLE_BYTES: usize = 84;
 
+const _: () = assert!(FREED + LINE <= LABEL_AT as usize && LABEL_AT as usize + LABEL_BYTES <= CONTROL_BYTES);
 const _: () = assert!(FREED + LINE <= CONTROL_BYTES && IMMUTABLE_BYTES <= LINE);
 
 /// The immutable part of a header, as a private copy.
@@ -72,6 +74,8 @@ pub struct Header {
     pub asymmetric: bool,
     /// When the link was made, in nanoseconds since 1970.
     pub created_ns: u64,
+    /// [Checksum](crate::Label::checksum) of what its messages are labelled with; 0 if they are not.
+    pub label: u32,
 }
 
 /// Why bytes are not a header that this build can use.
@@ -133,6 +137,7 @@ impl Header {
         put64(&mut bytes, 56, layout.total_bytes() as u64);
         put64(&mut bytes, 64, self.created_ns);
         put32(&mut bytes, 72, g.shape as u32);
+        put32(&mut bytes, 76, self.label);
         let crc = crc32fast::hash(&bytes[..CRC_AT]);
         put32(&mut bytes, CRC_AT, crc);
         bytes
@@ -164,6 +169,7 @@ impl Header {
             geometry: read_geometry(bytes).ok_or(HeaderError::Checksum)?,
             asymmetric: features & FEATURE_ASYMMETRIC != 0,
             created_ns: get64(bytes, 64),
+            label: get32(bytes, 76),
         };
         let layout = Layout::new(header.geometry).map_err(HeaderError::Geometry)?;
         let expected = layout.total_bytes() as u64;
@@ -221,7 +227,7 @@ mod tests {
     use super::*;
 
     fn sample() -> (Header, Layout, [u8; IMMUTABLE_BYTES]) {
-        let header = Header { geometry: Geometry::default(), asymmetric: true, created_ns: 7 };
+        let header = Header { geometry: Geometry::default(), asymmetric: true, created_ns: 7, label: 9 };
         let layout = Layout::new(header.geometry).unwrap();
         let bytes = header.encode(&layout);
         (header, layout, bytes)
@@ -239,7 +245,7 @@ mod tests {
             assert_eq!(shape as usize, code);
             let mut geometry = Geometry { shape, capacity: 8, ..Geometry::default() };
             geometry.memory = geometry.memory_min().saturating_mul(4);
-            let header = Header { geometry, asymmetric: true, created_ns: 7 };
+            let header = Header { geometry, asymmetric: true, created_ns: 7, label: 9 };
             let layout = Layout::new(header.geometry).unwrap();
             let read = Header::parse(&header.encode(&layout), layout.total_bytes() as u64).unwrap().0;
             assert_eq!(read.geometry.shape, shape);

@@ -248,7 +248,11 @@ impl Engine {
     /// # Errors
     /// [`PopError::Empty`] if there is none yet, [`PopError::Busy`] if writers were faster each time, [`PopError::Corrupt`] if the region is.
     #[inline(never)]
-    pub fn read_newest(&self, me: Participant, copy: &mut dyn FnMut(&Look<'_>) -> bool) -> Result<(u64, u16), PopError> {
+    pub fn read_newest(
+        &self,
+        me: Participant,
+        copy: &mut dyn FnMut(&Look<'_>) -> bool,
+    ) -> Result<(u64, u16), PopError> {
         for turn in 0..LOOKS {
             let mut look = match self.newest() {
                 Ok(look) => look,
@@ -308,9 +312,10 @@ impl Engine {
     fn pin(&self, me: Participant, look: &Look<'_>) -> Option<Pin<'_>> {
         let mine = me.owner() << CELL_BITS | look.cell;
         let pin = self.pins().iter().find_map(|place| {
-            // ORDERING: relaxed look; the CAS decides. [S23]: SeqCst; a claim that does not see it is seen below.
-            let free = place.load(Relaxed) == 0 && place.compare_exchange(0, mine, SeqCst, Relaxed).is_ok();
-            free.then_some(Pin(place))
+            // ORDERING: relaxed; the CAS decides.
+            let free = place.load(Relaxed) == 0;
+            // ORDERING [S23]: SeqCst; a claim that does not see it is seen below.
+            (free && place.compare_exchange(0, mine, SeqCst, Relaxed).is_ok()).then_some(Pin(place))
         })?;
         store_before_load();
         // ORDERING [S23]: SeqCst; a claim that did not see the pin.
@@ -460,7 +465,7 @@ impl Engine {
         let mut unpublished = 0;
         for index in 0..self.layout().capacity() {
             let word = &self.slot(index)[WORD];
-            // ORDERING: acquire; whatever made it the dead one's.
+            // ORDERING [S25]: acquire; whatever made it the dead one's.
             let seen = Word(word.load(Acquire));
             if seen.state() == Word::WRITING && seen.owner() == dead.owner() {
                 unpublished += u64::from(!self.is_newest(index));

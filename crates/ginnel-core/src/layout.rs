@@ -232,7 +232,11 @@ impl Geometry {
 
     /// Bytes that a cell may take besides its head: whole pages, and none where each value fits in the head.
     fn value_bytes(&self) -> u64 {
-        if self.max <= VALUE_INLINE as u64 { 0 } else { self.max.saturating_add(PAGE as u64 - 1) / PAGE as u64 * PAGE as u64 }
+        if self.max <= VALUE_INLINE as u64 {
+            0
+        } else {
+            self.max.saturating_add(PAGE as u64 - 1) / PAGE as u64 * PAGE as u64
+        }
     }
 }
 
@@ -292,7 +296,7 @@ impl Layout {
             geometry,
             index_mask: geometry.capacity - 1,
             lap_shift: geometry.capacity.trailing_zeros(),
-            batch_mask: (geometry.capacity / 8).clamp(1, BATCH_MAX) - 1,
+            batch_mask: !((geometry.capacity / 8).clamp(1, BATCH_MAX) - 1),
             inline_max,
             slot_bytes,
             ring,
@@ -375,7 +379,7 @@ impl Layout {
     /// of a small ring.
     #[inline(always)]
     pub(crate) fn ends_batch(&self, from: u64, to: u64) -> bool {
-        (from ^ to) & !self.batch_mask != 0
+        (from ^ to) & self.batch_mask != 0
     }
 
     /// The position of a slot's index in a lap.

@@ -27,6 +27,7 @@ mod consumer;
 mod engine;
 mod event;
 mod header;
+mod label;
 mod latest;
 mod layout;
 mod memory;
@@ -44,6 +45,7 @@ pub use consumer::{Consumer, Run};
 pub use engine::{Corrupt, Delivery, Engine, PopError, PushError};
 pub use event::{Event, Waiting};
 pub use header::{Header, HeaderError};
+pub use label::{LABEL_AT, LABEL_BYTES, Label};
 pub use latest::{Cell, Look};
 pub use layout::{
     ALIVE_BASE, BLOCK_MIN, CLASSES_MAX, CONTROL_BYTES, ENTRY_BYTES, Full, GROW_BYTE, Geometry, GeometryError,

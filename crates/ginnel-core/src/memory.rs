@@ -9,6 +9,7 @@ pub use mapped::Memory;
 #[cfg(loom)]
 pub use modelled::Memory;
 
+use crate::layout::{INLINE_MAX, SLOT_HEAD};
 use crate::sync::AtomicU64;
 #[cfg(not(all(target_arch = "x86_64", not(loom))))]
 use crate::sync::Relaxed;
@@ -26,7 +27,9 @@ pub(crate) fn copy_short_out(from: &[AtomicU64], to: &mut [MaybeUninit<u8>], len
     let padded = len.next_multiple_of(16);
     assert!(padded <= to.len() && padded <= 8 * from.len());
     #[cfg(all(target_arch = "x86_64", not(loom)))]
-    for at in (0..padded).step_by(16) {
+    let mut at = 0;
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    while at != padded {
         // ORDERING: relaxed, two words in one load; published by [S20@latest], or torn, which [S21@latest] tells.
         // SAFETY: reads 16 bytes of the words, and writes 16 bytes of `to`: both have them, as checked.
         unsafe {
@@ -37,6 +40,7 @@ pub(crate) fn copy_short_out(from: &[AtomicU64], to: &mut [MaybeUninit<u8>], len
                 options(nostack, preserves_flags),
             );
         }
+        at += 16;
     }
     #[cfg(not(all(target_arch = "x86_64", not(loom))))]
     for (place, word) in to[..padded].chunks_exact_mut(8).zip(from) {
@@ -50,10 +54,71 @@ pub(crate) fn copy_short_out(from: &[AtomicU64], to: &mut [MaybeUninit<u8>], len
 #[cfg(not(loom))]
 pub(crate) type Control = [crate::sync::AtomicU64; crate::layout::CONTROL_BYTES / 8];
 
+/// Copies a short message to its place in the line of its slot, and zeroes behind it, up to the next multiple of 8.
+///
+/// Loads of 8 bytes, stores of 16. Not wider loads: a message was often written a moment ago, by words, and a load that spans two
+/// stores waits until both have left the store buffer. Not narrower stores: those to lines that the other side has read wait in
+/// that buffer until the line is back, and the more messages fit into it, the more lines are on their way at once.
+///
+/// # Panics
+/// If the message is longer than its place.
+#[inline(always)]
+pub(crate) fn copy_short_in(slot: &Line, from: &[u8]) {
+    assert!(from.len() <= INLINE_MAX, "a message that is too long for its slot");
+    let whole = copy_pairs(slot, from);
+    for (word, place) in from[whole..].chunks(8).zip(&slot[(SLOT_HEAD + whole) / 8..]) {
+        let word = match *word {
+            [a, b, c, d, e, f, g, h] => u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            _ => word.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+        };
+        // ORDERING: relaxed, published by the slot's word.
+        place.store(word, crate::sync::Relaxed);
+    }
+}
+
+/// The part of [`copy_short_in`] that goes by 16 bytes at a time; how many bytes that was.
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(loom)))]
+#[inline(always)]
+fn copy_pairs(slot: &Line, from: &[u8]) -> usize {
+    /// Copies the 16 bytes from `$at`, if there are as many: each offset is part of its instructions, and two registers do for all.
+    macro_rules! pair {
+        ($at:literal) => {
+            if $at + 16 <= from.len() {
+                // ORDERING: relaxed, two words in one store; published by the slot's word [S9@ring].
+                // SAFETY: reads 16 bytes of `from`, which has them, and writes 16 bytes of two atomics of the line, which lie there, as `$at` is
+                // at most 96.
+                unsafe {
+                    core::arch::asm!(
+                        "movq {pair}, qword ptr [{from} + {at}]",
+                        "movhps {pair}, qword ptr [{from} + {at} + 8]",
+                        "movups xmmword ptr [{slot} + {at} + {head}], {pair}",
+                        pair = out(xmm_reg) _, from = in(reg) from.as_ptr(), slot = in(reg) slot.as_ptr(),
+                        at = const $at, head = const SLOT_HEAD,
+                        options(nostack, preserves_flags),
+                    );
+                }
+            }
+        };
+    }
+    pair!(0);
+    pair!(16);
+    pair!(32);
+    pair!(48);
+    pair!(64);
+    pair!(80);
+    pair!(96);
+    from.len() & !15
+}
+
+#[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(loom))))]
+fn copy_pairs(_slot: &Line, _from: &[u8]) -> usize {
+    0
+}
+
 #[cfg(not(loom))]
 mod mapped {
     use super::{Control, Line};
-    use crate::layout::{CONTROL_BYTES, LINE};
+    use crate::layout::{CONTROL_BYTES, LINE, SLOT_HEAD};
     use crate::sync::{AtomicU32, AtomicU64};
     use core::mem::MaybeUninit;
     use core::ptr::NonNull;
@@ -132,10 +197,22 @@ mod mapped {
             &page[offset / 8]
         }
 
+        /// The first half of a word of the header page: checked when compiled, likewise.
         #[inline(always)]
-        pub(crate) fn word32(&self, offset: usize) -> &AtomicU32 {
-            // SAFETY: as in `word`.
-            unsafe { self.at(offset).cast::<AtomicU32>().as_ref() }
+        pub(crate) fn control32(&self, offset: usize) -> &AtomicU32 {
+            // SAFETY: as in `control`; a word has room for half of one, and its alignment.
+            unsafe { &*core::ptr::from_ref(self.control(offset)).cast::<AtomicU32>() }
+        }
+
+        /// The address of a message that lies in the slot at `slot`.
+        ///
+        /// # Panics
+        /// If the slot leaves the region.
+        #[inline(always)]
+        pub(crate) fn short(&self, slot: usize) -> NonNull<u8> {
+            assert!(slot <= self.last_line, "a slot outside the region");
+            // SAFETY: a line from the offset lies within the mapping, as just checked, and the message in that line.
+            unsafe { self.base.add(slot + SLOT_HEAD) }
         }
 
         /// The address of `len` bytes at `offset`.
@@ -147,50 +224,6 @@ mod mapped {
             assert!(offset <= self.len && len <= self.len - offset, "a range outside the region");
             // SAFETY: offset + len lies within the mapping, as just checked.
             unsafe { self.base.add(offset) }
-        }
-
-        /// Copies a short message to the line at `offset`, a multiple of 16, and zeroes behind it, up to the next multiple of 8.
-        ///
-        /// Loads of 8 bytes, stores of 16. Not wider loads: a message was often written a moment ago, by words, and a load that spans two
-        /// stores waits until both have left the store buffer. Not narrower stores: those to lines that the other side has read wait in
-        /// that buffer until the line is back, and the more messages fit into it, the more lines are on their way at once.
-        ///
-        /// # Panics
-        /// If the message is longer than a line, or the offset no multiple of 16.
-        #[inline(always)]
-        pub(crate) fn copy_short_in(&self, offset: usize, from: &[u8]) {
-            assert!(from.len() <= LINE);
-            let line = self.line(offset);
-            let mut at = 0;
-            assert!(offset % 16 == 0, "no place for a message");
-            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-            while at + 16 <= from.len() {
-                // SAFETY: 16 bytes from `at` lie within `from`.
-                let pair = unsafe { from.as_ptr().add(at) };
-                // SAFETY: and within the line, as `from` is not longer.
-                let place = unsafe { line.as_ptr().cast::<u8>().add(at) };
-                // ORDERING: relaxed, two words in one store; published by the slot's word [S9@ring].
-                // SAFETY: reads 16 bytes of `from`, and writes 16 bytes of two atomics, which are aligned to 16, as the offset is and, checked
-                // by `new`, the base.
-                unsafe {
-                    core::arch::asm!(
-                        "movq {pair}, qword ptr [{from}]",
-                        "movhps {pair}, qword ptr [{from} + 8]",
-                        "movaps xmmword ptr [{place}], {pair}",
-                        pair = out(xmm_reg) _, from = in(reg) pair, place = in(reg) place,
-                        options(nostack, preserves_flags),
-                    );
-                }
-                at += 16;
-            }
-            for (word, place) in from[at..].chunks(8).zip(&line[at / 8..]) {
-                let word = match *word {
-                    [a, b, c, d, e, f, g, h] => u64::from_le_bytes([a, b, c, d, e, f, g, h]),
-                    _ => word.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
-                };
-                // ORDERING: relaxed, published by the slot's word.
-                place.store(word, crate::sync::Relaxed);
-            }
         }
 
         #[inline(always)]
@@ -276,7 +309,9 @@ mod mapped {
     unsafe fn copy_bulk(from: *const u8, to: *mut u8, bytes: usize) {
         for at in (0..bytes).step_by(8) {
             // SAFETY: within the bytes that the caller promises.
-            let (from, to) = unsafe { (from.add(at), to.add(at)) };
+            let from = unsafe { from.add(at) };
+            // SAFETY: as above.
+            let to = unsafe { to.add(at) };
             // Volatile, and by words: what a relaxed load and store compile to, also where one of the two is not aligned, as private memory may be.
             // SAFETY: as above; the types have no alignment.
             let word = unsafe { from.cast::<Unaligned>().read_volatile() };
@@ -344,15 +379,8 @@ mod modelled {
             &self.lines[&offset]
         }
 
-        pub(crate) fn word32(&self, offset: usize) -> &AtomicU32 {
+        pub(crate) fn control32(&self, offset: usize) -> &AtomicU32 {
             &self.sequences[&offset]
-        }
-
-        pub(crate) fn copy_short_in(&self, offset: usize, from: &[u8]) {
-            for (index, chunk) in from.chunks(8).enumerate() {
-                let word = chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-                self.word(offset + 8 * index).store(word, Relaxed);
-            }
         }
 
         pub(crate) fn copy_in(&self, _offset: usize, _from: &[u8]) {
@@ -360,7 +388,10 @@ mod modelled {
         }
 
         pub(crate) fn copy_over(&self, offset: usize, from: &[u8]) {
-            self.copy_short_in(offset, from);
+            for (index, chunk) in from.chunks(8).enumerate() {
+                let word = chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+                self.word(offset + 8 * index).store(word, Relaxed);
+            }
         }
 
         pub(crate) fn copy_out(&self, offset: usize, to: &mut [MaybeUninit<u8>]) {

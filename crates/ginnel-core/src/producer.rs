@@ -10,8 +10,8 @@
 use crate::consumer::Consumer;
 use crate::engine::{Corrupt, Engine, Meta, PopError, PushError};
 use crate::header::TAIL;
-use crate::layout::{CLASSES_MAX, SLOT_HEAD};
-use crate::memory::Line;
+use crate::layout::CLASSES_MAX;
+use crate::memory::{Line, copy_short_in};
 use crate::pace::Pace;
 use crate::participants::{BYTES, DROPPED_SHIFT, LOSSES, LOSSES_NEXT, Participant, Role, add};
 use crate::pool::{Block, Window};
@@ -57,6 +57,11 @@ impl Producer {
             pace: Pace::default(),
         }
     }
+
+    /// Forgets that the side was this producer's: its operations without locks are over.
+    pub fn give_up_side(&self) {
+        self.bias.forget();
+    }
 }
 
 impl Engine {
@@ -86,9 +91,8 @@ impl Engine {
     /// Commits an inline message to a free slot of an exclusive side.
     #[inline(always)]
     fn write_slot(&self, position: u64, tag: u16, message: &[u8]) {
-        let offset = self.layout().slot(position);
-        let slot = self.memory().line(offset);
-        self.memory().copy_short_in(offset + SLOT_HEAD, message);
+        let slot = self.slot(position);
+        copy_short_in(slot, message);
         // ORDERING: relaxed, published by the slot's word.
         slot[META].store(Meta::new(message.len(), None, tag).0, Relaxed);
         // ORDERING [S9@ring]: release; the message.
@@ -215,7 +219,7 @@ impl Engine {
     fn fill(&self, slot: &Line, position: u64, out: &Outgoing<'_>) {
         let class = match &out.body {
             Body::Inline(bytes) => {
-                self.memory().copy_short_in(self.layout().slot(position) + SLOT_HEAD, bytes);
+                copy_short_in(slot, bytes);
                 None
             }
             Body::Block(block) => {

@@ -100,13 +100,6 @@ impl Inside {
 }
 
 impl Bias {
-    /// Whether the side was exclusive to this handle at its last operation. It may have been revoked since, but nobody else can have got it:
-    /// nobody is alone while this handle has an entry [I2].
-    #[inline(always)]
-    pub(crate) fn was_mine(&self) -> bool {
-        self.mine.get() != 0
-    }
-
     /// As if the side had never been exclusive to this handle.
     pub(crate) fn forget(&self) {
         self.mine.set(0);

@@ -6,7 +6,8 @@
 #![cfg(not(loom))]
 
 use ginnel_core::{
-    Cell, Engine, Geometry, Identity, Layout, Look, Memory, Participant, ParticipantState, PopError, PushError, Role, Shape,
+    Cell, Engine, Geometry, Identity, Layout, Look, Memory, Participant, ParticipantState, PopError, PushError, Role,
+    Shape,
 };
 use proptest::prelude::*;
 use std::cell::RefCell;
@@ -74,14 +75,18 @@ struct Region {
 impl Region {
     fn word(&self, offset: usize) -> u64 {
         assert!(offset / 8 < self.words);
-        // SAFETY: a word of the memory, as just checked; one thread.
-        unsafe { self.base.add(offset / 8).read_volatile() }
+        // SAFETY: a word of the memory, as just checked.
+        let word = unsafe { self.base.add(offset / 8) };
+        // SAFETY: it is there, and one thread uses it.
+        unsafe { word.read_volatile() }
     }
 
     fn set_word(&self, offset: usize, value: u64) {
         assert!(offset / 8 < self.words);
-        // SAFETY: a word of the memory, as just checked; one thread.
-        unsafe { self.base.add(offset / 8).write_volatile(value) }
+        // SAFETY: a word of the memory, as just checked.
+        let word = unsafe { self.base.add(offset / 8) };
+        // SAFETY: it is there, and one thread uses it.
+        unsafe { word.write_volatile(value) }
     }
 }
 
@@ -136,7 +141,7 @@ impl World {
 
     /// Values differ in each byte from that of any version nearby.
     fn value(version: u64, len: usize) -> Vec<u8> {
-        (0..len).map(|at| (at as u64 * 31 ^ version * 7) as u8).collect()
+        (0..len).map(|at| ((at as u64 * 31) ^ (version * 7)) as u8).collect()
     }
 
     fn claim(&self, me: Participant, len: usize) -> Result<Cell, PushError> {

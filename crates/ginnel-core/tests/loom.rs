@@ -6,7 +6,8 @@
 #![cfg(loom)]
 
 use ginnel_core::{
-    Cell, Consumer, Engine, Geometry, Identity, Layout, Look, Memory, Participant, PopError, Producer, PushError, Role, Shape,
+    Cell, Consumer, Engine, Geometry, Identity, Layout, Look, Memory, Participant, PopError, Producer, PushError, Role,
+    Shape,
 };
 use loom::sync::Arc;
 use loom::sync::atomic::{Ordering, fence};
@@ -246,7 +247,8 @@ fn no_wake_up_is_lost() {
 
 /// A link of four cells, of which somebody holds as many as `held`: the fewer are left, the sooner one is written over.
 fn latest(participants: u32, held: usize) -> Arc<Engine> {
-    let geometry = Geometry { shape: Shape::Latest, capacity: 4, max: 16, memory: 0, participants, ..Geometry::default() };
+    let geometry =
+        Geometry { shape: Shape::Latest, capacity: 4, max: 16, memory: 0, participants, ..Geometry::default() };
     let layout = Layout::new(geometry).unwrap();
     let engine = Arc::new(Engine::new(Memory::new(&layout), layout, true, heavy));
     let holder = join(&engine, participants - 1, Role::Sender);
@@ -291,9 +293,8 @@ fn newest(engine: &Engine, me: Participant) -> Option<(u64, u64)> {
     });
     match read {
         Ok((version, _)) => {
-            let [one, two]: [u64; 2] = std::array::from_fn(|at| {
-                u64::from_le_bytes(std::array::from_fn(|byte| bytes[8 * at + byte]))
-            });
+            let [one, two]: [u64; 2] =
+                std::array::from_fn(|at| u64::from_le_bytes(std::array::from_fn(|byte| bytes[8 * at + byte])));
             assert_eq!(one, two, "a torn value");
             Some((one, version))
         }

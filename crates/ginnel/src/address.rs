@@ -4,7 +4,7 @@
 
 use crate::error::{Error, ErrorKind};
 use crate::shm::Spec;
-use ginnel_core::{Full, Geometry, Shape};
+use ginnel_core::{Full, Geometry, Label, Shape};
 use std::ffi::CString;
 use std::fmt;
 use std::path::PathBuf;
@@ -89,6 +89,8 @@ impl Name {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub(crate) shape: Option<Shape>,
+    /// What the messages are.
+    pub(crate) label: Option<Label>,
     pub(crate) capacity: Option<u64>,
     pub(crate) max: Option<u64>,
     pub(crate) memory: Option<u64>,
@@ -113,7 +115,8 @@ impl Wanted {
             receivers: self.receivers.unwrap_or(0),
         };
         // Four of the largest messages, or the default, whichever is more; or what all places for the newest value may take.
-        let most = if latest { geometry.memory_min() } else { default.memory.max(geometry.memory_min().saturating_mul(4)) };
+        let most =
+            if latest { geometry.memory_min() } else { default.memory.max(geometry.memory_min().saturating_mul(4)) };
         geometry.memory = self.memory.unwrap_or(most);
         geometry
     }

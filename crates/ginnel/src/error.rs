@@ -218,6 +218,8 @@ pub enum SendFailure {
     NoSpace(io::Error),
     /// The mechanism cannot carry these bytes: a newline where messages end with one.
     Unfit(&'static str),
+    /// The value could not be encoded, and why.
+    NotEncoded(String),
     /// What the kernel said.
     Os(io::Error),
     /// A peer wrote an impossible value; this handle can no longer be used.
@@ -344,6 +346,7 @@ impl fmt::Display for SendError {
                 write!(f, "no memory could be committed: {e}; free some with `ginnel clean`, or receive what is there")
             }
             SendFailure::Unfit(why) => f.write_str(why),
+            SendFailure::NotEncoded(why) => write!(f, "the value could not be encoded: {why}"),
             SendFailure::Os(e) => e.fmt(f),
             SendFailure::Corrupt(what) => {
                 write!(f, "{what}: a peer damaged it; remove it with `ginnel rm --force {}`", self.link)
@@ -381,6 +384,11 @@ pub enum RecvFailure {
     /// What came is no message in the framing of this link; this handle can no longer be used.
     Malformed {
         /// The length in bytes that it would have.
+        len: u64,
+    },
+    /// The message that was received is no value of the type that the link is taken for: who sent it took the link for plain bytes.
+    WrongType {
+        /// Its length in bytes.
         len: u64,
     },
     /// What the kernel said: an error number, see `errno(3)`.
@@ -440,6 +448,10 @@ impl fmt::Display for RecvError {
                  ?frame=line or ?frame=raw for programs that know none"
             ),
             RecvFailure::Unfit(why) => f.write_str(why),
+            RecvFailure::WrongType { len } => write!(
+                f,
+                "a message of {len} bytes is no value of the type that was asked for; its sender must take the link for the same type"
+            ),
             RecvFailure::Os(number) => io::Error::from_raw_os_error(number).fmt(f),
             RecvFailure::Interrupted => f.write_str("the wait was interrupted"),
             RecvFailure::Forked => f.write_str("the handle belongs to the parent of this process; open one of its own"),

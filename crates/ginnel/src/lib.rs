@@ -29,7 +29,11 @@
 mod address;
 mod batch;
 mod clean;
+#[cfg(feature = "zerocopy")]
+mod described;
 mod directory;
+#[cfg(feature = "serde")]
+pub mod encoded;
 mod error;
 mod kernel;
 mod link;
@@ -38,12 +42,16 @@ mod message;
 mod receiver;
 mod sender;
 mod shm;
+#[cfg(feature = "zerocopy")]
+pub mod typed;
 mod wait;
 mod watch;
 
 pub use address::{Carriage, Frame, NAME_MAX, SocketType, Wait, parse_size};
 pub use batch::{Batch, BatchMessage};
 pub use clean::{Cleaned, clean};
+#[cfg(feature = "zerocopy")]
+pub use described::Described;
 pub use directory::{DIRECTORY_VARIABLE, directory};
 pub use error::{CommitError, Error, ErrorKind, RecvError, RecvFailure, SendAllError, SendError, SendFailure};
 pub use ginnel_core::{Corrupt, Counters, Full, Geometry, INLINE_MAX, PoolUse, Role, Shape};

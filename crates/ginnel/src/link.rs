@@ -135,6 +135,12 @@ impl Link {
         self.address.carriage()
     }
 
+    /// Labels what its messages are: see [`crate::typed`].
+    #[cfg(any(feature = "zerocopy", feature = "serde"))]
+    pub(crate) fn labelled(self, schema: &str) -> Self {
+        self.with(|wanted| wanted.label = Some(ginnel_core::Label::new(schema)))
+    }
+
     /// Opens the sending end.
     ///
     /// # Errors

@@ -35,6 +35,12 @@ impl Held {
         Self { delivery, bytes: receiver.engine().memory().bytes(delivery.offset, delivery.len()) }
     }
 
+    /// One that [`Engine::try_pop_fast`](ginnel_core::Engine::try_pop_fast) took.
+    #[inline(always)]
+    pub(crate) fn short(receiver: &Receiver, delivery: Delivery) -> Self {
+        Self { delivery, bytes: receiver.engine().short_message(&delivery) }
+    }
+
     pub(crate) fn detached(receiver: &Receiver, delivery: Delivery) -> Self {
         let mut held = Self::in_place(receiver, delivery);
         if delivery.is_inline() {

@@ -51,7 +51,7 @@ impl Receiver {
     pub(crate) fn shm(receiver: shm::ReceiverOf) -> Self {
         match receiver {
             shm::ReceiverOf::Queue(receiver) => End::Shm(receiver).into(),
-            shm::ReceiverOf::Latest(receiver) => End::Latest(Box::new(receiver)).into(),
+            shm::ReceiverOf::Latest(receiver) => End::Latest(receiver).into(),
         }
     }
 
@@ -219,12 +219,12 @@ impl Receiver {
     /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[inline]
+    #[inline(always)]
     pub fn latest_into(&self, bytes: &mut Vec<u8>) -> Result<u64, RecvError> {
         self.latest_end()?.newest_into(bytes)
     }
 
-    #[inline]
+    #[inline(always)]
     fn latest_end(&self) -> Result<&shm::LatestReceiver, RecvError> {
         match &self.end {
             End::Latest(receiver) => Ok(receiver),
@@ -333,6 +333,13 @@ impl Receiver {
     }
 
     // ---- how
+
+    /// An error of what stands above this handle.
+    #[cfg(any(feature = "zerocopy", feature = "serde"))]
+    #[allow(dead_code, reason = "each feature uses one side of it or both")]
+    pub(crate) fn error(&self, reason: crate::RecvFailure) -> RecvError {
+        RecvError { reason, link: self.address().into() }
+    }
 
     #[inline(always)]
     fn recv_until(&self, until: Until) -> Result<Message<'_>, RecvError> {

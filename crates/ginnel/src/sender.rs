@@ -44,7 +44,7 @@ impl Sender {
     pub(crate) fn shm(sender: shm::SenderOf) -> Self {
         match sender {
             shm::SenderOf::Queue(sender) => End::Shm(sender).into(),
-            shm::SenderOf::Latest(sender) => End::Latest(Box::new(sender)).into(),
+            shm::SenderOf::Latest(sender) => End::Latest(sender).into(),
         }
     }
 
@@ -312,8 +312,24 @@ impl Sender {
 
     // ---- how
 
+    /// An error of what stands above this handle.
+    #[cfg(any(feature = "zerocopy", feature = "serde"))]
+    #[allow(dead_code, reason = "each feature uses one side of it or both")]
+    pub(crate) fn error(&self, reason: crate::SendFailure) -> SendError {
+        SendError { reason, link: self.address().into() }
+    }
+
     #[inline(always)]
     fn send_until(&self, tag: u16, message: &[u8], until: Until) -> Result<(), SendError> {
+        let sent = match &self.end {
+            End::Shm(sender) => sender.send_fast(tag, message),
+            End::Latest(_) | End::Kernel(_) => false,
+        };
+        if sent { Ok(()) } else { self.send_slow(tag, message, until) }
+    }
+
+    #[inline(never)]
+    fn send_slow(&self, tag: u16, message: &[u8], until: Until) -> Result<(), SendError> {
         match &self.end {
             End::Shm(sender) => sender.send_until(tag, message, until),
             End::Latest(sender) => sender.send_until(tag, message, until),

@@ -165,13 +165,18 @@ impl LatestSender {
             return Err(reason);
         }
         let (region, event) = (self.region(), self.engine().room());
-        let sent = self.waiter.wait(region, self.membership.me, &event, until, || None, |_| {
-            match self.try_once(tag, message) {
+        let sent = self.waiter.wait(
+            region,
+            self.membership.me,
+            &event,
+            until,
+            || None,
+            |_| match self.try_once(tag, message) {
                 Ok(()) => Look::Done(Ok(())),
                 Err(Obstacle::Failed(reason)) => Look::Done(Err(reason)),
                 Err(Obstacle::Busy) => Look::Busy,
-            }
-        });
+            },
+        );
         sent.unwrap_or_else(|| Err(self.out_of_time(until)))
     }
 
@@ -264,7 +269,7 @@ impl LatestReceiver {
     }
 
     /// The same, into a vector: its position.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn newest_into(&self, bytes: &mut Vec<u8>) -> Result<u64, RecvError> {
         match self.try_read::<STEP>(bytes) {
             Ok((version, _)) => Ok(version - 1),
@@ -309,6 +314,7 @@ impl LatestReceiver {
 
     fn see(&self, version: u64, len: usize) -> Result<(), PopError> {
         let more = version.checked_sub(self.seen.get()).ok_or(PopError::Corrupt(Corrupt::Newest))?; // versions grow
+        self.peers.heard_of_one();
         self.seen.set(version);
         self.skipped.set(self.skipped.get() + (more - 1));
         self.engine().count_value(self.membership.me, len);
@@ -328,7 +334,6 @@ impl LatestReceiver {
         }
         let mut bytes = Vec::new();
         let (version, tag) = self.try_read::<1>(&mut bytes)?;
-        self.peers.heard_of_one();
         Ok(held(bytes, version, tag))
     }
 

@@ -44,22 +44,24 @@ pub(crate) struct Spec {
 }
 
 /// The sending end of a link, by its shape.
+#[allow(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub(crate) enum SenderOf {
     Queue(Sender),
-    Latest(LatestSender),
+    Latest(Box<LatestSender>),
 }
 
 /// The receiving end.
+#[allow(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub(crate) enum ReceiverOf {
     Queue(Receiver),
-    Latest(LatestReceiver),
+    Latest(Box<LatestReceiver>),
 }
 
 /// Opens the sending end of a link, whichever shape it has.
 pub(crate) fn open_sender(spec: &Spec, mode: Mode) -> Result<SenderOf, Error> {
     let membership = Region::join(spec, mode, Role::Sender)?;
     Ok(match membership.region.engine().layout().geometry().shape {
-        Shape::Latest => SenderOf::Latest(LatestSender::with(membership, spec.follow, spec.wait)),
+        Shape::Latest => SenderOf::Latest(Box::new(LatestSender::with(membership, spec.follow, spec.wait))),
         _ => SenderOf::Queue(Sender::with(membership, spec.follow, spec.wait)),
     })
 }
@@ -68,7 +70,7 @@ pub(crate) fn open_sender(spec: &Spec, mode: Mode) -> Result<SenderOf, Error> {
 pub(crate) fn open_receiver(spec: &Spec, mode: Mode) -> Result<ReceiverOf, Error> {
     let membership = Region::join(spec, mode, Role::Receiver)?;
     Ok(match membership.region.engine().layout().geometry().shape {
-        Shape::Latest => ReceiverOf::Latest(LatestReceiver::with(membership, spec.follow, spec.wait)),
+        Shape::Latest => ReceiverOf::Latest(Box::new(LatestReceiver::with(membership, spec.follow, spec.wait))),
         _ => ReceiverOf::Queue(Receiver::with(membership, spec.follow, spec.wait)),
     })
 }

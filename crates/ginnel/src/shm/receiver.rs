@@ -104,7 +104,7 @@ impl Receiver {
         }
         // Never on a link that drops the oldest: its receivers' side is always shared.
         let delivery = self.engine().try_pop_fast(&self.consumer, patient)?;
-        Some(Held::in_place(self, delivery))
+        Some(Held::short(self, delivery))
     }
 
     /// What [`Self::take_fast`] does not do.
@@ -231,9 +231,18 @@ impl Receiver {
         })
     }
 
-    /// Ends a plain delivery.
+    /// Ends a plain delivery. Never inlined, or a message's drop is too long to be, and the message goes to memory for it.
     #[inline(never)]
     pub(crate) fn release_plain(&self, position: u64) {
+        if self.region().is_ours() && self.engine().release_fast(&self.consumer, position) {
+            return self.region().wake_senders_fast();
+        }
+        self.release_plain_slow(position);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn release_plain_slow(&self, position: u64) {
         if self.region().is_ours() {
             self.engine().release_plain(&self.consumer, position);
             self.region().wake_senders();

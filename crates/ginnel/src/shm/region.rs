@@ -18,8 +18,8 @@ use crate::directory::{Directory, shown};
 use crate::error::{Error, ErrorKind};
 use crate::watch::Watched;
 use ginnel_core::{
-    ALIVE_BASE, Engine, Full, Header, HeaderError, Identity, JoinError, Layout, Memory, Participant, ParticipantState,
-    REMOVE_BYTE, Role, Rule, TOKEN_BASE,
+    ALIVE_BASE, Engine, Full, Header, HeaderError, Identity, JoinError, LABEL_AT, LABEL_BYTES, Label, Layout, Memory,
+    Participant, ParticipantState, REMOVE_BYTE, Role, Rule, TOKEN_BASE,
 };
 use ginnel_os::fork::{self, Generation};
 use ginnel_os::mmap::Mapping;
@@ -57,6 +57,8 @@ pub(crate) struct Region {
     home: Home,
     link: Arc<str>,
     generation: Generation,
+    /// Checksum of its label; 0 if it has none.
+    label: u32,
     /// Whether the watcher knows this region.
     watched: AtomicBool,
 }
@@ -146,11 +148,37 @@ impl Region {
     /// Whether a link is as it was asked for.
     pub(super) fn agrees(&self, address: &Spec) -> Result<(), Error> {
         let Some((option, wanted, is)) = address.wanted.mismatch(self.engine.layout().geometry()) else {
-            return Ok(());
+            return self.agrees_on_label(address);
         };
         let error = Error::new(ErrorKind::Mismatch, "open", address.link());
         let problem = format!("it was made with {option}={is}, and {option}={wanted} was asked for");
         Err(error.problem(problem).remedy("leave the option out, or remove the link and make it anew"))
+    }
+
+    /// Whether its messages are what the caller takes them for. Who says nothing takes them as bytes.
+    fn agrees_on_label(&self, address: &Spec) -> Result<(), Error> {
+        let Some(wanted) = &address.wanted.label else { return Ok(()) };
+        let is = self.read_label(address)?;
+        if is.as_ref().is_some_and(|is| is.hash() == wanted.hash()) {
+            return Ok(());
+        }
+        let is = is.as_ref().map_or_else(|| "plain bytes".into(), |is| format!("`{}`", is.text()));
+        Err(Error::new(ErrorKind::Mismatch, "open", address.link())
+            .problem(format!("its messages are {is}, and `{}` was asked for", wanted.text()))
+            .remedy("have both programs mean the same, or take another name"))
+    }
+
+    /// Its label, if it has one.
+    fn read_label(&self, address: &Spec) -> Result<Option<Label>, Error> {
+        if self.label == 0 {
+            return Ok(None);
+        }
+        let mut bytes = [0; LABEL_BYTES];
+        tmpfile::read_at(self.file.as_fd(), &mut bytes, LABEL_AT).map_err(|e| Error::os("open", address.link(), e))?;
+        let label = Label::parse(bytes, self.label);
+        let corrupt =
+            || Error::new(ErrorKind::NotALink, "open", address.link()).problem("the checksum of its label is wrong");
+        label.map(Some).ok_or_else(corrupt)
     }
 
     /// Finds a link by name. The directory comes back if nothing has the name.
@@ -179,7 +207,16 @@ impl Region {
         let mapping = Mapping::of_file(file.as_fd(), layout.total_bytes(), true).map_err(os)?;
         let generation = fork::generation().map_err(os)?;
         let engine = engine(&mapping, layout, header.asymmetric);
-        Ok(Self { engine, mapping, file, home, link: link.into(), generation, watched: AtomicBool::new(false) })
+        Ok(Self {
+            engine,
+            mapping,
+            file,
+            home,
+            link: link.into(),
+            generation,
+            label: header.label,
+            watched: AtomicBool::new(false),
+        })
     }
 
     /// Which file it is.
@@ -210,7 +247,9 @@ impl Region {
     ) -> Result<(Header, Layout), Error> {
         let geometry = address.wanted.geometry();
         let layout = Layout::new(geometry).map_err(|e| invalid_option(address, &e))?;
-        let header = Header { geometry, asymmetric: membarrier::register(), created_ns: process::now_ns() };
+        let checksum = address.wanted.label.as_ref().map_or(0, Label::checksum);
+        let header =
+            Header { geometry, asymmetric: membarrier::register(), created_ns: process::now_ns(), label: checksum };
         let os = |e| Error::os("create", address.link(), e);
         // Beyond the limit the kernel does not only refuse: it kills, by SIGXFSZ.
         if process::file_size_limit().is_some_and(|limit| layout.total_bytes() as u64 > limit) {
@@ -224,6 +263,9 @@ impl Region {
             _ => os(e),
         })?;
         tmpfile::write_at(file.as_fd(), &header.encode(&layout), 0).map_err(os)?;
+        if let Some(label) = &address.wanted.label {
+            tmpfile::write_at(file.as_fd(), label.bytes(), LABEL_AT).map_err(os)?;
+        }
         Ok((header, layout))
     }
 
@@ -369,6 +411,34 @@ impl Region {
         if event.notify() {
             let _ = futex::wake_all(event.futex_word());
         }
+    }
+
+    /// The same, for a sender whose side is exclusive to it.
+    #[inline(always)]
+    pub(crate) fn wake_receivers_fast(&self) {
+        if self.engine.items().notify_of_exclusive() {
+            self.wake_noted_receivers();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wake_noted_receivers(&self) {
+        let _ = futex::wake_all(self.engine.items().futex_word());
+    }
+
+    /// As [`Self::wake_senders`], for a receiver whose side is exclusive to it.
+    #[inline(always)]
+    pub(crate) fn wake_senders_fast(&self) {
+        if self.engine.room().notify_of_exclusive() {
+            self.wake_noted_senders();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wake_noted_senders(&self) {
+        let _ = futex::wake_all(self.engine.room().futex_word());
     }
 
     /// After a place became free: wakes the senders that sleep, whatever they wait for: a slot, or a block of some size.

@@ -110,11 +110,22 @@ impl Sender {
     pub(crate) fn error(&self, reason: SendFailure) -> SendError {
         if let SendFailure::Corrupt(_) = reason {
             self.corrupt.set(true);
+            self.producer.give_up_side();
         }
         SendError { reason, link: self.region().link().clone() }
     }
 
+    /// Sends, if that is the common case: see [`Engine::try_push_fast`].
     #[inline(always)]
+    pub(crate) fn send_fast(&self, tag: u16, message: &[u8]) -> bool {
+        // A corrupt link has no common case: `error` gave the side up.
+        if !self.region().is_ours() || !self.engine().try_push_fast(&self.producer, tag, message) {
+            return false;
+        }
+        self.region().wake_receivers_fast();
+        true
+    }
+
     pub(crate) fn send_until(&self, tag: u16, message: &[u8], until: Until) -> Result<(), SendError> {
         match self.try_once(tag, message) {
             Ok(()) => {
@@ -167,14 +178,12 @@ impl Sender {
         done
     }
 
-    #[inline(always)]
     fn try_once(&self, tag: u16, message: &[u8]) -> Result<(), Obstacle> {
         self.check()?;
         let pushed = self.engine().try_push(&self.producer, tag, message);
         pushed.map_err(|e| self.obstacle(e, message.len()))
     }
 
-    #[inline(always)]
     fn check(&self) -> Result<(), Obstacle> {
         if !self.region().is_ours() {
             return Err(Obstacle::Failed(SendFailure::Forked));

@@ -107,7 +107,11 @@ fn judge(mut ends: Ends, before: Option<u64>, in_flight: Option<u64>, outcome: &
     let started = Instant::now();
     let newest = newest(&receiver)?;
     let finished = matches!(outcome, Outcome::Finished { .. });
-    let due = if finished && in_flight.is_some() { newest == in_flight } else { newest == before || newest.is_some() && newest == in_flight };
+    let due = if finished && in_flight.is_some() {
+        newest == in_flight
+    } else {
+        newest == before || newest.is_some() && newest == in_flight
+    };
     if !due {
         return Err(format!("the newest value is {newest:?}, was {before:?}, and {in_flight:?} was in flight"));
     }
@@ -178,7 +182,10 @@ fn inspect(living: usize) -> Result<(), String> {
         }
         if started.elapsed() > SOON {
             let entries = info.participants.len();
-            return Err(format!("{living} live, the table holds {entries}; {} bytes of cells are in use", info.pool.used));
+            return Err(format!(
+                "{living} live, the table holds {entries}; {} bytes of cells are in use",
+                info.pool.used
+            ));
         }
         drop(receiver(LATEST)?);
         std::thread::sleep(Duration::from_millis(1));

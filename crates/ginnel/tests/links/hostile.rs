@@ -303,14 +303,15 @@ fn crc32(bytes: &[u8]) -> u32 {
 fn a_good_checksum_makes_no_link() {
     let (header, len) = image();
     assert_eq!(header[80..84], crc32(&header[..80]).to_le_bytes(), "this test knows the format");
-    let words: [(&str, usize, &[u64]); 7] = [
+    let words: [(&str, usize, &[u64]); 8] = [
         ("capacity", 16, &[0, 3, 5, 8, 1 << 26, 1 << 27, 1 << 63, u64::MAX]),
         ("max", 24, &[0, 112, 8192, 1 << 30, 1 << 31, u64::MAX]),
         ("memory", 32, &[0, 4096, (1 << 40) + 1, 1 << 41, u64::MAX]),
         ("bytes", 56, &[0, 1, 4096, len - 1, len + 4096, u64::MAX]),
         ("participants, full", 40, &[0, 1, 0xFFFE, 0xFFFF, 0xFFFF_FFFF, 4 | 3 << 32, 4 | 0xFFFF_FFFF << 32]),
         ("senders, receivers", 48, &[5, 5 << 32, u64::MAX]),
-        ("version, features", 8, &[0, 2, 0xFFFF_FFFF, 1 | 2 << 32, 1 | 0x8000_0000 << 32]),
+        ("shape", 72, &[99, u64::MAX]),
+        ("version, features", 8, &[0, 1, 3, 0xFFFF_FFFF, 2 | 2 << 32, 2 | 0x8000_0000 << 32]),
     ];
     for (field, at, values) in words {
         for value in values {
@@ -325,10 +326,10 @@ fn a_good_checksum_makes_no_link() {
         }
     }
     let mut other_version = header[..84].to_vec();
-    other_version[8] = 2;
+    other_version[8] = 1;
     let address = address("version", "");
     put(&file_of(&address), &other_version, len);
-    refused("version 2", Sender::open(&address), &[NotALink], "version 2");
+    refused("version 1", Sender::open(&address), &[NotALink], "version 1");
 }
 
 #[test]

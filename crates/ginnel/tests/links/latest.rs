@@ -57,7 +57,11 @@ fn whoever_looks_gets_the_newest() {
         }
         let another = receiver.try_clone().unwrap();
         assert_eq!(another.try_recv().unwrap_err(), RecvFailure::Empty, "a clone has seen what the other has");
-        assert_eq!(number_in(&Receiver::open(&address).unwrap().recv().unwrap()), sent - 1, "a newcomer has seen nothing");
+        assert_eq!(
+            number_in(&Receiver::open(&address).unwrap().recv().unwrap()),
+            sent - 1,
+            "a newcomer has seen nothing"
+        );
         assert_eq!(another.recv_many_timeout(5, Duration::ZERO).unwrap_err(), RecvFailure::TimedOut);
         sender.send(b"").unwrap();
         assert_eq!(another.recv_many(5).unwrap().iter().map(|message| message.len()).collect::<Vec<_>>(), [0]);
@@ -113,7 +117,12 @@ fn what_does_not_go_together_is_refused() {
             assert!(["queue", "latest"].iter().all(|shape| error.to_string().contains(shape)), "{error}");
         }
     }
-    for (options, word) in [("&full=reject", "full"), ("&capacity=2", "between 4 and 64"), ("&capacity=6", "power of two"), ("&memory=1MiB", "memory")] {
+    for (options, word) in [
+        ("&full=reject", "full"),
+        ("&capacity=2", "between 4 and 64"),
+        ("&capacity=6", "power of two"),
+        ("&memory=1MiB", "memory"),
+    ] {
         let error = Sender::open(&latest(options)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidOption);
         assert!(error.to_string().contains(word) && !error.remedy_text().is_empty(), "{error}");
@@ -128,7 +137,9 @@ fn what_does_not_go_together_is_refused() {
 /// Each writer's numbers rise for each reader, and so do positions; every value is whole; the last is the last.
 #[test]
 fn many_writers_and_readers() {
-    for (address, sizes) in [(latest(""), SIZES), (private(&latest("&capacity=4")), &SIZES[..5]), (latest("&capacity=4"), &SIZES[5..])] {
+    for (address, sizes) in
+        [(latest(""), SIZES), (private(&latest("&capacity=4")), &SIZES[..5]), (latest("&capacity=4"), &SIZES[5..])]
+    {
         within(2 * LIMIT, || crowd(&address, sizes));
     }
 }
@@ -240,7 +251,8 @@ fn no_reader_holds_up_a_writer() {
     let sender = Sender::open(&address).unwrap();
     let receivers: Vec<_> = (0..20).map(|_| Receiver::open(&address).unwrap()).collect();
     sender.send(&stamped(0, 5000)).unwrap();
-    let held: Vec<_> = receivers.iter().flat_map(|receiver| [receiver.recv().unwrap(), receiver.latest().unwrap()]).collect();
+    let held: Vec<_> =
+        receivers.iter().flat_map(|receiver| [receiver.recv().unwrap(), receiver.latest().unwrap()]).collect();
     (1..1000).for_each(|number| sender.try_send(&stamped(number, 5000)).unwrap());
     assert!(held.iter().all(|message| number_in(message) == 0), "what is in hand stays as it is");
     assert!(receivers.iter().all(|receiver| number_in(&receiver.recv().unwrap()) == 999));

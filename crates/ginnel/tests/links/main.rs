@@ -14,6 +14,7 @@
 //! | handles in a forked child | `fork` |
 //! | what is no link, no directory, no memory | `hostile` |
 //! | a link that is scribbled over while it is in use | `corrupt` |
+//! | messages that are values of a type | `typed` |
 //! | the promises over every other mechanism | `mechanisms` |
 //!
 //! `GINNEL_TEST_SCALE=10` does ten times as much. A failing seed is printed; nothing here depends on the clock being fast.
@@ -32,3 +33,5 @@ mod place;
 mod script;
 mod threads;
 mod time;
+#[cfg(all(feature = "zerocopy", feature = "serde"))]
+mod typed;
