@@ -308,14 +308,14 @@ mod mapped {
     #[inline(always)]
     unsafe fn copy_bulk(from: *const u8, to: *mut u8, bytes: usize) {
         for at in (0..bytes).step_by(8) {
-            // SAFETY: within the bytes that the caller promises.
+            // SAFETY: `at` is below the bytes that the caller promises at `from`.
             let from = unsafe { from.add(at) };
-            // SAFETY: as above.
+            // SAFETY: `at` is below the bytes that the caller promises at `to`.
             let to = unsafe { to.add(at) };
             // Volatile, and by words: what a relaxed load and store compile to, also where one of the two is not aligned, as private memory may be.
-            // SAFETY: as above; the types have no alignment.
+            // SAFETY: eight bytes of those that can be read, of a type without alignment.
             let word = unsafe { from.cast::<Unaligned>().read_volatile() };
-            // SAFETY: as above.
+            // SAFETY: eight bytes of those that can be written, likewise.
             unsafe { to.cast::<Unaligned>().write_volatile(word) };
         }
     }

@@ -12,7 +12,6 @@ use super::stepper::Outcome;
 use super::sweep::Scenario;
 
 const LATEST: &str = "shm:crash?shape=latest&capacity=4&max=8KiB&participants=8";
-const CELL: u64 = 8192;
 /// Values that the survivors send afterwards: twice around.
 const AROUND: u64 = 8;
 const AFTER: u64 = 40;
@@ -177,7 +176,7 @@ fn inspect(living: usize) -> Result<(), String> {
     let started = Instant::now();
     loop {
         let info = Link::new(LATEST).map_err(text)?.info().map_err(text)?;
-        if info.participants.len() == living && info.pool.used <= CELL {
+        if info.participants.len() == living && info.pool.used <= BLOCK as u64 {
             return Ok(());
         }
         if started.elapsed() > SOON {
