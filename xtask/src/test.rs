@@ -43,7 +43,7 @@ pub(crate) fn steps(root: &Path) -> Vec<Step> {
 }
 
 fn loom(root: &Path) -> Step {
-    let mut step = Step::cargo("loom", root, &["test", "-p", "ginnel-core", "--release", "--test", "loom"]);
+    let mut step = Step::cargo("loom", root, &["test", "-p", "ginnel-core", "--release", "--test", "loom*"]);
     let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     step.command

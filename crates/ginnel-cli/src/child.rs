@@ -84,7 +84,7 @@ fn ended_with(status: ExitStatus) -> u8 {
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
 }
 
-fn not_started(name: &str, error: &io::Error) -> Failure {
+pub(crate) fn not_started(name: &str, error: &io::Error) -> Failure {
     let status = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
     Failure::new(Code::Command(status), format!("cannot run {name:?}: {error}"))
 }

@@ -13,6 +13,8 @@
 //! | 126, 127 | a command that was to run cannot be executed; is not there (as in shells) |
 //! | any | that of the command that ran |
 
+use ginnel::call::{CallError, CallFailure, ServeError, ServeFailure};
+use ginnel::mail::{MailError, MailFailure};
 use ginnel::{ErrorKind, RecvError, RecvFailure, SendError, SendFailure};
 use std::fmt::Display;
 use std::io;
@@ -148,6 +150,41 @@ impl From<SendError> for Failure {
         let code = match error.reason() {
             SendFailure::TimedOut { .. } => Code::TimedOut,
             SendFailure::Closed { died } if *died > 0 => Code::PeerDied,
+            _ => Code::Failed,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        let code = match error.reason() {
+            CallFailure::TimedOut => Code::TimedOut,
+            CallFailure::Closed { died } if *died > 0 => Code::PeerDied,
+            CallFailure::ServerDied => Code::PeerDied,
+            _ => Code::Failed,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
+        let code = match error.reason() {
+            ServeFailure::TimedOut => Code::TimedOut,
+            _ => Code::Failed,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<MailError> for Failure {
+    fn from(error: MailError) -> Self {
+        let code = match error.reason() {
+            MailFailure::TimedOut => Code::TimedOut,
+            MailFailure::Nobody => Code::NotFound,
+            MailFailure::Setup(e) => Code::of_kind(e.kind()),
+            MailFailure::NotSent(SendFailure::Closed { died }) if *died > 0 => Code::PeerDied,
             _ => Code::Failed,
         };
         Self::new(code, error.to_string())

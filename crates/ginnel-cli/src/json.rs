@@ -35,6 +35,8 @@ pub(crate) struct Link {
     state: &'static str,
     created_ns: u64,
     messages: u64,
+    /// Of a stream: written, and not read.
+    bytes: u64,
     sent: u64,
     taken: u64,
     dropped: u64,
@@ -76,6 +78,8 @@ pub(crate) struct Participant {
     /// Where it can be known.
     command: Option<String>,
     joined_ns: u64,
+    /// Of a receiver of a broadcast: messages that it has yet to receive or to release.
+    behind: Option<u64>,
     messages: u64,
     bytes: u64,
     dropped: u64,
@@ -93,6 +97,7 @@ impl From<&Info> for Link {
             state: state(info.liveness),
             created_ns: info.created_ns,
             messages: info.messages,
+            bytes: info.bytes,
             sent: info.sent,
             taken: info.taken,
             dropped: info.dropped,
@@ -125,6 +130,7 @@ impl From<&ParticipantInfo> for Participant {
             same_pid_namespace: info.same_pid_namespace,
             command: command(info),
             joined_ns: info.joined_ns,
+            behind: info.behind,
             messages: counters.messages,
             bytes: counters.bytes,
             dropped: counters.dropped,
@@ -172,6 +178,7 @@ pub(crate) fn full(full: Full) -> &'static str {
         Full::Block => "block",
         Full::Reject => "reject",
         Full::DropOldest => "drop-oldest",
+        Full::CutOff => "cut-off",
         _ => "unknown",
     }
 }

@@ -12,7 +12,7 @@ use crate::memory::{Line, Memory};
 use crate::participants::{LOSSES, Participant};
 use crate::pool::Block;
 use crate::producer::{Body, Outgoing, Producer};
-use crate::sync::{AtomicU64, Fences};
+use crate::sync::{AtomicU64, Fences, Release, fence};
 use core::fmt;
 
 /// One attached link.
@@ -77,6 +77,8 @@ pub enum PopError {
     Empty,
     /// The next one is being written, or the side changes hands: a few instructions, or a death.
     Busy,
+    /// Of a broadcast: so many messages were overwritten before this receiver got them.
+    Lapped(u64),
     /// A peer wrote an impossible value.
     Corrupt(Corrupt),
 }
@@ -210,7 +212,7 @@ impl Engine {
     /// # Panics
     /// If the region is shorter than the layout.
     pub fn new(memory: Memory, layout: Layout, asymmetric: bool, heavy: fn()) -> Self {
-        assert!(memory.len() >= layout.total_bytes(), "the region is shorter than its layout");
+        assert!(memory.len() >= layout.mapped_bytes(), "the region is shorter than its layout");
         Self { memory, layout, fences: Fences { asymmetric, heavy } }
     }
 
@@ -331,7 +333,10 @@ impl Engine {
         if len as u64 > self.layout.geometry().max || len <= INLINE_MAX {
             return Err(PushError::TooLarge);
         }
-        self.take_block(producer, len)
+        let block = self.take_block(producer, len)?;
+        // ORDERING [S18@broadcast]: release; who reads what is written into the block now sees that its last message is gone.
+        fence(Release);
+        Ok(block)
     }
 
     /// Sends what was written into a claimed block. On success, notify [`Self::items`]; on error the block is still the

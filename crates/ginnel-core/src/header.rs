@@ -5,16 +5,16 @@
 //! | 0   | 8 | magic `ginnel\r\n` | once, before the file has a name |
 //! | 8   | 4 | version of the format | once |
 //! | 12  | 4 | feature bits: an unknown one refuses | once |
-//! | 16  | 8 | capacity, slots | once |
+//! | 16  | 8 | capacity, slots; bytes of a stream | once |
 //! | 24  | 8 | largest message, bytes | once |
 //! | 32  | 8 | ceiling of block memory, bytes | once |
 //! | 40  | 4 | participants at most | once |
-//! | 44  | 4 | when full: 0 block, 1 reject, 2 drop oldest | once |
+//! | 44  | 4 | when full: 0 block, 1 reject, 2 drop oldest, 3 cut off | once |
 //! | 48  | 4 | senders at most, 0 any | once |
 //! | 52  | 4 | receivers at most, 0 any | once |
 //! | 56  | 8 | bytes of the file | once |
 //! | 64  | 8 | made at, nanoseconds since 1970 | once |
-//! | 72  | 4 | shape: 0 queue, 1 broadcast, 2 latest, 3 stream, 4 request, 5 response, 6 mailbox | once |
+//! | 72  | 4 | shape: 0 queue, 1 broadcast, 2 latest, 3 stream, 4 request, 5 response, 6 mailbox, 7 listener | once |
 //! | 76  | 4 | checksum of the [label](crate::Label), 0 if there is none | once |
 //! | 80  | 4 | CRC-32 (IEEE) of bytes 0 to 79 | once |
 //!
@@ -32,16 +32,20 @@ pub(crate) const PRODUCERS: usize = LINE + 8;
 pub(crate) const CONSUMERS: usize = LINE + 16;
 /// Grows when messages went back after a death: receivers then look through the ring for them.
 pub(crate) const RETURNS: usize = LINE + 24;
-/// Next position to claim, written by producers.
+/// Next position to claim, written by producers; of a stream, bytes below were written.
 pub(crate) const TAIL: usize = 2 * LINE;
-/// Next position to take, written by consumers.
+/// Next position to take, written by consumers; of a stream, bytes below were read. On a broadcast: positions below are gone, written by
+/// producers.
 pub(crate) const HEAD: usize = 3 * LINE;
-/// Every position below was released, whatever its slot's word says: written by a consumer that has its side for itself.
+/// Every position below was released, whatever its slot's word says: written by a consumer that has its side for itself; on a
+/// broadcast by producers.
 pub(crate) const RELEASED: usize = 3 * LINE + 8;
 /// Where receivers sleep, waiting for messages.
 pub(crate) const ITEMS: usize = 4 * LINE;
 /// Where senders sleep, waiting for room.
 pub(crate) const ROOM: usize = 5 * LINE;
+/// Of a stream: bytes must have been read up to here before its writer wants to be woken; written by the writer.
+pub(crate) const WANTED: usize = 5 * LINE + 16;
 /// Slots below were committed: a hint, written now and then by producers.
 pub(crate) const ANNOUNCED: usize = 6 * LINE;
 /// Slots below were released: a hint, written now and then by the consumer that has its side for itself.
@@ -191,6 +195,7 @@ fn read_geometry(bytes: &[u8]) -> Option<Geometry> {
             0 => Full::Block,
             1 => Full::Reject,
             2 => Full::DropOldest,
+            3 => Full::CutOff,
             _ => return None,
         },
         senders: get32(bytes, 48),
@@ -203,6 +208,7 @@ fn full_code(full: Full) -> u32 {
         Full::Block => 0,
         Full::Reject => 1,
         Full::DropOldest => 2,
+        Full::CutOff => 3,
     }
 }
 
@@ -243,7 +249,8 @@ mod tests {
     fn each_shape_is_read_as_it_was_written() {
         for (code, shape) in Shape::ALL.into_iter().enumerate() {
             assert_eq!(shape as usize, code);
-            let mut geometry = Geometry { shape, capacity: 8, ..Geometry::default() };
+            let capacity = if shape == Shape::Latest { 8 } else { 1 << 16 };
+            let mut geometry = Geometry { shape, capacity, ..Geometry::default() };
             geometry.memory = geometry.memory_min().saturating_mul(4);
             let header = Header { geometry, asymmetric: true, created_ns: 7, label: 9 };
             let layout = Layout::new(header.geometry).unwrap();

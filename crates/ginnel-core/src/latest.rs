@@ -35,9 +35,9 @@
 //!
 //! | pair | release side | acquire side | publishes |
 //! |---|---|---|---|
-//! | [S20] | `current` CAS, in `publish` | `current` load, in `newest` | the value, and its cell's generation |
+//! | [S20] | `current` CAS, in `publish_value` | `current` load, in `newest` | the value, and its cell's generation |
 //! | [S21] | release fence behind the claim, before the value is written | acquire fence behind the copy, before the word is read again | that the copy is torn |
-//! | [S22] | word becomes idle, in `publish` | word load, in `try_claim` | that `current` had named the cell [I2] |
+//! | [S22] | word becomes idle, in `publish_value` | word load, in `try_claim` | that `current` had named the cell [I2] |
 //! | [S23] | claim CAS, then pins load | pin CAS, then word load | [I5]: store before load on both sides, all four SeqCst |
 //! | [S24] | pin store of 0 | pins load, in `try_claim` | that the reader's copy is done |
 //! | [S25] | word CAS to being written, in `try_claim` | word load, in `newest` | that `current` has moved on: the second look at it says so |
@@ -146,7 +146,7 @@ pub struct Look<'a> {
 
 #[inline(never)]
 fn copy_area(engine: &Engine, cell: u64, to: &mut [MaybeUninit<u8>]) {
-    engine.memory().copy_out(engine.layout().value_area(cell).0, to);
+    engine.memory().copy_out_racing(engine.layout().value_area(cell).0, to);
 }
 
 #[inline(never)]
@@ -338,7 +338,7 @@ impl Engine {
 
     // ---- writing
 
-    /// Claims a cell for a value of `len` bytes. See [`Self::absent`], [`Self::write`], [`Self::publish`], [`Self::give_back`].
+    /// Claims a cell for a value of `len` bytes. See [`Self::absent`], [`Self::write_cell`], [`Self::publish_value`], [`Self::give_back`].
     ///
     /// # Errors
     /// [`PushError::TooLarge`], [`PushError::Busy`] if others are writing into every cell that is left, [`PushError::Corrupt`].
@@ -410,7 +410,7 @@ impl Engine {
     ///
     /// # Panics
     /// If the value is longer than the cell was claimed for, and leaves the region.
-    pub fn write(&self, cell: &Cell, tag: u16, value: &[u8]) {
+    pub fn write_cell(&self, cell: &Cell, tag: u16, value: &[u8]) {
         self.memory().copy_over(self.value_at(cell.index, value.len()), value);
         // ORDERING: relaxed, published by [S20].
         self.slot(cell.index)[META].store(Meta::new(value.len(), None, tag).0, Relaxed);
@@ -421,7 +421,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`PushError::Busy`] if others were faster each time, [`PushError::Corrupt`] if the region is.
-    pub fn publish(&self, me: Participant, cell: Cell, len: usize) -> Result<u64, PushError> {
+    pub fn publish_value(&self, me: Participant, cell: Cell, len: usize) -> Result<u64, PushError> {
         let published = self.advance_to(&cell);
         self.give_back(cell);
         let version = published?;

@@ -7,9 +7,11 @@
 //! ..       ring                       32 to 128 B a slot, by the largest message
 //! ..       block records              16 B a block, class after class
 //! ..       areas of blocks            class after class, each from a page boundary; sparse until committed
+//! ..       bytes                      of a stream: its ring, from a multiple of 64 KiB; everybody maps it twice, back to back
 //! ```
 //! Where the link carries the [newest value](Shape::Latest) only, the heads of its cells lie in the place of the ring, 128 B each, there are
 //! no blocks, and in the place of their areas lie the values that do not fit in a head.
+//! A stream has one slot, which nobody uses: so whatever a peer writes into the words of its queue, nothing leaves the region.
 //!
 //! [I1] Every offset that this crate uses is derived from a [`Geometry`] that passed [`Layout::new`], never from a
 //! value that a peer can change afterwards.
@@ -57,6 +59,12 @@ const CAPACITY_MAX: u64 = 1 << 26;
 pub(crate) const BATCH_MAX: u64 = 64;
 /// Bytes of block memory at most.
 const MEMORY_MAX: u64 = 1 << 40;
+/// Bytes of a stream's ring at most.
+const STREAM_MAX: u64 = 1 << 30;
+/// Bytes of a stream's ring at least: it is mapped twice, so it is made of pages. (A model has no pages, and few bytes.)
+const STREAM_MIN: u64 = if cfg!(loom) { 2 } else { PAGE as u64 };
+/// The ring of a stream begins at a multiple of this many bytes: the largest page of any machine, as it is mapped for itself.
+const STREAM_ALIGN: usize = 64 * 1024;
 /// Memory of a class is committed in steps of at least this many bytes.
 const EXTENT_MIN: usize = 64 * 1024;
 
@@ -80,6 +88,8 @@ pub enum Full {
     Reject,
     /// Removes the oldest message, and counts it.
     DropOldest,
+    /// The same, of a broadcast; and who has not received it is told by an error.
+    CutOff,
 }
 
 /// What kind of conversation a link carries.
@@ -101,12 +111,22 @@ pub enum Shape {
     Response,
     /// Letters to one name.
     Mailbox,
+    /// Who wants a stream, for the one who accepts.
+    Listener,
 }
 
 impl Shape {
     /// Every shape, in the order of their codes in a header.
-    pub const ALL: [Self; 7] =
-        [Self::Queue, Self::Broadcast, Self::Latest, Self::Stream, Self::Request, Self::Response, Self::Mailbox];
+    pub const ALL: [Self; 8] = [
+        Self::Queue,
+        Self::Broadcast,
+        Self::Latest,
+        Self::Stream,
+        Self::Request,
+        Self::Response,
+        Self::Mailbox,
+        Self::Listener,
+    ];
 
     /// As it is written in an address.
     pub fn name(self) -> &'static str {
@@ -118,6 +138,7 @@ impl Shape {
             Self::Request => "request",
             Self::Response => "response",
             Self::Mailbox => "mailbox",
+            Self::Listener => "listener",
         }
     }
 }
@@ -127,7 +148,7 @@ impl Shape {
 pub struct Geometry {
     /// What kind of conversation it carries.
     pub shape: Shape,
-    /// Messages that the link holds at most: a power of two.
+    /// Messages that the link holds at most: a power of two. Of a stream, bytes, at least a page.
     pub capacity: u64,
     /// Largest message, in bytes.
     pub max: u64,
@@ -179,6 +200,8 @@ pub enum Rule {
     PowerOfTwo(u64, u64),
     /// Left out: it means nothing to a link of this shape.
     NotWith(Shape),
+    /// For a link whose shape is [`Shape::Broadcast`].
+    OfBroadcast,
 }
 
 impl fmt::Display for GeometryError {
@@ -188,6 +211,7 @@ impl fmt::Display for GeometryError {
             Rule::Between(least, most) => write!(f, "must lie between {least} and {most}"),
             Rule::PowerOfTwo(below, above) => write!(f, "must be a power of two: take {below} or {above}"),
             Rule::NotWith(shape) => write!(f, "means nothing with shape={}", shape.name()),
+            Rule::OfBroadcast => f.write_str("cut-off is for shape=broadcast, where others go on"),
         }
     }
 }
@@ -197,7 +221,11 @@ impl core::error::Error for GeometryError {}
 impl Geometry {
     fn check(&self) -> Result<(), GeometryError> {
         let latest = self.shape == Shape::Latest;
-        let (least, most) = if latest { (CELLS_MIN, CELLS_MAX) } else { (1, CAPACITY_MAX) };
+        let (least, most) = match self.shape {
+            Shape::Stream => (STREAM_MIN, STREAM_MAX),
+            Shape::Latest => (CELLS_MIN, CELLS_MAX),
+            _ => (1, CAPACITY_MAX),
+        };
         between("capacity", self.capacity, least, most)?;
         if !self.capacity.is_power_of_two() {
             let above = self.capacity.next_power_of_two();
@@ -212,10 +240,18 @@ impl Geometry {
             let rule = Rule::NotWith(self.shape);
             return Err(GeometryError { option: "full", value: self.full as u64, rule });
         }
+        if self.full == Full::CutOff && self.shape != Shape::Broadcast {
+            return Err(GeometryError { option: "full", value: self.full as u64, rule: Rule::OfBroadcast });
+        }
         between("memory", self.memory, self.memory_min(), MEMORY_MAX)?;
         between("participants", u64::from(self.participants), 2, u64::from(PARTICIPANTS_MAX))?;
         between("senders", u64::from(self.senders), 0, u64::from(self.participants))?;
         between("receivers", u64::from(self.receivers), 0, u64::from(self.participants))
+    }
+
+    /// Messages that have a place: those of a queue.
+    fn slots(&self) -> u64 {
+        if self.shape == Shape::Stream { 1 } else { self.capacity }
     }
 
     /// Least block memory with which the largest message can be sent. Of the newest value: what all of its cells may take.
@@ -277,6 +313,9 @@ pub struct Layout {
     value_bytes: usize,
     control_bytes: usize,
     total_bytes: usize,
+    /// Offset of a stream's ring of bytes, and its length; 0 of any other shape.
+    stream: usize,
+    stream_bytes: usize,
 }
 
 impl Layout {
@@ -291,12 +330,13 @@ impl Layout {
         let latest = geometry.shape == Shape::Latest;
         let slot_bytes = if latest { LINE } else { SLOT_HEAD + inline_max.next_multiple_of(SLOT_STEP) };
         // A line more than the slots take: every slot can be looked at as a whole line.
-        let records = (ring + geometry.capacity as usize * slot_bytes).next_multiple_of(LINE) + LINE;
+        let slots = geometry.slots();
+        let records = (ring + slots as usize * slot_bytes).next_multiple_of(LINE) + LINE;
         let mut layout = Self {
             geometry,
-            index_mask: geometry.capacity - 1,
-            lap_shift: geometry.capacity.trailing_zeros(),
-            batch_mask: !((geometry.capacity / 8).clamp(1, BATCH_MAX) - 1),
+            index_mask: slots - 1,
+            lap_shift: slots.trailing_zeros(),
+            batch_mask: !((slots / 8).clamp(1, BATCH_MAX) - 1),
             inline_max,
             slot_bytes,
             ring,
@@ -305,11 +345,15 @@ impl Layout {
             value_bytes: 0,
             control_bytes: 0,
             total_bytes: 0,
+            stream: 0,
+            stream_bytes: 0,
         };
-        if latest {
-            layout.place_values(records);
-        } else {
-            layout.place_classes(records);
+        match geometry.shape {
+            Shape::Latest => layout.place_values(records),
+            _ => layout.place_classes(records),
+        }
+        if geometry.shape == Shape::Stream {
+            layout.place_stream();
         }
         Ok(layout)
     }
@@ -318,6 +362,12 @@ impl Layout {
         self.control_bytes = end.next_multiple_of(PAGE);
         self.value_bytes = self.geometry.value_bytes() as usize;
         self.total_bytes = self.control_bytes + self.value_bytes * self.geometry.capacity as usize;
+    }
+
+    fn place_stream(&mut self) {
+        self.stream = self.total_bytes.next_multiple_of(STREAM_ALIGN);
+        self.stream_bytes = self.geometry.capacity as usize;
+        self.total_bytes = self.stream + self.stream_bytes;
     }
 
     fn place_classes(&mut self, records: usize) {
@@ -353,14 +403,47 @@ impl Layout {
         self.control_bytes
     }
 
-    /// Bytes of the whole address range, block areas included.
+    /// Bytes of the whole file, block areas included.
     pub fn total_bytes(&self) -> usize {
         self.total_bytes
+    }
+
+    /// Bytes of the whole address range: the file, and the ring of a stream once more.
+    pub fn mapped_bytes(&self) -> usize {
+        self.total_bytes + self.stream_bytes
+    }
+
+    /// Of a stream: where its ring of bytes begins, up to the end of the file. It is committed when the link is made, and mapped twice.
+    pub fn stream_ring(&self) -> Option<usize> {
+        (self.stream_bytes > 0).then_some(self.stream)
+    }
+
+    /// Bytes of a stream's ring; 0 of any other shape.
+    #[inline(always)]
+    pub(crate) fn stream_bytes(&self) -> u64 {
+        self.stream_bytes as u64
+    }
+
+    /// Offset of a byte of a stream; as many bytes as the ring has lie behind it.
+    #[inline(always)]
+    pub(crate) fn stream_byte(&self, position: u64) -> usize {
+        self.stream + (position & (self.stream_bytes as u64).wrapping_sub(1)) as usize
     }
 
     #[inline(always)]
     pub(crate) fn capacity(&self) -> u64 {
         self.index_mask + 1
+    }
+
+    /// Whether every receiver gets every message.
+    #[inline(always)]
+    pub fn is_broadcast(&self) -> bool {
+        self.geometry.shape == Shape::Broadcast
+    }
+
+    /// Messages of a batch: see [`Self::ends_batch`].
+    pub(crate) fn batch(&self) -> u64 {
+        !self.batch_mask + 1
     }
 
     /// Largest message of this link that lies in its slot.
@@ -563,6 +646,34 @@ mod tests {
         assert!(of(128, Full::Block, 1 << 40).contains("between 4 and 64"));
         assert!(of(8, Full::Reject, 1 << 30).contains("means nothing with shape=latest"));
         assert!(of(8, Full::Block, 1 << 20).starts_with("memory="));
+    }
+
+    #[test]
+    fn the_ring_of_a_stream_is_made_of_pages() {
+        for capacity in [1 << 12, 1 << 16, 1 << 30] {
+            let layout = Layout::new(Geometry { shape: Shape::Stream, capacity, ..Geometry::default() }).unwrap();
+            let ring = layout.stream_ring().unwrap();
+            assert!(ring % STREAM_ALIGN == 0 && ring >= layout.control_bytes());
+            assert_eq!(layout.total_bytes(), ring + capacity as usize);
+            assert_eq!(layout.mapped_bytes(), layout.total_bytes() + capacity as usize);
+            for position in [0, 1, capacity - 1, capacity, u64::MAX] {
+                assert!(layout.stream_byte(position) + capacity as usize <= layout.mapped_bytes(), "{position}");
+            }
+            assert_eq!((layout.capacity(), layout.slot(u64::MAX) + LINE <= layout.control_bytes()), (1, true));
+        }
+        for (capacity, says) in [(2048, "between 4096"), (4097, "power of two"), (1 << 31, "between")] {
+            let error = Layout::new(Geometry { shape: Shape::Stream, capacity, ..Geometry::default() }).unwrap_err();
+            assert!(std::string::ToString::to_string(&error).contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_batch_is_an_eighth_of_the_ring_or_64() {
+        for (capacity, batch) in [(1, 1), (8, 1), (64, 8), (512, 64), (4096, 64)] {
+            let layout = Layout::new(Geometry { capacity, ..Geometry::default() }).unwrap();
+            assert_eq!(layout.batch(), batch);
+            assert!(layout.ends_batch(batch - 1, batch) && !layout.ends_batch(batch, 2 * batch - 1));
+        }
     }
 
     #[test]

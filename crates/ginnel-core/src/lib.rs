@@ -14,15 +14,19 @@
 //! | `producer`, `consumer` | its two ends: claim, commit; take, release |
 //! | `side`   | who may work on one end of the ring without locked operations |
 //! | `latest` | the newest value, in place of the queue |
+//! | `broadcast` | the other end where every receiver gets every message: cursors, and letting go of what all have heard |
 //! | `pace`   | announcements: how two sides in a stream stay out of each other's way |
 //! | `pool`   | blocks for messages that do not fit in a slot |
 //! | `participants` | the table of handles, and the word that decides when a link is removed |
 //! | `event`  | how one side learns that somebody of the other side sleeps |
 //! | `recovery` | what is done for a dead participant |
+//! | `bytes`  | the ring of a stream: bytes from one writer to one reader |
 //! | `engine` | the parts put together: push, pop, loan |
 //! | `memory`, `sync` | access to shared bytes and atomics, replaceable by a model |
 #![cfg_attr(not(any(test, loom)), no_std)]
 
+mod broadcast;
+mod bytes;
 mod consumer;
 mod engine;
 mod event;
@@ -41,6 +45,8 @@ mod side;
 mod slot;
 mod sync;
 
+pub use broadcast::{Listener, Start};
+pub use bytes::{ByteReader, ByteWriter, Bytes};
 pub use consumer::{Consumer, Run};
 pub use engine::{Corrupt, Delivery, Engine, PopError, PushError};
 pub use event::{Event, Waiting};

@@ -233,7 +233,7 @@ mod mapped {
             unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), to.as_ptr(), from.len()) }
         }
 
-        /// Copies to `offset`, a multiple of 8, what others may read meanwhile: as [`Self::copy_out`] does. Zeroes behind it, up to the next multiple of 8.
+        /// Copies to `offset`, a multiple of 8, what others may read meanwhile: as [`Self::copy_out_racing`] does. Zeroes behind it, up to the next multiple of 8.
         #[inline(always)]
         pub(crate) fn copy_over(&self, offset: usize, from: &[u8]) {
             let to = self.bytes(offset, from.len().next_multiple_of(8));
@@ -253,7 +253,7 @@ mod mapped {
         /// Copies from `offset`, a multiple of 8, what others may write meanwhile: by relaxed loads, so that this is no data race, whatever comes of it.
         /// Writes every byte of `to`.
         #[inline(always)]
-        pub(crate) fn copy_out(&self, offset: usize, to: &mut [MaybeUninit<u8>]) {
+        pub(crate) fn copy_out_racing(&self, offset: usize, to: &mut [MaybeUninit<u8>]) {
             let from = self.bytes(offset, to.len().next_multiple_of(8));
             let bulk = to.len() / BULK * BULK;
             if bulk > 0 {
@@ -264,6 +264,36 @@ mod mapped {
                 // ORDERING: relaxed, published by [S20@latest], or torn, which [S21@latest] tells.
                 let word = self.word(at).load(crate::sync::Relaxed).to_le_bytes();
                 place.iter_mut().zip(word).for_each(|(place, byte)| _ = place.write(byte));
+            }
+        }
+
+        #[inline(always)]
+        pub(crate) fn copy_out(&self, offset: usize, to: &mut [u8]) {
+            let from = self.bytes(offset, to.len());
+            // SAFETY: `from` has `to.len()` bytes of the mapping; `to` is private memory, so they are apart.
+            unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), to.as_mut_ptr(), to.len()) }
+        }
+
+        /// Copies bytes that a peer may be writing at this moment: then what was copied is worth nothing, which the caller finds out by other
+        /// means.
+        pub(crate) fn copy_contested(&self, offset: usize, to: &mut [u8]) {
+            let from = self.bytes(offset, to.len());
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: reads `to.len()` bytes of the mapping, as checked by `bytes`, and writes as many to private memory. In assembly, as the
+            // bytes may change meanwhile, which no plain read of the language allows. The direction flag is clear, as the ABI says.
+            unsafe {
+                core::arch::asm!(
+                    "rep movsb",
+                    inout("rcx") to.len() => _, inout("rsi") from.as_ptr() => _, inout("rdi") to.as_mut_ptr() => _,
+                    options(nostack, preserves_flags),
+                );
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            for (at, byte) in to.iter_mut().enumerate() {
+                // SAFETY: within the range that `bytes` checked.
+                let place = unsafe { from.add(at) }.cast::<core::sync::atomic::AtomicU8>();
+                // SAFETY: as above; shared bytes are read as atomics.
+                *byte = unsafe { place.as_ref() }.load(crate::sync::Relaxed);
             }
         }
     }
@@ -334,15 +364,25 @@ mod modelled {
     use crate::layout::{LINE, Layout};
     use crate::sync::{AtomicU32, AtomicU64, Relaxed};
     use core::mem::MaybeUninit;
+    use loom::cell::UnsafeCell;
     use std::boxed::Box;
     use std::collections::HashMap;
+    use std::vec::Vec;
 
-    /// A region made of model atomics: the lines of the header, the participants and the ring. It has no blocks.
+    /// A region made of model atomics: the lines of the header, the participants and the ring; and the bytes of a stream. It has no blocks.
     pub struct Memory {
         lines: HashMap<usize, Box<Line>>,
         sequences: HashMap<usize, AtomicU32>,
+        /// The ring of a stream, and where it begins. Loom tells when two threads are at a byte at once.
+        bytes: Vec<UnsafeCell<u8>>,
+        ring: usize,
         len: usize,
     }
+
+    // SAFETY: all but the bytes are atomics; the bytes are given to one side at a time by the protocol, which loom checks.
+    unsafe impl Send for Memory {}
+    // SAFETY: as for Send.
+    unsafe impl Sync for Memory {}
 
     impl Memory {
         /// A zeroed region.
@@ -358,8 +398,15 @@ mod modelled {
                     .map(|at| (at, Box::new(std::array::from_fn(zeroed))))
                     .collect(),
                 sequences: [ITEMS, ROOM].map(|at| (at, AtomicU32::new(0))).into(),
-                len: layout.total_bytes(),
+                bytes: (0..layout.stream_bytes()).map(|_| UnsafeCell::new(0)).collect(),
+                ring: layout.stream_ring().unwrap_or_default(),
+                len: layout.mapped_bytes(),
             }
+        }
+
+        /// A byte of the ring, which is there twice.
+        fn byte(&self, offset: usize) -> &UnsafeCell<u8> {
+            &self.bytes[(offset - self.ring) % self.bytes.len()]
         }
 
         /// Bytes in the region.
@@ -383,8 +430,26 @@ mod modelled {
             &self.sequences[&offset]
         }
 
-        pub(crate) fn copy_in(&self, _offset: usize, _from: &[u8]) {
-            unreachable!("a model has no blocks");
+        pub(crate) fn copy_in(&self, offset: usize, from: &[u8]) {
+            assert!(!self.bytes.is_empty(), "a model has no blocks");
+            for (at, byte) in (offset..).zip(from) {
+                // SAFETY: loom panics if another thread is at this byte.
+                self.byte(at).with_mut(|place| unsafe { *place = *byte });
+            }
+        }
+
+        pub(crate) fn copy_out(&self, offset: usize, to: &mut [u8]) {
+            for (at, byte) in (offset..).zip(to) {
+                // SAFETY: loom panics if another thread writes this byte.
+                *byte = self.byte(at).with(|place| unsafe { *place });
+            }
+        }
+
+        pub(crate) fn copy_contested(&self, offset: usize, to: &mut [u8]) {
+            for (index, chunk) in to.chunks_mut(8).enumerate() {
+                let word = self.word(offset + 8 * index).load(Relaxed).to_le_bytes();
+                chunk.copy_from_slice(&word[..chunk.len()]);
+            }
         }
 
         pub(crate) fn copy_over(&self, offset: usize, from: &[u8]) {
@@ -394,7 +459,7 @@ mod modelled {
             }
         }
 
-        pub(crate) fn copy_out(&self, offset: usize, to: &mut [MaybeUninit<u8>]) {
+        pub(crate) fn copy_out_racing(&self, offset: usize, to: &mut [MaybeUninit<u8>]) {
             let _ = (offset, to);
             unreachable!("a model has no areas");
         }

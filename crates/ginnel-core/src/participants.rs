@@ -16,7 +16,7 @@
 //!      136  reserved                       144  their bytes
 //!      152  losses: dropped 40 bits | held in hand 24
 //!      160  redelivered to it              168  claims of dead senders that it passed over
-//!      176  times it slept
+//!      176  times it slept                     184  cursor of a listener (see `broadcast`): 0 none, else its position plus one
 //! ```
 //! Counters run on when an entry is used again: the totals of a link are sums over its entries. What was dropped, redelivered and passed over
 //! is exact after any kill; of the messages and bytes, those of the operation in which a participant was killed may be missing.
@@ -54,6 +54,7 @@ pub(crate) const LOSSES: usize = 3;
 pub(crate) const REDELIVERED: usize = 4;
 pub(crate) const SKIPPED: usize = 5;
 pub(crate) const SLEPT: usize = 6;
+pub(crate) const CURSOR: usize = 7;
 
 /// Bit of the work word: inside an operation. In one word with the count of messages, since each operation writes both: stores are what a
 /// stream is made of.
@@ -306,6 +307,9 @@ impl Engine {
         let word = self.state_word(participant);
         if let ParticipantState::Active(role) = word.state() {
             self.resign_sides(participant);
+            if self.layout().is_broadcast() {
+                self.stop_listening(participant);
+            }
             self.set_state(participant, word.with(ParticipantState::Leaving(role)));
         }
         self.bump_membership();

@@ -7,6 +7,7 @@
 //! A *run* is several messages in one operation on an exclusive side. Each is committed by its own slot, in order; only the position,
 //! the counters and `busy` are written once for all.
 
+use crate::broadcast::Lowest;
 use crate::consumer::Consumer;
 use crate::engine::{Corrupt, Engine, Meta, PopError, PushError};
 use crate::header::TAIL;
@@ -31,6 +32,8 @@ pub struct Producer {
     /// Slots below were free when last looked at.
     limit: Cell<u64>,
     pub(crate) pace: Pace,
+    /// Of a broadcast.
+    pub(crate) lowest: Lowest,
 }
 
 /// A message on its way into a slot.
@@ -55,6 +58,7 @@ impl Producer {
             tail: Cell::new(0),
             limit: Cell::new(0),
             pace: Pace::default(),
+            lowest: Lowest::default(),
         }
     }
 
@@ -143,7 +147,7 @@ impl Engine {
                 self.leave_side(me);
                 pushed
             }
-            Entered::Shared => self.push_shared(me, out),
+            Entered::Shared => self.push_shared(producer, out),
             Entered::Changing => Err(PushError::Busy),
             Entered::Corrupt => Err(PushError::Corrupt(Corrupt::Mode)),
         };
@@ -157,7 +161,7 @@ impl Engine {
         let tail = producer.tail.get();
         let (slot, lap) = (self.slot(tail), self.layout().lap(tail));
         if tail >= producer.limit.get() {
-            producer.limit.set(self.limit(tail)?);
+            producer.limit.set(self.limit_for(producer, tail)?);
         }
         if tail >= producer.limit.get() {
             // ORDERING [S10@ring]: acquire; the consumer is done with the slot.
@@ -178,14 +182,16 @@ impl Engine {
         Ok(())
     }
 
-    fn push_shared(&self, me: Participant, out: &Outgoing<'_>) -> Result<(), PushError> {
+    fn push_shared(&self, producer: &Producer, out: &Outgoing<'_>) -> Result<(), PushError> {
+        let me = producer.me;
         loop {
             // ORDERING [S11@ring]: acquire; slots below are claimed.
             let tail = self.control(TAIL).load(Acquire);
             let (slot, lap) = (self.slot(tail), self.layout().lap(tail));
             // ORDERING [S10@ring]: acquire; the consumer is done with the slot.
             let word = Word(slot[WORD].load(Acquire));
-            let released = word.against(lap) == Lap::Before && self.limit(tail).is_ok_and(|limit| tail < limit);
+            let room = if word.against(lap) == Lap::Before { self.limit_for(producer, tail) } else { Ok(0) };
+            let released = matches!(room, Ok(limit) if tail < limit);
             match (word.against(lap), word.state()) {
                 (seen, Some(state)) if released || (seen, state) == (Lap::Same, State::Free) => {
                     let claim = Word::new(lap, State::Writing, Some(me));
@@ -207,6 +213,9 @@ impl Engine {
                     if self.control(TAIL).load(Acquire) != tail {
                         spin();
                         continue;
+                    }
+                    if self.layout().is_broadcast() {
+                        room?; // that is why
                     }
                     let held = seen == Lap::Before && state.is_some_and(|state| state != State::Free);
                     return Err(if held { PushError::Full } else { PushError::Corrupt(Corrupt::Slot) });

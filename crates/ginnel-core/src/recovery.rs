@@ -10,6 +10,7 @@
 //! | a message it was dropping to make room | dropped, counted once |
 //! | a block that no slot refers to | FREE |
 //! | a cell in which it wrote a value, a pin | free; the value, if it was published before, stays |
+//! | a cursor, as a listener of a broadcast | none: it holds nobody back |
 //! | a side that was exclusive to it | SHARED: it may have died before it knew whether it is alone |
 //!
 //! [I1] Words are changed only from values that name the dead participant, by compare-and-swap.
@@ -43,6 +44,9 @@ impl Engine {
         let mut recovered = Recovered { role, was_open, returned: 0, skipped: 0 };
         if self.layout().geometry().full == Full::DropOldest {
             self.settle_losses(dead, role);
+        }
+        if self.layout().is_broadcast() {
+            self.stop_listening(dead);
         }
         self.undo_claims(dead, role, &mut recovered);
         self.resign_sides_of_dead(dead);

@@ -40,7 +40,7 @@
 
 use crate::engine::{Corrupt, Engine, Meta, PushError};
 use crate::header::{HEAD, RELEASED, RETURNS, TAIL};
-use crate::layout::BATCH_MAX;
+use crate::layout::{BATCH_MAX, Shape};
 use crate::memory::Line;
 use crate::pool::Block;
 use crate::slot::{Lap, State, Word};
@@ -131,10 +131,16 @@ impl Engine {
 
     // ---- looking
 
-    /// Messages that can be received, as far as one look can tell.
+    /// Messages that can be received, as far as one look can tell; of a broadcast, those that the slowest receiver has not released.
     pub fn len(&self) -> u64 {
         if self.layout().is_latest() {
             return u64::from(self.newest_version() > 0);
+        }
+        if self.layout().stream_ring().is_some() {
+            return 0; // it has bytes: `bytes_waiting`
+        }
+        if self.layout().is_broadcast() {
+            return self.backlog();
         }
         // ORDERING: relaxed; the answer is old before it is used.
         let (tail, head) = (self.claimed(|_| {}), self.control(HEAD).load(Relaxed));
@@ -164,6 +170,9 @@ impl Engine {
         if self.layout().is_latest() {
             return false; // there is always room for a newer value
         }
+        if self.layout().is_broadcast() {
+            return self.is_held_up();
+        }
         let tail = self.claimed(|_| {});
         let before = self.slot_word(tail).against(self.layout().lap(tail)) == Lap::Before;
         before && self.limit(tail).is_ok_and(|limit| tail >= limit)
@@ -174,13 +183,23 @@ impl Engine {
         self.len() == 0
     }
 
-    /// Positions of both ends: the next to take, the next to claim.
+    /// The first position that is not claimed.
+    pub(crate) fn claimed_tail(&self) -> u64 {
+        self.claimed(|_| {})
+    }
+
+    /// Positions of both ends: the next to take, the next to claim. Those of a stream count bytes. On a broadcast, what the slowest receiver is at in place of the first.
     pub fn positions(&self) -> (u64, u64) {
         if self.layout().is_latest() {
             return (0, self.newest_version()); // nobody takes a value away
         }
+        if self.layout().is_broadcast() {
+            let tail = self.claimed_tail();
+            return (tail.saturating_sub(self.backlog()), tail);
+        }
         // ORDERING: relaxed; figures for people.
-        (self.control(HEAD).load(Relaxed), self.claimed(|_| {}))
+        let (head, tail) = (self.control(HEAD).load(Relaxed), self.control(TAIL).load(Relaxed));
+        (head, if self.layout().stream_ring().is_some() { tail } else { self.claimed(|_| {}) })
     }
 
     /// The oldest message that went back after a death, if there is one.
@@ -198,6 +217,14 @@ impl Engine {
     pub(crate) fn is_drained(&self) -> bool {
         if self.layout().is_latest() {
             return self.newest_version() == 0;
+        }
+        match self.layout().geometry().shape {
+            Shape::Stream => return self.bytes_waiting() == 0,
+            Shape::Listener => return true, // nobody is left who could accept
+            _ => {}
+        }
+        if self.layout().is_broadcast() {
+            return true; // nobody is there who has not heard it
         }
         // ORDERING [S11]: acquire; what those who left did.
         let mut head = self.control(HEAD).load(Acquire);

@@ -171,8 +171,8 @@ impl World {
         }
         let cell = claimed.unwrap();
         let value = Self::value(self.version + 1, len);
-        self.engine.write(&cell, self.version as u16, &value);
-        assert_eq!(self.engine.publish(me, cell, len), Ok(self.version + 1));
+        self.engine.write_cell(&cell, self.version as u16, &value);
+        assert_eq!(self.engine.publish_value(me, cell, len), Ok(self.version + 1));
         self.version += 1;
         self.newest = Some(value);
     }
@@ -233,7 +233,7 @@ impl World {
             Op::Claim(who, len) => {
                 let Some(at) = self.one(who, Role::Sender) else { return };
                 if let Ok(cell) = self.claim(self.members[at].me, len) {
-                    self.engine.write(&cell, 9, &vec![0xEE; len]);
+                    self.engine.write_cell(&cell, 9, &vec![0xEE; len]);
                     self.members[at].claimed.push(cell);
                 }
             }
@@ -293,8 +293,8 @@ proptest! {
             let _ = engine.read_newest(reader, &mut |look| copy(look, &mut bytes));
             if let Ok(cell) = engine.claim_cell(writer, len) {
                 let _ = engine.absent(&cell, len);
-                engine.write(&cell, 1, &vec![1; len]);
-                let _ = engine.publish(writer, cell, len);
+                engine.write_cell(&cell, 1, &vec![1; len]);
+                let _ = engine.publish_value(writer, cell, len);
             }
             let _ = (engine.len(), engine.is_full(), engine.positions(), engine.pool_use(), engine.census());
         }

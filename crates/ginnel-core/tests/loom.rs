@@ -1,4 +1,4 @@
-//! The ring, its sides, its event counts, and the newest value in its place, under loom: every interleaving up to a bound of preemptions, with the reorderings
+//! The ring, its sides and its event counts under loom: every interleaving up to a bound of preemptions, with the reorderings
 //! that the memory model allows. Run with `RUSTFLAGS="--cfg loom"`; without it there is nothing here.
 //!
 //! A fence of loom stands for `membarrier`, on both sides. Deaths are not modelled here; `model.rs` and the crash harness of
@@ -6,8 +6,8 @@
 #![cfg(loom)]
 
 use ginnel_core::{
-    Cell, Consumer, Engine, Geometry, Identity, Layout, Look, Memory, Participant, PopError, Producer, PushError, Role,
-    Shape,
+    Cell, Consumer, Engine, Full, Geometry, Identity, Layout, Listener, Look, Memory, Participant, PopError, Producer,
+    PushError, Role, Shape, Start,
 };
 use loom::sync::Arc;
 use loom::sync::atomic::{Ordering, fence};
@@ -248,6 +248,180 @@ fn no_wake_up_is_lost() {
     });
 }
 
+// ---- broadcast
+
+fn broadcast(capacity: u64, participants: u32, full: Full) -> Arc<Engine> {
+    let shape = Shape::Broadcast;
+    let geometry = Geometry { shape, capacity, max: 112, memory: 0, participants, full, ..Geometry::default() };
+    let layout = Layout::new(geometry).unwrap();
+    Arc::new(Engine::new(Memory::new(&layout), layout, true, heavy))
+}
+
+/// Takes everything that is there, in its place; each is read again before it is released.
+fn hear_in_place(engine: &Engine, listener: &Listener) -> Vec<u64> {
+    let mut heard = Vec::new();
+    loop {
+        match engine.try_hear(listener) {
+            Ok(delivery) => {
+                let value = engine.memory().first_word(delivery.offset);
+                assert_eq!(value, delivery.position, "another message lies in its place");
+                thread::yield_now();
+                assert_eq!(engine.memory().first_word(delivery.offset), value, "it changed while it was in hand");
+                engine.heard_until(listener, listener.next());
+                heard.push(value);
+            }
+            Err(PopError::Empty | PopError::Busy) => return heard,
+            Err(e) => panic!("{e:?}"),
+        }
+    }
+}
+
+/// The senders count the newcomer, or it begins behind what they let go of.
+#[test]
+fn a_newcomer_is_counted_or_begins_later() {
+    check(|| {
+        let engine = broadcast(2, 2, Full::Reject);
+        let producer = Producer::new(join(&engine, 0, Role::Sender));
+        (0..2).for_each(|value| send(&engine, &producer, value));
+        let newcomer = {
+            let engine = engine.clone();
+            let me = join(&engine, 1, Role::Receiver);
+            thread::spawn(move || {
+                let listener = engine.listen(me, Start::Newest(2)).unwrap();
+                hear_in_place(&engine, &listener)
+            })
+        };
+        for value in 2..4u64 {
+            if engine.try_push(&producer, 0, &value.to_le_bytes()) != Ok(()) {
+                break;
+            }
+        }
+        let heard = newcomer.join().unwrap();
+        assert!(heard.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{heard:?}");
+    });
+}
+
+/// Two producers let go at once, and a listener is in the middle.
+#[test]
+fn two_senders_let_go_of_what_one_listener_has_heard() {
+    check(|| {
+        let engine = broadcast(1, 3, Full::Reject);
+        let listener = engine.listen(join(&engine, 2, Role::Receiver), Start::Newest(0)).unwrap();
+        let (first, second) = (join(&engine, 0, Role::Sender), join(&engine, 1, Role::Sender));
+        let second = {
+            let engine = engine.clone();
+            thread::spawn(move || {
+                let producer = Producer::new(second);
+                (0..3).any(|_| engine.try_push(&producer, 0, &7u64.to_le_bytes()) == Ok(()))
+            })
+        };
+        let producer = Producer::new(first);
+        let mine = (0..3).any(|_| engine.try_push(&producer, 0, &7u64.to_le_bytes()) == Ok(()));
+        let heard = engine.try_hear(&listener);
+        let value = heard.map(|delivery| engine.memory().first_word(delivery.offset));
+        thread::yield_now();
+        if let Ok(delivery) = heard {
+            assert_eq!((Ok(7), delivery.position), (value, 0));
+            engine.heard_until(&listener, 1);
+        }
+        let theirs = second.join().unwrap();
+        assert!(mine || theirs || heard.is_err());
+        // What was sent and not heard is there.
+        let count = u64::from(mine) + u64::from(theirs);
+        assert!(count == 2 || count <= 1, "{count}");
+        assert_eq!(engine.positions().1, count);
+    });
+}
+
+/// A copy is whole, or worth nothing and counted.
+#[test]
+fn what_is_overwritten_while_it_is_copied_is_missed() {
+    check(|| overwritten_while_it_is_copied(false));
+    check(|| overwritten_while_it_is_copied(true));
+}
+
+/// `shared`: the one that lets go of the message is not the one that overwrites it.
+fn overwritten_while_it_is_copied(shared: bool) {
+    let engine = broadcast(2, 3, Full::DropOldest);
+    let listener = engine.listen(join(&engine, 1, Role::Receiver), Start::Newest(0)).unwrap();
+    let push = |producer: &Producer, engine: &Engine, value: u64| {
+        let message = [value.to_le_bytes(), value.to_le_bytes()].concat();
+        while engine.try_push(producer, 0, &message) != Ok(()) {
+            thread::yield_now();
+        }
+    };
+    let (first, second) = (Producer::new(join(&engine, 0, Role::Sender)), join(&engine, 2, Role::Sender));
+    (0..2).for_each(|value| push(&first, &engine, value));
+    let second = if shared {
+        let second = Producer::new(second);
+        push(&second, &engine, 2);
+        second
+    } else {
+        push(&first, &engine, 2);
+        first
+    };
+    let sender = {
+        let engine = engine.clone();
+        thread::spawn(move || (3..5).for_each(|value| push(&second, &engine, value)))
+    };
+    let (mut next, mut bytes) = (0u64, Vec::new());
+    let mut look = |next: &mut u64| {
+        let mut hear = || {
+            let delivery = engine.try_hear(&listener)?;
+            bytes.resize(delivery.len(), 0);
+            engine.copy_heard(&listener, &delivery, &mut bytes)
+        };
+        match hear() {
+            Ok(()) => {
+                assert_eq!(bytes, [next.to_le_bytes(), next.to_le_bytes()].concat(), "torn");
+                *next += 1;
+            }
+            Err(PopError::Lapped(missed)) => *next += missed,
+            Err(PopError::Empty | PopError::Busy) => return false,
+            Err(e) => panic!("{e:?}"),
+        }
+        true
+    };
+    for _ in 0..2 {
+        look(&mut next);
+    }
+    sender.join().unwrap();
+    while look(&mut next) {}
+    assert_eq!(next, 5);
+}
+
+/// A sender that waits for the slowest is woken by it.
+#[test]
+fn no_wake_up_for_room_is_lost() {
+    check(|| {
+        let engine = broadcast(1, 2, Full::Block);
+        let listener = engine.listen(join(&engine, 1, Role::Receiver), Start::Newest(0)).unwrap();
+        let producer = Producer::new(join(&engine, 0, Role::Sender));
+        send(&engine, &producer, 0);
+        let receiver = {
+            let engine = engine.clone();
+            thread::spawn(move || {
+                assert_eq!(hear_in_place(&engine, &listener).first(), Some(&0));
+                engine.room().notify();
+            })
+        };
+        let event = engine.room();
+        loop {
+            let waiting = event.arm();
+            let sent = engine.try_push(&producer, 0, &1u64.to_le_bytes());
+            if sent.is_ok() {
+                event.disarm(waiting);
+                break;
+            }
+            while event.futex_word().load(Ordering::SeqCst) == waiting.sequence {
+                thread::yield_now();
+            }
+            event.disarm(waiting);
+        }
+        receiver.join().unwrap();
+    });
+}
+
 // ---- the newest value (see `latest`)
 
 /// A link of four cells, of which somebody holds as many as `held`: the fewer are left, the sooner one is written over.
@@ -265,8 +439,8 @@ fn latest(participants: u32, held: usize) -> Arc<Engine> {
 fn publish(engine: &Engine, me: Participant, value: u64) -> u64 {
     let cell = claim(engine, me);
     let value = value.to_le_bytes();
-    engine.write(&cell, 0, &[value, value].concat());
-    engine.publish(me, cell, 16).unwrap()
+    engine.write_cell(&cell, 0, &[value, value].concat());
+    engine.publish_value(me, cell, 16).unwrap()
 }
 
 fn claim(engine: &Engine, me: Participant) -> Cell {

@@ -105,6 +105,40 @@ impl Mapping {
         Self::map(file, offset, len, Access::of(writable))
     }
 
+    /// `mmap(2)` twice: `len` bytes of a file from its start, and once more, right behind, the bytes from `ring` on to `len`. Those are a ring that
+    /// has no end: what passes its last byte goes on at its first.
+    ///
+    /// ```
+    /// use ginnel_os::mmap::{Mapping, page_size};
+    /// use std::os::fd::AsFd;
+    /// let page = page_size();
+    /// let memory = ginnel_os::memfd::create("example", 2 * page as u64, Default::default())?;
+    /// let twice = Mapping::with_ring(memory.as_fd(), 2 * page, page, true)?;
+    /// assert_eq!(twice.len(), 3 * page);
+    /// twice.shared().copy_in(2 * page - 2, b"over the end")?;
+    /// assert_eq!(twice.shared().to_vec(page, 10)?, b"er the end");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::of_file`]; `EINVAL` also if the ring does not begin in the file, or at no multiple of the page size.
+    pub fn with_ring(file: BorrowedFd<'_>, len: usize, ring: usize, writable: bool) -> io::Result<Self> {
+        let invalid = rustix::io::Errno::INVAL;
+        let again =
+            len.checked_sub(ring).filter(|again| *again > 0 && ring % page_size() == 0 && len % page_size() == 0);
+        let again = again.ok_or(invalid)?;
+        let all = len.checked_add(again).ok_or(invalid)?;
+        let access = Access::of(writable);
+        // The range is reserved as a whole, by the file's first pages, so that nothing else can get between the two.
+        let mapping = Self::map(file, 0, all, access)?;
+        // SAFETY: within the range, as `len + again` is its length.
+        let place = unsafe { mapping.base.as_ptr().add(len) }.cast();
+        let flags = MapFlags::SHARED | MapFlags::FIXED;
+        // SAFETY: replaces pages of the range that was just mapped, which nobody has seen yet.
+        unsafe { rustix::mm::mmap(place, again, access.protection(), flags, file, ring as u64) }?;
+        Ok(mapping)
+    }
+
     /// `mmap(2)` with `MAP_ANONYMOUS`: zeroed memory without a file, which this process shares with the children that it forks.
     ///
     /// # Errors
@@ -294,6 +328,23 @@ mod tests {
         }
         assert!(Mapping::of_range(file.as_fd(), 1, 1, false).is_err());
         assert!(Mapping::of_range(file.as_fd(), u64::MAX, 1, false).is_err());
+    }
+
+    #[test]
+    fn a_ring_is_there_twice_or_refused() {
+        let page = page_size();
+        let memory = crate::memfd::create("test", 3 * page as u64, crate::memfd::Options::default()).unwrap();
+        let mapping = Mapping::with_ring(memory.as_fd(), 3 * page, page, true).unwrap();
+        assert_eq!(mapping.len(), 5 * page);
+        for (write, read) in [(page, 3 * page), (3 * page - 8, 5 * page - 8), (4 * page, 2 * page)] {
+            mapping.shared().store(write, write as u64).unwrap();
+            assert_eq!(mapping.shared().load::<u64>(read).unwrap(), write as u64);
+        }
+        assert_eq!(mapping.shared().load::<u64>(0).unwrap(), 0);
+        for (len, ring) in [(3 * page, 3 * page), (3 * page, 4 * page), (3 * page, 1), (3 * page - 1, page), (0, 0)] {
+            assert!(Mapping::with_ring(memory.as_fd(), len, ring, true).is_err(), "{len} {ring}");
+        }
+        assert!(Mapping::with_ring(memory.as_fd(), usize::MAX / page * page, 0, true).is_err());
     }
 
     #[test]

@@ -38,6 +38,20 @@ pub fn now_ns() -> u64 {
         .map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
+/// `clock_gettime(2)`: now on the monotonic clock, in nanoseconds since some moment that all processes of the machine share (but for those in
+/// another time namespace): a time to hand to another process.
+///
+/// # Examples
+/// ```
+/// let before = ginnel_os::process::monotonic_ns();
+/// assert!(ginnel_os::process::monotonic_ns() >= before);
+/// ```
+pub fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
+}
+
 /// Cores that the calling thread may run on: `sched_getaffinity(2)`.
 ///
 /// # Errors

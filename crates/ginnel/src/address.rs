@@ -27,11 +27,25 @@ const SCHEMES: [(&str, &str, &[&str]); 10] = [
     ("signal", "signal:PID", &["full", "number", "follow"]),
 ];
 
-const ENGINE: &[&str] =
-    &["shape", "capacity", "max", "memory", "participants", "full", "senders", "receivers", "follow", "wait"];
+const ENGINE: &[&str] = &[
+    "shape",
+    "capacity",
+    "max",
+    "memory",
+    "participants",
+    "full",
+    "senders",
+    "receivers",
+    "history",
+    "follow",
+    "wait",
+];
 
 /// Shapes that a [`Sender`](crate::Sender) and a [`Receiver`](crate::Receiver) carry.
-const CARRIED: &[Shape] = &[Shape::Queue, Shape::Latest];
+const CARRIED: &[Shape] = &[Shape::Queue, Shape::Broadcast, Shape::Latest];
+
+/// What a sender may do when the link is full.
+const FULL: [Full; 4] = [Full::Block, Full::Reject, Full::DropOldest, Full::CutOff];
 
 /// Places for values of a link that carries the newest one.
 const CELLS: u64 = 8;
@@ -222,6 +236,8 @@ pub(crate) struct Address {
     pub(crate) target: Target,
     pub(crate) wanted: Wanted,
     pub(crate) follow: bool,
+    /// Messages that were there before, for a receiver of a broadcast.
+    pub(crate) history: Option<u64>,
     pub(crate) wait: Wait,
     pub(crate) frame: Frame,
     pub(crate) socket: SocketType,
@@ -259,7 +275,14 @@ impl Address {
             Target::Mem(name) => (name, true),
             _ => return None,
         };
-        Some(Spec { name: name.clone(), wanted: self.wanted.clone(), follow: self.follow, wait: self.wait, private })
+        Some(Spec {
+            name: name.clone(),
+            wanted: self.wanted.clone(),
+            follow: self.follow,
+            history: self.history,
+            wait: self.wait,
+            private,
+        })
     }
 
     /// An unnamed pipe, but for who has been given one.
@@ -284,7 +307,7 @@ impl Address {
     pub(crate) fn of(target: Target) -> Self {
         let (wanted, frame, socket) = (Wanted::default(), Frame::default(), SocketType::default());
         let (wait, signal) = (Wait::default(), String::new());
-        Self { target, wanted, follow: false, wait, frame, socket, priority: 0, signal }
+        Self { target, wanted, follow: false, history: None, wait, frame, socket, priority: 0, signal }
     }
 }
 
@@ -316,6 +339,11 @@ impl FromStr for Address {
             set.map_err(|(problem, remedy)| {
                 Error::new(ErrorKind::InvalidOption, "understand", quoted(text)).problem(problem).remedy(remedy)
             })?;
+        }
+        if address.wanted.full == Some(Full::CutOff) && address.engine().is_none() {
+            return Err(Error::new(ErrorKind::InvalidOption, "understand", quoted(text))
+                .problem("full=cut-off is for shape=broadcast, where others go on")
+                .remedy("write full=block or full=reject"));
         }
         if address.socket != SocketType::Stream && address.frame != Frame::Length {
             let known = socket_name(address.socket);
@@ -415,8 +443,9 @@ impl Address {
             "senders" => wanted.senders = Some(small(key, value)?),
             "receivers" => wanted.receivers = Some(small(key, value)?),
             "full" => {
-                wanted.full = Some(one_of(key, value, &[Full::Block, Full::Reject, Full::DropOldest], full_name)?);
+                wanted.full = Some(one_of(key, value, &FULL, full_name)?);
             }
+            "history" => self.history = Some(number(key, value)?),
             "wait" => self.wait = one_of(key, value, &[Wait::Adaptive, Wait::Spin, Wait::Block], wait_name)?,
             "frame" => self.frame = one_of(key, value, &[Frame::Length, Frame::Line, Frame::Raw], frame_name)?,
             "type" => {
@@ -452,6 +481,7 @@ pub(crate) fn full_name(full: Full) -> &'static str {
     match full {
         Full::Reject => "reject",
         Full::DropOldest => "drop-oldest",
+        Full::CutOff => "cut-off",
         _ => "block",
     }
 }
@@ -597,7 +627,8 @@ mod tests {
     fn unknown_options_list_the_known() {
         let text = error("shm:a?colour=red");
         assert!(text.contains("`colour`") && text.contains("capacity, max"), "{text}");
-        assert!(error("shm:a?full=perhaps").contains("block|reject|drop-oldest"));
+        assert!(error("shm:a?full=perhaps").contains("block|reject|drop-oldest|cut-off"));
+        assert!(error("fifo:/a?full=cut-off").contains("shape=broadcast"));
         assert!(error("shm:a?capacity=many").contains("capacity=64KiB"));
         assert!(error("shm:a?participants=5G").contains("too large"));
         let text = error("fifo:/a?capacity=4");

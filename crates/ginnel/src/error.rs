@@ -30,6 +30,10 @@ pub enum ErrorKind {
     TooManyHandles,
     /// The link is in use.
     InUse,
+    /// Nobody accepts connections under this name.
+    Refused,
+    /// An [`Interrupter`](crate::Interrupter) ended the wait.
+    Interrupted,
     /// The file system, or the user's share of it, is full.
     NoSpace,
     /// The process or the system has no descriptors left.
@@ -144,6 +148,22 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.as_ref().map(|e| e as _)
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match error.kind {
+            ErrorKind::InvalidAddress | ErrorKind::InvalidOption | ErrorKind::Mismatch => io::ErrorKind::InvalidInput,
+            ErrorKind::NotFound => io::ErrorKind::NotFound,
+            ErrorKind::AlreadyExists => io::ErrorKind::AlreadyExists,
+            ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
+            ErrorKind::InUse => io::ErrorKind::AddrInUse,
+            ErrorKind::Refused => io::ErrorKind::ConnectionRefused,
+            ErrorKind::Unsupported => io::ErrorKind::Unsupported,
+            _ => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
     }
 }
 
@@ -379,6 +399,12 @@ pub enum RecvFailure {
         /// How many senders were killed, rather than closed, since this receiver opened: what they had not committed is lost.
         died: u64,
     },
+    /// Of a broadcast with `full=cut-off`: messages were overwritten before this receiver got them. The next call goes on with the oldest
+    /// that is there.
+    CutOff {
+        /// How many.
+        missed: u64,
+    },
     /// A peer wrote an impossible value; this handle can no longer be used.
     Corrupt(Corrupt),
     /// What came is no message in the framing of this link; this handle can no longer be used.
@@ -442,6 +468,11 @@ impl fmt::Display for RecvError {
             RecvFailure::Corrupt(what) => {
                 write!(f, "{what}: a peer damaged it; remove it with `ginnel rm --force {}`", self.link)
             }
+            RecvFailure::CutOff { missed } => write!(
+                f,
+                "cut off: {missed} messages were overwritten before this receiver got them, as it was too slow; receive again to go on \
+                 with the oldest that is there, or make it anew with a larger ?capacity="
+            ),
             RecvFailure::Malformed { len } => write!(
                 f,
                 "what came is no message, or one of {len} bytes, more than ?max= allows; its sender must use the same framing: \

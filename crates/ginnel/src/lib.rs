@@ -19,15 +19,18 @@
 //! | a link to be opened, with options | `link` |
 //! | its ends | `sender`, `receiver` |
 //! | a message being written, a message in hand, several | `loan`, `message`, `batch` |
+//! | requests and responses; letters to names | [`call`], [`mail`], over `heading` |
 //! | until when to wait | `wait` |
 //! | who died, of those whom others wait for | `watch` |
 //! | what crashes left | `clean` |
 //! | shared memory | `shm/` |
+//! | streams of bytes: listen, connect, read, write | `stream/` |
 //! | what the kernel carries: pipes, queues, sockets, signals | `kernel/` |
 //! | what goes wrong | `error` |
 
 mod address;
 mod batch;
+pub mod call;
 mod clean;
 #[cfg(feature = "zerocopy")]
 mod described;
@@ -35,13 +38,16 @@ mod directory;
 #[cfg(feature = "serde")]
 pub mod encoded;
 mod error;
+mod heading;
 mod kernel;
 mod link;
 mod loan;
+pub mod mail;
 mod message;
 mod receiver;
 mod sender;
 mod shm;
+pub mod stream;
 #[cfg(feature = "zerocopy")]
 pub mod typed;
 mod wait;

@@ -40,6 +40,13 @@ impl Link {
     }
 
     /// What kind of conversation it carries. Default [`Shape::Queue`].
+    ///
+    /// On a [`Shape::Broadcast`] every receiver gets every message that is sent after it has opened, and those of its
+    /// [history](Self::history). What a send costs does not depend on how many receivers there are. With [`Full::Block`] and [`Full::Reject`]
+    /// the slowest receiver holds the senders back, and messages are read in their place; one that dies holds nobody back. With
+    /// [`Full::DropOldest`] and [`Full::CutOff`] senders do not wait for anybody; a receiver that is too slow is told exactly how many it
+    /// [missed](crate::Message::missed), or is [cut off](crate::RecvFailure::CutOff). Without a receiver a message is history only: senders do
+    /// not wait for the first one.
     #[must_use]
     pub fn shape(self, shape: Shape) -> Self {
         self.with(|wanted| wanted.shape = Some(shape))
@@ -93,6 +100,29 @@ impl Link {
     #[must_use]
     pub fn follow(mut self, follow: bool) -> Self {
         self.address.follow = follow;
+        self
+    }
+
+    /// Of a broadcast: with how many of the newest messages that are still there a receiver begins. Default 0: with the next one that is sent.
+    /// As many are there as the capacity, but for a batch: 64, or an eighth of a smaller capacity; where they are large, as many as the memory
+    /// holds. A broadcast that nobody has open ends, and its history with it.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+    /// use ginnel::{Link, Shape};
+    ///
+    /// let news = Link::new("shm:news")?.shape(Shape::Broadcast);
+    /// let sender = news.sender()?;
+    /// ["one", "two", "three"].iter().try_for_each(|word| sender.send(word))?;
+    /// let late = news.history(2).receiver()?;
+    /// assert_eq!(late.try_iter().map(|word| word.to_vec()).collect::<Vec<_>>(), [&b"two"[..], b"three"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn history(mut self, messages: u64) -> Self {
+        self.address.history = Some(messages);
         self
     }
 

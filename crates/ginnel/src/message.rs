@@ -10,7 +10,8 @@ use std::ptr::NonNull;
 /// A received message. It derefs to its bytes; dropping it releases its place.
 ///
 /// On a shared-memory link the bytes lie in the link. On one that drops the oldest, its place in the ring is free at once, so that a
-/// slow receiver holds nobody up: a small message is then a copy, a larger one keeps its block. What comes from the kernel is a copy.
+/// slow receiver holds nobody up: a small message is then a copy, a larger one keeps its block. Of a broadcast whose senders do not wait, each
+/// is a copy. What comes from the kernel is a copy.
 pub struct Message<'a> {
     /// In whose link the bytes lie; `None` if the kernel carried the message.
     receiver: Option<&'a Receiver>,
@@ -49,6 +50,12 @@ impl Held {
         }
         receiver.detach(&mut held.delivery);
         held
+    }
+
+    /// Copied out of a broadcast, so many messages after the one before.
+    pub(crate) fn heard(bytes: Vec<u8>, from: &Delivery, missed: u64) -> Self {
+        let delivery = Delivery::elsewhere(from.position, from.len() as u32, from.tag(), missed as usize);
+        Self { delivery, bytes: NonNull::from(Box::leak(bytes.into_boxed_slice())).cast() }
     }
 
     /// What the kernel carried.
@@ -110,6 +117,29 @@ impl<'a> Message<'a> {
     #[inline(always)]
     pub fn position(&self) -> u64 {
         self.held.delivery.position
+    }
+
+    /// Of a broadcast whose senders do not wait ([`Full::DropOldest`](crate::Full::DropOldest)): how many messages this receiver missed
+    /// between the one that it received before and this one, as they were overwritten. Exact: a message that its sender was killed in
+    /// the middle of counts as one. Everywhere else 0.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+    /// let receiver = ginnel::Receiver::open("shm:ticks?shape=broadcast&full=drop-oldest&capacity=4")?;
+    /// let sender = ginnel::Sender::open("shm:ticks")?;
+    /// (0..10u8).try_for_each(|tick| sender.send(&[tick]))?;
+    /// let tick = receiver.recv()?;
+    /// assert_eq!((tick[0], tick.missed()), (6, 6));
+    /// assert_eq!(receiver.dropped(), 6);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn missed(&self) -> u64 {
+        match self.receiver {
+            Some(receiver) if receiver.counts_missed() => self.held.delivery.offset as u64,
+            _ => 0,
+        }
     }
 
     /// The priority with which it was sent, where the mechanism has priorities; 0 otherwise.

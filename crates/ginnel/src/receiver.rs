@@ -6,6 +6,7 @@ use crate::kernel;
 use crate::message::{Held, Message};
 use crate::shm;
 use crate::wait::{Interrupter, Until};
+use ginnel_core::Shape;
 use std::cell::Cell;
 use std::fmt;
 use std::process::Stdio;
@@ -83,7 +84,7 @@ impl Receiver {
         crate::Link::new(address)?.mode(crate::Mode::Join).receiver()
     }
 
-    /// Another receiver of the same link, which shares its messages: another participant, which can move to another thread.
+    /// Another receiver of the same link, which shares its messages, or, of a broadcast, gets what this one has yet to receive: another participant, which can move to another thread.
     ///
     /// # Errors
     /// If the link has as many handles, or receivers, as it was made for.
@@ -99,7 +100,8 @@ impl Receiver {
     /// killed before that, another receiver gets it, marked as [redelivered](Message::redelivered).
     ///
     /// # Errors
-    /// [`RecvFailure::Closed`](crate::RecvFailure::Closed) when the last sender has left and every message was received.
+    /// [`RecvFailure::Closed`](crate::RecvFailure::Closed) when the last sender has left and every message was received;
+    /// [`RecvFailure::CutOff`](crate::RecvFailure::CutOff) of a broadcast that cuts off who is too slow.
     #[inline]
     pub fn recv(&self) -> Result<Message<'_>, RecvError> {
         self.recv_until(Until::Forever)
@@ -248,7 +250,7 @@ impl Receiver {
         std::iter::from_fn(|| self.try_recv().ok())
     }
 
-    /// Messages in the link now, those in hand not counted.
+    /// Messages in the link now, those in hand not counted; of a broadcast, those that this receiver has yet to get.
     pub fn len(&self) -> u64 {
         match &self.end {
             End::Shm(receiver) => receiver.len(),
@@ -281,13 +283,22 @@ impl Receiver {
     }
 
     /// Messages of this link, since this receiver opened, that nobody will receive: dropped to make room, or in the hands of a
-    /// killed receiver of a link that drops the oldest. Exact. Of [`Shape::Latest`](crate::Shape::Latest): values that this receiver did not see, as newer ones came
-    /// before it looked.
+    /// killed receiver of a link that drops the oldest. Of a broadcast, those that this receiver [missed](Message::missed). Of
+    /// [`Shape::Latest`](crate::Shape::Latest), values that it did not see, as newer ones came before it looked. Exact.
     pub fn dropped(&self) -> u64 {
         match &self.end {
             End::Shm(receiver) => receiver.dropped(),
             End::Latest(receiver) => receiver.dropped(),
             End::Kernel(receiver) => receiver.dropped(),
+        }
+    }
+
+    /// What kind of conversation the link carries: [`Shape::Queue`] where the kernel does.
+    pub fn shape(&self) -> Shape {
+        match &self.end {
+            End::Shm(receiver) => receiver.shape(),
+            End::Latest(_) => Shape::Latest,
+            End::Kernel(_) => Shape::Queue,
         }
     }
 

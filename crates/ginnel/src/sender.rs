@@ -220,7 +220,7 @@ impl Sender {
         self.loan_until(len, Until::Instant(deadline))
     }
 
-    /// Messages in the link now.
+    /// Messages in the link now; of a broadcast, those that its slowest receiver has yet to receive or to release.
     pub fn len(&self) -> u64 {
         match &self.end {
             End::Shm(sender) => sender.len(),

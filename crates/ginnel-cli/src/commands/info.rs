@@ -7,7 +7,7 @@ use crate::table::Align::{Left, Right};
 use crate::table::Table;
 use crate::users::Users;
 use crate::{escape, json, output, units};
-use ginnel::{Info, Link};
+use ginnel::{Info, Link, Shape};
 
 const AFTER_HELP: &str = "\
 Looking disturbs nobody: a link in shared memory is mapped read-only. The
@@ -118,13 +118,19 @@ fn facts(info: &Info) -> String {
     let (geometry, pool) = (&info.geometry, &info.pool);
     let now = ginnel_os::process::now_ns();
     let limit = |limit: u32| if limit == 0 { "any number".to_owned() } else { format!("{limit} at most") };
+    let inside = match geometry.shape {
+        Shape::Stream => ("bytes", format!("{} of {}", info.bytes, geometry.capacity)),
+        Shape::Listener => ("waiting", format!("{} connections of {}", info.messages, geometry.capacity)),
+        _ => ("messages", format!("{} of {}", info.messages, geometry.capacity)),
+    };
     let facts = [
         ("address", info.address.clone()),
         ("file", info.path.display().to_string()),
         ("shape", geometry.shape.name().to_owned()),
         ("state", json::state(info.liveness).to_owned()),
         ("age", units::age(info.created_ns, now)),
-        ("messages", format!("{} of {}", info.messages, geometry.capacity)),
+        ("shape", geometry.shape.name().to_owned()),
+        inside,
         ("sent", info.sent.to_string()),
         ("taken", info.taken.to_string()),
         ("dropped", info.dropped.to_string()),
@@ -165,6 +171,7 @@ fn participants(info: &Info) -> String {
         ("REDELIVERED", Right),
         ("SKIPPED", Right),
         ("DROPPED", Right),
+        ("BEHIND", Right),
     ]);
     let now = ginnel_os::process::now_ns();
     for participant in &info.participants {
@@ -182,6 +189,7 @@ fn participants(info: &Info) -> String {
             counters.redelivered.to_string(),
             counters.skipped.to_string(),
             counters.dropped.to_string(),
+            participant.behind.map_or_else(|| "-".into(), |behind| behind.to_string()),
         ]);
     }
     let mut text = table.render();

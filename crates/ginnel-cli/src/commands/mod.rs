@@ -1,12 +1,14 @@
 //! The commands: what can be said on the command line, and who answers it.
 
 mod bench;
+mod call;
 mod clean;
 mod completions;
 mod doctor;
 mod info;
 mod lock;
 mod ls;
+mod mail;
 mod man;
 mod pipe;
 mod ps;
@@ -14,6 +16,7 @@ mod recv;
 mod rm;
 mod sem;
 mod send;
+mod serve;
 mod signal;
 pub(crate) mod tour;
 
@@ -72,6 +75,9 @@ enum Command {
     Send(send::Args),
     Recv(recv::Args),
     Pipe(pipe::Args),
+    Call(call::Args),
+    Serve(serve::Args),
+    Mail(mail::Args),
     Ls(ls::Args),
     Ps(ps::Args),
     Info(info::Args),
@@ -95,6 +101,9 @@ impl Cli {
             Command::Send(args) => send::run(args, quiet),
             Command::Recv(args) => recv::run(args, quiet),
             Command::Pipe(args) => pipe::run(args, quiet),
+            Command::Call(args) => call::run(args),
+            Command::Serve(args) => serve::run(args, quiet),
+            Command::Mail(args) => mail::run(args, quiet),
             Command::Ls(args) => ls::run(args, quiet),
             Command::Ps(args) => ps::run(args),
             Command::Info(args) => info::run(args),
@@ -119,6 +128,11 @@ pub(crate) fn address(text: &str) -> Result<Link, String> {
         );
     }
     Link::new(text).map_err(|e| e.to_string())
+}
+
+/// The same for a link of requests, which its client or server understands for itself.
+fn request_address(text: &str) -> Result<String, String> {
+    address(text).map(|_| text.to_owned())
 }
 
 #[cfg(test)]

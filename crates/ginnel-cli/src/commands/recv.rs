@@ -6,7 +6,7 @@ use crate::interrupt::{self, Patience};
 use crate::meter::Meter;
 use crate::output::{self, BUFFER, Form, Sink};
 use crate::units;
-use ginnel::{Carriage, Link, Message, Receiver, RecvError, RecvFailure};
+use ginnel::{Carriage, Link, Message, Receiver, RecvError, RecvFailure, Shape};
 use std::fs::File;
 use std::io::{IsTerminal, stdout};
 use std::time::Duration;
@@ -18,6 +18,11 @@ the last sender has left and every message was received; if there is no sender
 yet, it waits for the first. Nothing tells the end of UDP: there -n COUNT ends
 it, or -W 1s, with status 124, after so long a silence.
 
+Of a link with ?shape=broadcast every receiver gets every message that is sent while
+it is there, and with ?history=N the newest N before. If the link was made with
+?full=drop-oldest, what came too fast is missed, and its number is said at the end;
+with ?full=cut-off that is an error, with status 1.
+
 A message is held until its bytes are written. If they cannot be, it goes back
 to the link, whole, and the next receiver gets it. But what lies unread in a
 pipe when its reader leaves (`| head -1`) is lost: use `-n 1` instead.
@@ -26,6 +31,7 @@ Examples:
   ginnel recv shm:numbers                     until the senders have left
   ginnel recv -n 1 -W 500ms shm:jobs          one message, if it comes in time
   ginnel recv --nul shm:files | xargs -0 ls   whatever is in the names
+  ginnel recv 'shm:news?shape=broadcast'      as everybody else who receives it
   ginnel recv --follow shm:events >> events   for ever";
 
 /// How often to look for a message before what was collected is written.
@@ -143,6 +149,10 @@ pub(super) fn tell_losses(receiver: &Receiver, redelivered: u64, quiet: bool) {
     if dropped > 0 && receiver.address().starts_with("udp:") {
         say(&format!(
             "{dropped} datagrams came while the receive buffer was full, and are lost; send more slowly, or raise its limit with `sysctl -w net.core.rmem_max=16777216`"
+        ));
+    } else if dropped > 0 && receiver.shape() == Shape::Broadcast {
+        say(&format!(
+            "{dropped} messages were overwritten before they were received here, and are missed; receive faster, or make the link with a larger ?capacity="
         ));
     } else if dropped > 0 {
         say(&format!("{dropped} messages were dropped to make room and will never be received"));

@@ -3,7 +3,7 @@
 use super::entry::{Amount, Entry, Holder, Mechanism, State};
 use super::holders::{Holders, Identity};
 use crate::json;
-use ginnel::{Info, Liveness, ParticipantInfo};
+use ginnel::{Info, Liveness, ParticipantInfo, Shape};
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};
 
@@ -23,8 +23,12 @@ pub(super) fn entry(holders: &mut Holders<'_>, info: &Info) -> Entry {
         _ => State::Unknown,
     };
     entry.size = Some(info.allocated);
-    entry.depth = Some(Amount::Messages(info.messages));
-    entry.capacity = Some(Amount::Messages(info.geometry.capacity));
+    let (depth, capacity) = match info.geometry.shape {
+        Shape::Stream => (Amount::Bytes(info.bytes), Amount::Bytes(info.geometry.capacity)),
+        Shape::Listener => (Amount::Connections(info.messages), Amount::Connections(info.geometry.capacity)),
+        _ => (Amount::Messages(info.messages), Amount::Messages(info.geometry.capacity)),
+    };
+    (entry.depth, entry.capacity) = (Some(depth), Some(capacity));
     entry.since = Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(info.created_ns));
     for participant in info.participants.iter().filter(|participant| participant.alive) {
         add(holders, &mut entry.holders, participant);

@@ -1,11 +1,14 @@
 //! The tool as a whole: real processes, one file a command. Each test has a directory of links of its own.
 
+mod broadcast;
+mod call;
 mod clean;
 mod completions;
 mod doctor;
 mod info;
 mod lock;
 mod ls;
+mod mail;
 mod man;
 mod objects;
 mod pipe;
@@ -31,7 +34,7 @@ fn help_shows_every_command_but_not_the_hidden_ones() {
     let done = Place::new().run(["--help"], b"");
     assert_eq!(done.status, 0);
     let commands = ["tour", "send", "recv", "ls", "ps", "info", "rm", "clean", "bench", "completions", "man"];
-    for command in commands.iter().chain(&["pipe", "sem", "lock", "signal", "doctor"]) {
+    for command in commands.iter().chain(&["pipe", "call", "serve", "mail", "sem", "lock", "signal", "doctor"]) {
         assert!(done.out_text().contains(&format!("\n  {command} ")), "{command}");
     }
     assert!(!done.out_text().contains("tour-send"));

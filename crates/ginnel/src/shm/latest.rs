@@ -135,8 +135,8 @@ impl LatestSender {
                 return Err(Obstacle::Failed(SendFailure::NoSpace(e)));
             }
         }
-        engine.write(&place, tag, message);
-        engine.publish(me, place, message.len()).map_err(|e| self.obstacle(e, message.len()))?;
+        engine.write_cell(&place, tag, message);
+        engine.publish_value(me, place, message.len()).map_err(|e| self.obstacle(e, message.len()))?;
         self.region().wake_receivers();
         Ok(())
     }

@@ -6,7 +6,7 @@ use crate::address::{Name, Wait, Wanted};
 use crate::clean::Cleaned;
 use crate::directory::{Directory, shown};
 use crate::error::{Error, ErrorKind};
-use ginnel_core::{Counters, Engine, Geometry, ParticipantState, PoolUse, Role, TOKEN_BASE};
+use ginnel_core::{Counters, Engine, Geometry, ParticipantState, PoolUse, Role, Shape, TOKEN_BASE};
 use ginnel_os::mmap::Mapping;
 use ginnel_os::ofd_lock;
 use ginnel_os::process;
@@ -40,9 +40,11 @@ pub struct Info {
     pub geometry: Geometry,
     /// When it was made, in nanoseconds since 1970.
     pub created_ns: u64,
-    /// Messages in it.
+    /// Messages in it; of a broadcast, those that its slowest receiver has yet to receive or to release.
     pub messages: u64,
-    /// Messages ever committed to it, and taken from it.
+    /// Of a stream, bytes that were written and not read.
+    pub bytes: u64,
+    /// Messages ever committed to it, and taken from it; of a stream, bytes.
     pub sent: u64,
     /// See `sent`.
     pub taken: u64,
@@ -74,6 +76,8 @@ pub struct ParticipantInfo {
     pub same_pid_namespace: bool,
     /// When it joined, in nanoseconds since 1970.
     pub joined_ns: u64,
+    /// Of a receiver of a broadcast: how many messages it has yet to receive or to release.
+    pub behind: Option<u64>,
     /// What was done through its entry, by it and by those who had the entry before.
     pub counters: Counters,
 }
@@ -93,7 +97,7 @@ impl Snapshot {
         let file = file.ok_or_else(|| region::missing(tried, address))?;
         let (header, layout) = region::check(tried, directory, name, &file)?;
         // Only the control part is looked at, but the engine checks offsets against the whole range.
-        let mapping = Mapping::of_file(file.as_fd(), layout.total_bytes(), false);
+        let mapping = region::map(&file, &layout, false);
         let mapping = mapping.map_err(|e| Error::os("map", address, e))?;
         let engine = region::engine(&mapping, layout, header.asymmetric);
         Ok(Self { engine, _mapping: mapping, file, created_ns: header.created_ns })
@@ -108,7 +112,7 @@ impl Snapshot {
         let status = tmpfile::fstat(self.file.as_fd()).map_err(|e| Error::os("look at", address.as_str(), e))?;
         let liveness = if participants.iter().any(|p| p.alive) {
             Liveness::Live
-        } else if participants.is_empty() && messages > 0 {
+        } else if participants.is_empty() && self.is_kept(directory, name) {
             Liveness::Waiting
         } else {
             Liveness::Stale
@@ -120,6 +124,7 @@ impl Snapshot {
             geometry: *engine.layout().geometry(),
             created_ns: self.created_ns,
             messages,
+            bytes: engine.bytes_waiting(),
             sent,
             taken,
             dropped: engine.dropped(),
@@ -128,6 +133,15 @@ impl Snapshot {
             pool: engine.pool_use(),
             participants,
         })
+    }
+
+    /// Whether what is in it waits for somebody who may come. Requests do not outlive their listener.
+    fn is_kept(&self, directory: &Directory, name: &Name) -> bool {
+        match self.engine.layout().geometry().shape {
+            Shape::Listener | Shape::Response => false,
+            Shape::Stream => is_expected(directory, name, &self.engine),
+            _ => !self.engine.is_empty(),
+        }
     }
 
     fn participant(&self, participant: ginnel_core::Participant) -> Option<ParticipantInfo> {
@@ -143,9 +157,23 @@ impl Snapshot {
             pid: entry.pid,
             same_pid_namespace: entry.namespace == process::pid_namespace(),
             joined_ns: entry.joined_ns,
+            behind: self.engine.behind(participant).filter(|_| self.engine.layout().is_broadcast()),
             counters: entry.counters,
         })
     }
+}
+
+/// Whether bytes wait in one way of a connection for a listener that lives and has not accepted it yet.
+pub(super) fn is_expected(directory: &Directory, name: &Name, engine: &Engine) -> bool {
+    let census = engine.census();
+    let was_accepted = census.receivers_joined != 0 || census.receivers_died != 0;
+    let listener = crate::stream::listener_of(name).filter(|_| engine.bytes_waiting() > 0 && !was_accepted);
+    let listens = |listener: &Name| {
+        let snapshot = Snapshot::open(directory, listener, &format!("shm:{}", listener.as_str())).ok()?;
+        let mut there = snapshot.engine.participants().filter_map(|p| snapshot.participant(p));
+        Some(there.any(|there| there.alive && there.role == Role::Receiver))
+    };
+    listener.and_then(|listener| listens(&listener)).unwrap_or(false)
 }
 
 pub(crate) fn info(address: &Spec) -> Result<Info, Error> {
@@ -192,6 +220,21 @@ fn link_name(directory: &Directory, name: &std::ffi::CStr) -> Result<Name, Error
     })
 }
 
+/// Collects what a dead listener's connections left: called before the next one listens.
+pub(crate) fn clean_connections_of(listener: &Name) -> Result<(), Error> {
+    let Some(directory) = Directory::open_existing()? else { return Ok(()) };
+    for name in directory.names()? {
+        let Some(name) = name.to_str().ok().and_then(|name| Name::new(name).ok()) else { continue };
+        if crate::stream::listener_of(&name).as_ref() == Some(listener) {
+            // Whatever cannot be looked at or removed is left to `clean`, which says so.
+            let address = format!("shm:{}", name.as_str());
+            let info = Snapshot::open(&directory, &name, &address).and_then(|s| s.info(&directory, &name, address));
+            let _ = info.and_then(|info| clean_one(&info, false));
+        }
+    }
+    Ok(())
+}
+
 /// Recovers what dead processes left in every link of this user, and removes the links in which nothing is left.
 pub(crate) fn clean(dry_run: bool) -> Result<Vec<Result<Cleaned, Error>>, Error> {
     let mut cleaned = Vec::new();
@@ -204,17 +247,22 @@ pub(crate) fn clean(dry_run: bool) -> Result<Vec<Result<Cleaned, Error>>, Error>
     Ok(cleaned)
 }
 
+/// The same for one that was found.
 fn clean_one(info: &Info, dry_run: bool) -> Result<Option<Cleaned>, Error> {
     let dead = info.participants.iter().filter(|p| !p.alive).count();
     if dead == 0 && info.liveness != Liveness::Stale {
         return Ok(None);
     }
+    // Responses are for one client: nobody can receive them in its place.
+    let is_orphan = info.geometry.shape == Shape::Response
+        && !info.participants.iter().any(|p| p.alive && p.role == Role::Receiver);
     let name = Name::new(info.address.strip_prefix("shm:").unwrap_or_default());
     let (Ok(name), false) = (name, dry_run) else {
-        let removed = info.liveness == Liveness::Stale && info.messages == 0;
+        let removed = is_orphan || info.liveness == Liveness::Stale && info.messages == 0;
         return Ok(Some(Cleaned { address: info.address.clone(), dead, removed }));
     };
-    let address = Spec { name, wanted: Wanted::default(), follow: false, wait: Wait::default(), private: false };
-    let (dead, removed) = Region::tidy(&address)?;
+    let address =
+        Spec { name, wanted: Wanted::default(), follow: false, history: None, wait: Wait::default(), private: false };
+    let (dead, removed) = if is_orphan { Region::tidy_by_force(&address)? } else { Region::tidy(&address)? };
     Ok((dead > 0 || removed).then(|| Cleaned { address: info.address.clone(), dead, removed }))
 }

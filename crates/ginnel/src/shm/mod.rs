@@ -5,12 +5,14 @@
 //! | its ends | `sender`, `receiver`: each call is a try on the engine, and a wait when that finds nothing |
 //! | a message being written | `loan` |
 //! | the newest value, in place of a queue | `latest` |
+//! | the receiving end of a broadcast | `listening` |
 //! | waiting; who is on the other end; who died | `wait`, `peers`, and the crate's `watch` |
 //! | the file of a link; links of one process | `region`, `private` |
 //! | looking from outside, cleaning | `list` |
 
 mod latest;
 mod list;
+mod listening;
 mod loan;
 mod peers;
 mod private;
@@ -21,12 +23,14 @@ mod wait;
 
 pub(crate) use latest::{LatestReceiver, LatestSender, WRITERS};
 pub use list::{Info, Liveness, ParticipantInfo, list};
-pub(crate) use list::{clean, info};
+pub(crate) use list::{clean, clean_connections_of, info};
 pub(crate) use loan::Loan;
+pub(crate) use peers::Peers;
 pub(crate) use receiver::Receiver;
 pub use region::Mode;
-pub(crate) use region::Region;
+pub(crate) use region::{Membership, Region};
 pub(crate) use sender::Sender;
+pub(crate) use wait::{Look, Waiter};
 
 use crate::address::{Name, Wait, Wanted};
 use crate::error::Error;
@@ -38,6 +42,8 @@ pub(crate) struct Spec {
     pub(crate) name: Name,
     pub(crate) wanted: Wanted,
     pub(crate) follow: bool,
+    /// Messages that were there before, for a receiver of a broadcast.
+    pub(crate) history: Option<u64>,
     pub(crate) wait: Wait,
     /// `mem:`: in this process alone.
     pub(crate) private: bool,
@@ -68,10 +74,10 @@ pub(crate) fn open_sender(spec: &Spec, mode: Mode) -> Result<SenderOf, Error> {
 
 /// Opens the receiving end of a link, whichever shape it has.
 pub(crate) fn open_receiver(spec: &Spec, mode: Mode) -> Result<ReceiverOf, Error> {
-    let membership = Region::join(spec, mode, Role::Receiver)?;
+    let membership = Receiver::join(spec, mode)?;
     Ok(match membership.region.engine().layout().geometry().shape {
         Shape::Latest => ReceiverOf::Latest(Box::new(LatestReceiver::with(membership, spec.follow, spec.wait))),
-        _ => ReceiverOf::Queue(Receiver::with(membership, spec.follow, spec.wait)),
+        _ => ReceiverOf::Queue(Receiver::of(membership, spec)),
     })
 }
 

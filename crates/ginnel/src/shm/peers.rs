@@ -22,13 +22,37 @@ impl Peers {
         Self { role, first, now: Cell::new(first), heard: Cell::new(false) }
     }
 
+    /// On a link with one peer, for all of its time: also one that left before this handle opened counts.
+    pub(crate) fn of_all_time(role: Role) -> Self {
+        let nobody = Census { version: u64::MAX, ..Census::default() };
+        Self { role, first: nobody, now: Cell::new(nobody), heard: Cell::new(false) }
+    }
+
     pub(crate) fn heard_of_one(&self) {
         self.heard.set(true);
     }
 
+    /// Whether a peer is there now: one that lives, or died so lately that nobody knows yet.
+    pub(crate) fn are_there(&self, engine: &Engine) -> bool {
+        self.count(engine).0 > 0
+    }
+
+    /// Whether a peer was there since this handle opened, or is there now.
+    pub(crate) fn have_come(&self, engine: &Engine) -> bool {
+        let (there, ever, _) = self.count(engine);
+        there > 0 || ever
+    }
+
     /// If there was a peer since this handle opened and none is there now: how many of them died. With no peer yet, none is
     /// gone: this handle waits for the first, as one waits for the other end of a FIFO.
+    #[inline]
     pub(crate) fn are_gone(&self, engine: &Engine) -> Option<u64> {
+        let (there, ever, died) = self.count(engine);
+        (there == 0 && ever).then_some(died)
+    }
+
+    /// How many are there, whether any ever was, how many died.
+    fn count(&self, engine: &Engine) -> (u32, bool, u64) {
         if self.now.get().version != engine.membership_version() {
             self.now.set(engine.census());
         }
@@ -48,6 +72,6 @@ impl Peers {
             ),
         };
         let ever = was_there > 0 || joined > 0 || died > 0 || self.heard.get();
-        (there == 0 && ever).then_some(died)
+        (there, ever, died)
     }
 }

@@ -1,14 +1,16 @@
 //! The receiving end of a shared-memory link.
 
+use super::Spec;
+use super::listening::Listening;
 use super::peers::Peers;
-use super::region::{Membership, Region, drops_oldest};
+use super::region::{Membership, Mode, Region, drops_oldest};
 use super::wait::{Look, Waiter};
 use crate::address::Wait;
 use crate::batch::Batch;
-use crate::error::{Error, RecvError, RecvFailure};
+use crate::error::{Error, ErrorKind, RecvError, RecvFailure};
 use crate::message::{Held, Message};
 use crate::wait::{Interrupter, Until};
-use ginnel_core::{Consumer, Corrupt, Delivery, Engine, PopError, Role, Run};
+use ginnel_core::{Consumer, Corrupt, Delivery, Engine, PopError, Role, Run, Shape, Start};
 use std::cell::Cell;
 use std::fmt;
 
@@ -22,33 +24,61 @@ pub(crate) struct Receiver {
     corrupt: Cell<Option<Corrupt>>,
     /// Messages dropped before this receiver opened.
     dropped_before: u64,
+    /// What it is on a broadcast; the consumer has nothing to do there.
+    listening: Option<Listening>,
     membership: Membership,
 }
 
 impl Receiver {
-    pub(super) fn with(membership: Membership, follow: bool, wait: Wait) -> Self {
+    pub(crate) fn open(spec: &Spec, mode: Mode) -> Result<Self, Error> {
+        Ok(Self::of(Self::join(spec, mode)?, spec))
+    }
+
+    /// Becomes a receiver of a link, whichever shape it has.
+    pub(super) fn join(spec: &Spec, mode: Mode) -> Result<Membership, Error> {
+        let membership = Region::join(spec, mode, Role::Receiver)?;
+        let geometry = *membership.region.engine().layout().geometry();
+        if spec.history.is_some() && geometry.shape != Shape::Broadcast {
+            return Err(Error::new(ErrorKind::Mismatch, "open", spec.link())
+                .problem(format!("it was made with shape={}, and history= was asked for", geometry.shape.name()))
+                .remedy("leave history= out: only a link with ?shape=broadcast keeps messages that were received"));
+        }
+        Ok(membership)
+    }
+
+    pub(super) fn of(membership: Membership, spec: &Spec) -> Self {
+        Self::with(membership, Start::Newest(spec.history.unwrap_or(0)), spec.follow, spec.wait)
+    }
+
+    fn with(membership: Membership, start: Start, follow: bool, wait: Wait) -> Self {
         let engine = membership.region.engine();
+        let (listening, corrupt) = match Listening::begin(engine, membership.me, start) {
+            Ok(listening) => (listening, None),
+            Err(what) => (None, Some(what)), // the first call says so
+        };
         Self {
             consumer: Consumer::new(membership.me),
             waiter: Waiter::new(wait, 1),
             peers: Peers::new(engine, Role::Sender),
             follow,
-            corrupt: Cell::new(None),
+            corrupt: Cell::new(corrupt),
             dropped_before: engine.dropped(),
+            listening,
             membership,
         }
     }
 
     pub(crate) fn try_clone(&self) -> Result<Self, Error> {
         let membership = self.membership.another(Role::Receiver)?;
-        let mut clone = Self::with(membership, self.follow, self.waiter.policy());
+        let start = self.listening.as_ref().map_or(Start::Newest(0), Listening::here);
+        let mut clone = Self::with(membership, start, self.follow, self.waiter.policy());
         // What this handle knows of its peers: the last may have left before the clone was made.
         clone.peers = self.peers.clone();
         Ok(clone)
     }
 
     pub(crate) fn len(&self) -> u64 {
-        self.engine().len()
+        self.listening.as_ref().map_or_else(|| self.engine().len(), |listening| listening.unheard(self.engine()))
     }
 
     pub(crate) fn capacity(&self) -> u64 {
@@ -60,7 +90,24 @@ impl Receiver {
     }
 
     pub(crate) fn dropped(&self) -> u64 {
-        self.engine().dropped().wrapping_sub(self.dropped_before)
+        match &self.listening {
+            Some(listening) => listening.missed_ever(),
+            None => self.engine().dropped().wrapping_sub(self.dropped_before),
+        }
+    }
+
+    pub(crate) fn shape(&self) -> Shape {
+        self.engine().layout().geometry().shape
+    }
+
+    /// Whether its messages are copies that know how many were missed before them.
+    pub(crate) fn counts_missed(&self) -> bool {
+        self.listening.as_ref().is_some_and(Listening::copies)
+    }
+
+    /// What interrupts a sender interrupts this receiver too, if the sender's link relays to this one.
+    pub(crate) fn share_interrupts(&mut self, sender: &super::Sender) {
+        self.waiter.share_interrupts(sender.waiter());
     }
 
     pub(crate) fn interrupter(&self) -> Interrupter {
@@ -90,8 +137,10 @@ impl Receiver {
     }
 
     fn error(&self, reason: RecvFailure) -> RecvError {
-        if let RecvFailure::Corrupt(what) = reason {
-            self.poison(what);
+        match (reason, &self.listening) {
+            (RecvFailure::Corrupt(what), _) => self.poison(what),
+            (RecvFailure::CutOff { .. }, Some(listening)) => listening.was_told(),
+            _ => {}
         }
         RecvError { reason, link: self.region().link().clone() }
     }
@@ -109,9 +158,16 @@ impl Receiver {
 
     /// What [`Self::take_fast`] does not do.
     pub(crate) fn recv_slow(&self, until: Until) -> Result<Held, RecvError> {
+        let gone = || if self.follow { None } else { self.peers.are_gone(self.engine()) };
+        self.recv_unless(until, &gone)
+    }
+
+    /// Receives, or reports the end when `gone` says that it has come, and how many died. `gone` is asked before each look at the link, so what
+    /// was committed before the end is received first. What changes its answer wakes the sleepers of this link.
+    pub(crate) fn recv_unless(&self, until: Until, gone: &dyn Fn() -> Option<u64>) -> Result<Held, RecvError> {
         let announced = if self.stay_away(until) { self.take_fast(false) } else { None };
         let taken = announced.map_or_else(|| self.try_take(), Ok);
-        taken.or_else(|obstacle| self.wait_take(until, obstacle)).map_err(|reason| self.error(reason))
+        taken.or_else(|obstacle| self.wait_take(until, obstacle, gone)).map_err(|reason| self.error(reason))
     }
 
     pub(crate) fn recv_many_until(&self, most: usize, until: Until) -> Result<Batch<'_>, RecvError> {
@@ -173,6 +229,11 @@ impl Receiver {
         if !self.region().is_ours() || self.corrupt.get().is_some() {
             return Err(PopError::Empty); // `wait_take` says why
         }
+        if let Some(listening) = &self.listening {
+            let held = listening.try_hear(self)?;
+            self.peers.heard_of_one();
+            return Ok(held);
+        }
         let popped = self.engine().try_pop(&self.consumer);
         if self.consumer.take_made_room() {
             self.region().wake_senders();
@@ -185,33 +246,38 @@ impl Receiver {
         Ok(Held::in_place(self, delivery))
     }
 
+    /// Looks for the most common result only, while waiting.
+    #[inline(always)]
+    fn peek(&self) -> Option<Held> {
+        if self.listening.is_some() { self.try_take().ok() } else { self.take_fast(false) }
+    }
+
     #[cold]
-    fn wait_take(&self, until: Until, first: PopError) -> Result<Held, RecvFailure> {
+    fn wait_take(&self, until: Until, first: PopError, gone: &dyn Fn() -> Option<u64>) -> Result<Held, RecvFailure> {
         if !self.region().is_ours() {
             return Err(RecvFailure::Forked);
         }
         if let Some(what) = self.corrupt.get() {
             return Err(RecvFailure::Corrupt(what));
         }
-        if let PopError::Corrupt(what) = first {
-            return Err(RecvFailure::Corrupt(what));
+        if let Some(failure) = failure_of(first) {
+            return Err(failure);
         }
         if !matches!(until, Until::Now) {
             self.engine().found_nothing(&self.consumer);
             // An answer may be on its way: before anything that takes longer than such an answer.
-            if let Some(held) = self.waiter.look_briefly(|| self.take_fast(false)) {
+            if let Some(held) = self.waiter.look_briefly(|| self.peek()) {
                 return Ok(held);
             }
         }
         let (region, event) = (self.region(), self.engine().items());
-        let peek = || self.take_fast(false).map(Ok);
+        let peek = || self.peek().map(Ok);
         let mut settled = false;
         let taken = self.waiter.wait(region, self.membership.me, &event, until, peek, |_| {
             // In this order: what the last sender sent before it left is seen by the try after it was found gone.
-            let gone = if self.follow { None } else { self.peers.are_gone(self.engine()) };
+            let gone = gone();
             match (self.try_take(), gone) {
                 (Ok(held), _) => Look::Done(Ok(held)),
-                (Err(PopError::Corrupt(what)), _) => Look::Done(Err(RecvFailure::Corrupt(what))),
                 (Err(PopError::Empty), Some(_)) if !settled => {
                     // The end comes after what a dead receiver held has gone back.
                     settled = region.is_settled();
@@ -219,7 +285,7 @@ impl Receiver {
                 }
                 (Err(PopError::Empty), Some(died)) => Look::Done(Err(RecvFailure::Closed { died })),
                 (Err(PopError::Empty), None) => Look::Nothing,
-                _ => Look::Busy,
+                (Err(other), _) => failure_of(other).map_or(Look::Busy, |failure| Look::Done(Err(failure))),
             }
         });
         taken.unwrap_or_else(|| {
@@ -256,6 +322,12 @@ impl Receiver {
         if !self.region().is_ours() {
             return; // the parent's
         }
+        if let Some(listening) = &self.listening {
+            if listening.release(self.engine(), &delivery) {
+                self.region().wake_senders();
+            }
+            return;
+        }
         if delivery.is_detached() {
             self.engine().release_detached(&self.consumer, &delivery);
         } else {
@@ -268,6 +340,15 @@ impl Receiver {
     pub(crate) fn detach(&self, delivery: &mut Delivery) {
         self.engine().detach(&self.consumer, delivery);
         self.region().wake_senders();
+    }
+}
+
+/// What a look found that is worth telling.
+fn failure_of(found: PopError) -> Option<RecvFailure> {
+    match found {
+        PopError::Corrupt(what) => Some(RecvFailure::Corrupt(what)),
+        PopError::Lapped(missed) => Some(RecvFailure::CutOff { missed }),
+        _ => None,
     }
 }
 

@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind};
 use crate::watch::Watched;
 use ginnel_core::{
     ALIVE_BASE, Engine, Full, Header, HeaderError, Identity, JoinError, LABEL_AT, LABEL_BYTES, Label, Layout, Memory,
-    Participant, ParticipantState, REMOVE_BYTE, Role, Rule, TOKEN_BASE,
+    Participant, ParticipantState, REMOVE_BYTE, Role, Rule, Shape, TOKEN_BASE,
 };
 use ginnel_os::fork::{self, Generation};
 use ginnel_os::mmap::Mapping;
@@ -28,8 +28,8 @@ use ginnel_os::tmpfile::{self, Access, Kind};
 use ginnel_os::{errno, explain, fallocate, futex, membarrier, process};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// How long another process may stand in the middle of removing a name before that is an error.
@@ -61,6 +61,10 @@ pub(crate) struct Region {
     label: u32,
     /// Whether the watcher knows this region.
     watched: AtomicBool,
+    /// Links of this process whose sleepers wait for news of this one too: who waits for a response learns so that the last server has left.
+    relays: Mutex<Vec<Weak<Region>>>,
+    /// The membership's version when the relays were woken last.
+    relayed: AtomicU64,
 }
 
 /// Where a link is found.
@@ -96,6 +100,11 @@ impl Watched for Region {
 
     fn look(&self) {
         self.reap();
+        // Somebody else may have been first to recover the dead: then this process hears of it here.
+        let version = self.engine.membership_version();
+        if self.relayed.swap(version, Ordering::SeqCst) != version {
+            self.wake_relays();
+        }
     }
 }
 
@@ -152,7 +161,16 @@ impl Region {
         };
         let error = Error::new(ErrorKind::Mismatch, "open", address.link());
         let problem = format!("it was made with {option}={is}, and {option}={wanted} was asked for");
-        Err(error.problem(problem).remedy("leave the option out, or remove the link and make it anew"))
+        let remedy = match self.engine.layout().geometry().shape {
+            Shape::Stream if option == "shape" => {
+                "it is one way of a connection, whose two ends have it: connect to its listener"
+            }
+            Shape::Listener if option == "shape" => {
+                "connect to it with `ginnel::stream::Stream`, or choose another name"
+            }
+            _ => "leave the option out, or remove the link and make it anew",
+        };
+        Err(error.problem(problem).remedy(remedy))
     }
 
     /// Whether its messages are what the caller takes them for. Who says nothing takes them as bytes.
@@ -204,7 +222,7 @@ impl Region {
         (header, layout): (Header, Layout),
     ) -> Result<Self, Error> {
         let os = |e| Error::os("map", link.clone(), e);
-        let mapping = Mapping::of_file(file.as_fd(), layout.total_bytes(), true).map_err(os)?;
+        let mapping = map(&file, &layout, true).map_err(os)?;
         let generation = fork::generation().map_err(os)?;
         let engine = engine(&mapping, layout, header.asymmetric);
         Ok(Self {
@@ -216,6 +234,8 @@ impl Region {
             generation,
             label: header.label,
             watched: AtomicBool::new(false),
+            relays: Mutex::default(),
+            relayed: AtomicU64::new(0),
         })
     }
 
@@ -231,7 +251,7 @@ impl Region {
         let file = tmpfile::create_unnamed(directory.as_fd()).map_err(os)?;
         let (_, layout) = Self::build(&file, address, |bytes, e| no_space(directory, address, bytes, e))?;
         // What this process cannot map must not get a name: it would be in the way of one that asks for less.
-        drop(Mapping::of_file(file.as_fd(), layout.total_bytes(), true).map_err(os)?);
+        drop(map(&file, &layout, true).map_err(os)?);
         match tmpfile::link_at(file.as_fd(), directory.as_fd(), &address.name.to_cstring()) {
             Ok(()) => Ok(Some(tmpfile::fstat(file.as_fd()).map_err(os)?.identity)),
             Err(e) if e.raw_os_error() == Some(errno::EEXIST) => Ok(None),
@@ -256,10 +276,13 @@ impl Region {
             return Err(os(std::io::Error::from_raw_os_error(errno::EFBIG)));
         }
         tmpfile::set_len(file.as_fd(), layout.total_bytes() as u64).map_err(os)?;
-        let bytes = layout.control_bytes() as u64;
-        fallocate::commit(file.as_fd(), 0, bytes).map_err(|e| match explain::errno(&e) {
+        let (control, total) = (layout.control_bytes() as u64, layout.total_bytes() as u64);
+        let ring = layout.stream_ring().map_or(total, |ring| ring as u64);
+        let committed = fallocate::commit(file.as_fd(), 0, control)
+            .and_then(|()| if ring < total { fallocate::commit(file.as_fd(), ring, total - ring) } else { Ok(()) });
+        committed.map_err(|e| match explain::errno(&e) {
             // Its words would be said twice.
-            Some(errno::ENOSPC) => no_space(bytes, std::io::Error::from_raw_os_error(errno::ENOSPC)),
+            Some(errno::ENOSPC) => no_space(control + total - ring, std::io::Error::from_raw_os_error(errno::ENOSPC)),
             _ => os(e),
         })?;
         tmpfile::write_at(file.as_fd(), &header.encode(&layout), 0).map_err(os)?;
@@ -378,6 +401,14 @@ impl Region {
             && self.engine.participants().all(|p| self.engine.state(p) == ParticipantState::Free || lives(p))
     }
 
+    /// Recovers the dead, and lets others finish who do. That one of these is stopped in the middle of it is no reason to wait for long.
+    pub(crate) fn settle(&self) {
+        let end = Instant::now() + PATIENCE;
+        while !self.is_settled() && Instant::now() < end {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+
     fn recover_dead(&self, dead: Participant) -> bool {
         let byte = TOKEN_BASE + u64::from(dead.number());
         match Token::take(self.file.as_fd(), byte) {
@@ -402,6 +433,26 @@ impl Region {
             event.notify();
             let _ = futex::wake_all(event.futex_word());
         }
+        self.wake_relays();
+    }
+
+    /// From now on the sleepers of another link of this process look again when somebody joins this one, leaves it or dies. Whoever relies on
+    /// that also has this one watched.
+    pub(crate) fn relay_to(&self, other: &Arc<Self>) {
+        let mut relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner);
+        relays.retain(|relay| relay.strong_count() > 0);
+        relays.push(Arc::downgrade(other));
+    }
+
+    fn wake_relays(&self) {
+        if !self.is_ours() {
+            return; // a forked child, which may have inherited the lock locked
+        }
+        let relays: Vec<_> = {
+            let relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner);
+            relays.iter().filter_map(Weak::upgrade).collect()
+        };
+        relays.iter().for_each(|relay| relay.wake_all());
     }
 
     /// After a message was committed: wakes the receivers that sleep.
@@ -438,6 +489,12 @@ impl Region {
     #[cold]
     #[inline(never)]
     fn wake_noted_senders(&self) {
+        let _ = futex::wake_all(self.engine.room().futex_word());
+    }
+
+    /// After the room of bytes was given back that the writer of a stream waits for: wakes it.
+    #[cold]
+    pub(crate) fn wake_writer(&self) {
         let _ = futex::wake_all(self.engine.room().futex_word());
     }
 
@@ -510,7 +567,7 @@ impl Region {
     }
 
     /// Ends the link: if nothing is in it, or by force.
-    pub(super) fn end(&self, force: bool) -> Result<(), Error> {
+    pub(crate) fn end(&self, force: bool) -> Result<(), Error> {
         if force {
             self.engine.remove();
             self.wake_all();
@@ -521,9 +578,13 @@ impl Region {
         }
         let census = self.engine.census();
         let error = Error::new(ErrorKind::InUse, "remove", self.link.to_string());
-        let (there, messages) = (census.senders + census.receivers, self.engine.len());
+        let there = census.senders + census.receivers;
+        let inside = match self.engine.layout().geometry().shape {
+            Shape::Stream => format!("{} bytes", self.engine.bytes_waiting()),
+            _ => format!("{} messages", self.engine.len()),
+        };
         Err(error
-            .problem(format!("{there} handles are open and {messages} messages are in it"))
+            .problem(format!("{there} handles are open and {inside} are in it"))
             .remedy("receive and close, or add `--force` to lose them"))
     }
 
@@ -532,7 +593,27 @@ impl Region {
         let Some(directory) = Directory::open_existing()? else { return Ok((0, false)) };
         let Ok(region) = Self::find(directory, address)? else { return Ok((0, false)) };
         let dead = region.reap();
-        Ok((dead, region.remove_if_ended()?))
+        if region.remove_if_ended()? {
+            return Ok((dead, true));
+        }
+        let census = region.engine.census();
+        let Home::Directory(directory, _) = &region.home else { return Ok((dead, false)) };
+        let abandoned = region.engine.layout().geometry().shape == Shape::Stream
+            && census.senders + census.receivers == 0
+            && !super::list::is_expected(directory, &address.name, &region.engine);
+        if abandoned {
+            region.end(true)?; // bytes that nobody will read
+        }
+        Ok((dead, abandoned))
+    }
+
+    /// The same for a link whose messages nobody can receive any more.
+    pub(crate) fn tidy_by_force(address: &Spec) -> Result<(usize, bool), Error> {
+        let Some(directory) = Directory::open_existing()? else { return Ok((0, false)) };
+        let Ok(region) = Self::find(directory, address)? else { return Ok((0, false)) };
+        let dead = region.reap();
+        region.end(true)?;
+        Ok((dead, true))
     }
 }
 
@@ -562,6 +643,14 @@ impl Drop for Membership {
         self.region.reap(); // the last survivor leaves nothing of the dead behind
         // An error leaves a link that the next opener uses, or `clean` collects.
         let _ = self.region.remove_if_ended();
+    }
+}
+
+/// Maps a link's file: the ring of a stream twice.
+pub(crate) fn map(file: &OwnedFd, layout: &Layout, writable: bool) -> std::io::Result<Mapping> {
+    match layout.stream_ring() {
+        Some(ring) => Mapping::with_ring(file.as_fd(), layout.total_bytes(), ring, writable),
+        None => Mapping::of_file(file.as_fd(), layout.total_bytes(), writable),
     }
 }
 
@@ -652,6 +741,7 @@ fn invalid_option(address: &Spec, e: &ginnel_core::GeometryError) -> Error {
             format!("max={} needs ?memory={least} at least", max.unwrap_or_default())
         }
         (option, Rule::Between(least, most)) => format!("write ?{option}= with a number from {least} to {most}"),
+        (_, Rule::OfBroadcast) => "write ?shape=broadcast&full=cut-off, or another ?full=".to_owned(),
         (option, Rule::PowerOfTwo(below, above)) => format!("write ?{option}={below} or ?{option}={above}"),
         (option, Rule::NotWith(_)) => format!("leave ?{option}= out"),
         _ => String::new(),
@@ -674,7 +764,8 @@ fn role_taken(link: &str, role: Role, there: u32, limit: u32) -> Error {
         .remedy(format!("close that, or make the link anew without ?{option}="))
 }
 
-/// Whether drops instead of waiting: its messages are copied out at once, so that a slow receiver holds nothing up.
+/// Whether it drops instead of waiting: its messages are copied out at once, so that a slow receiver holds nothing up. (A broadcast
+/// does that by itself.)
 pub(crate) fn drops_oldest(engine: &Engine) -> bool {
-    engine.layout().geometry().full == Full::DropOldest
+    engine.layout().geometry().full == Full::DropOldest && !engine.layout().is_broadcast()
 }

@@ -1,8 +1,9 @@
 //! The sending end of a shared-memory link.
 
+use super::Spec;
 use super::loan::Loan;
 use super::peers::Peers;
-use super::region::{Membership, Region, drops_oldest};
+use super::region::{Membership, Mode, Region, drops_oldest};
 use super::wait::{Look, Waiter};
 use crate::address::Wait;
 use crate::error::{Error, SendAllError, SendError, SendFailure};
@@ -45,6 +46,11 @@ enum Obstacle {
 }
 
 impl Sender {
+    pub(crate) fn open(spec: &Spec, mode: Mode) -> Result<Self, Error> {
+        let membership = Region::join(spec, mode, Role::Sender)?;
+        Ok(Self::with(membership, spec.follow, spec.wait))
+    }
+
     pub(super) fn with(membership: Membership, follow: bool, wait: Wait) -> Self {
         // Who waits for room is in no hurry: each look takes a line from the receiver, which pays when several places are free.
         let capacity = membership.region.engine().layout().geometry().capacity;
@@ -88,6 +94,41 @@ impl Sender {
         self.peers.are_gone(self.engine()).is_some()
     }
 
+    /// If the last receiver has left, and that is the end: how many died.
+    pub(crate) fn receivers_gone(&self) -> Option<u64> {
+        self.peers_gone()
+    }
+
+    /// Whether somebody has the receiving end, as far as this process knows: see `Region::reap`.
+    pub(crate) fn has_receiver(&self) -> bool {
+        self.peers.are_there(self.engine())
+    }
+
+    /// Waits until somebody has the receiving end. A receiver that relies on this wakes all when it has joined. False if the link was removed.
+    pub(crate) fn wait_for_receiver(&self, until: Until) -> Result<bool, SendFailure> {
+        if !self.region().is_ours() {
+            return Err(SendFailure::Forked);
+        }
+        let event = self.engine().room();
+        let came = self.waiter.wait(
+            self.region(),
+            self.membership.me,
+            &event,
+            until,
+            || None,
+            |_| match (self.engine().is_removed(), self.has_receiver()) {
+                (true, _) => Look::Done(false),
+                (false, true) => Look::Done(true),
+                (false, false) => Look::Nothing,
+            },
+        );
+        came.ok_or_else(|| match until {
+            Until::Now => SendFailure::Full { capacity: 0 },
+            _ if self.waiter.was_interrupted() => SendFailure::Interrupted,
+            _ => SendFailure::TimedOut { limit: "receivers", value: 0 },
+        })
+    }
+
     pub(crate) fn interrupter(&self) -> Interrupter {
         self.waiter.interrupter(self.region())
     }
@@ -97,6 +138,10 @@ impl Sender {
     }
 
     // ---- how
+
+    pub(super) fn waiter(&self) -> &Waiter {
+        &self.waiter
+    }
 
     pub(crate) fn region(&self) -> &std::sync::Arc<Region> {
         &self.membership.region
@@ -276,6 +321,9 @@ impl Sender {
     }
 
     fn full<T>(&self, gone: Option<u64>) -> Look<Result<T, SendFailure>> {
+        if self.engine().layout().is_broadcast() {
+            return Look::Nothing; // without a receiver it is not full
+        }
         if drops_oldest(self.engine()) {
             return match self.engine().make_room(&self.producer) {
                 Ok(_) => Look::Busy,
@@ -292,9 +340,19 @@ impl Sender {
     fn no_block<T>(&self, len: usize, gone: Option<u64>) -> Look<Result<T, SendFailure>> {
         match self.grow(len) {
             Ok(Grown::Again) => Look::Busy,
+            Ok(Grown::AtCeiling) if self.engine().layout().is_broadcast() => self.let_go_of_a_block(len),
             Ok(Grown::AtCeiling) if drops_oldest(self.engine()) && !self.engine().any_block_waits() => Look::Nothing,
             Ok(Grown::AtCeiling) => self.full(gone),
             Err(reason) => Look::Done(Err(reason)),
+        }
+    }
+
+    /// On a broadcast a block stays with its message until that makes way: here it makes way for a block.
+    fn let_go_of_a_block<T>(&self, len: usize) -> Look<Result<T, SendFailure>> {
+        match self.engine().let_go_of_a_block(&self.producer, len) {
+            Ok(false) => Look::Nothing,
+            Err(PushError::Corrupt(what)) => Look::Done(Err(SendFailure::Corrupt(what))),
+            _ => Look::Busy,
         }
     }
 

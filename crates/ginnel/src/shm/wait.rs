@@ -30,6 +30,8 @@ pub(crate) struct Waiter {
     policy: Wait,
     /// Pauses between two looks while spinning.
     rest: u32,
+    /// Looks after one that has paid off, at most.
+    most: u32,
     spins: Cell<u32>,
     interrupted: Arc<AtomicBool>,
 }
@@ -50,11 +52,23 @@ const NAP: Duration = Duration::from_micros(50);
 
 impl Waiter {
     pub(crate) fn new(policy: Wait, rest: u32) -> Self {
-        Self { policy, rest, spins: Cell::new(SPINS_MOST), interrupted: Arc::default() }
+        Self { policy, rest, most: SPINS_MOST, spins: Cell::new(SPINS_MOST), interrupted: Arc::default() }
+    }
+
+    /// Spins less than usual: for who waits for much at a time, so that being woken costs little of it.
+    pub(crate) fn patient_for(mut self, most: u32) -> Self {
+        self.most = most;
+        self.spins.set(most);
+        self
     }
 
     pub(crate) fn interrupter(&self, region: &Arc<Region>) -> Interrupter {
         Interrupter::of_region(self.interrupted.clone(), Arc::downgrade(region))
+    }
+
+    /// One [`Interrupter`] ends the waits of this one and of another.
+    pub(crate) fn share_interrupts(&mut self, other: &Self) {
+        self.interrupted = other.interrupted.clone();
     }
 
     /// Whether the wait that just ended was interrupted; asking takes the answer away.
@@ -171,7 +185,7 @@ impl Waiter {
                 peek()
             };
             if let Some(done) = found {
-                self.spins.set(SPINS_MOST);
+                self.spins.set(self.most);
                 return Some(done);
             }
             if turn % CLOCK_EVERY == CLOCK_EVERY - 1 && (until.has_come() || self.interrupted.load(Ordering::Relaxed)) {
@@ -179,7 +193,7 @@ impl Waiter {
             }
             (0..self.rest).for_each(|_| std::hint::spin_loop());
         }
-        self.spins.set((self.spins.get() / 2).max(SPINS_LEAST));
+        self.spins.set((self.spins.get() / 2).max(SPINS_LEAST).min(self.most));
         None
     }
 }

@@ -283,7 +283,7 @@ fn exchange(number: u64, from: &Sender, to: &Receiver) -> Result<(), String> {
 
 /// What everybody can see of a link whose messages are all received: those who live, and no block in use. Another opener
 /// may be needed for that, when one died while it recovered somebody.
-fn inspect(living: usize) -> Result<(), String> {
+pub(super) fn inspect(living: usize) -> Result<(), String> {
     let started = Instant::now();
     loop {
         let info = info()?;

@@ -7,11 +7,14 @@ use std::path::Path;
 
 use ginnel::{Link, Mode, Receiver, Sender};
 
+use super::broadcast;
 use super::judge::*;
 use super::latest;
+use super::letters;
 use super::recovery;
 use super::sleepers;
 use super::stepper::Outcome;
+use super::streams;
 use super::sweep::Scenario;
 
 const DROPPING: &str = "shm:crash?capacity=8&max=8KiB&participants=8&full=drop-oldest";
@@ -41,6 +44,9 @@ pub(crate) fn all(directory: &Path) -> Vec<Scenario> {
     all.extend(sleepers::all());
     all.extend(recovery::all());
     all.extend(latest::all());
+    all.extend(letters::all());
+    all.extend(streams::all());
+    all.extend(broadcast::all());
     all
 }
 

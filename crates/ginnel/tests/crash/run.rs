@@ -1,14 +1,17 @@
 //! The order of the run: the harness on itself, then the operations, then the verdict.
 
+mod broadcast;
 mod fork;
 mod judge;
 mod latest;
+mod letters;
 mod operations;
 mod recovery;
 mod report;
 mod selftest;
 mod sleepers;
 mod stepper;
+mod streams;
 mod sweep;
 mod trace;
 

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // prctl(2) and dup2(2) with integers.
 
 use crate::mechanisms::porter;
-use crate::{corrupt, death, fork, latest, lifetime, script, time};
+use crate::{call, corrupt, death, fork, latest, lifetime, mail, script, stream, time};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -214,6 +214,8 @@ fn child_role() {
     match role {
         "script" => script::run(),
         "porter" => porter::run(),
+        "call" => call::run(),
+        "mail" => mail::run(),
         "nested" => death::nested(),
         "forker" => death::forker(rest),
         "storm" => time::storm(),
@@ -222,6 +224,8 @@ fn child_role() {
         "fork" => fork::role(rest),
         "latest" => latest::role(rest),
         "scribbler" => corrupt::scribbler(rest),
+        "stream" => stream::role(rest),
+        "stream-test" => stream::test_role(rest),
         "wrong-length" => corrupt::wrong_length(),
         _ => panic!("no such role: {role}"),
     }

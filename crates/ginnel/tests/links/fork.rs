@@ -56,7 +56,7 @@ fn a_child_made_without_libc_is_noticed_too() {
 }
 
 /// Runs a closure in a forked child, which must end well.
-fn in_child(run: impl FnOnce()) {
+pub(crate) fn in_child(run: impl FnOnce()) {
     // SAFETY: this process has no other thread that holds a lock: the watcher sleeps, libtest waits.
     let child = unsafe { libc::fork() };
     assert!(child >= 0, "a child");

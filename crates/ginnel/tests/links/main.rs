@@ -6,19 +6,24 @@
 //! | seeded chance | `dice` |
 //! | another process of this binary; what it can be told to do | `child`, `script` |
 //! | messages between handles of one thread, against an oracle | `exchange` |
+//! | every receiver gets every message | `broadcast` |
 //! | many threads at once | `threads` |
 //! | the newest value | `latest` |
 //! | timeouts, deadlines, signals, the end of the stream | `time` |
 //! | processes that are killed | `death` |
+//! | requests and their responses; letters to names | `call`, `mail` |
 //! | who makes a link, who removes it, who cleans up | `lifetime` |
 //! | handles in a forked child | `fork` |
 //! | what is no link, no directory, no memory | `hostile` |
 //! | a link that is scribbled over while it is in use | `corrupt` |
 //! | messages that are values of a type | `typed` |
+//! | streams of bytes | `stream` |
 //! | the promises over every other mechanism | `mechanisms` |
 //!
 //! `GINNEL_TEST_SCALE=10` does ten times as much. A failing seed is printed; nothing here depends on the clock being fast.
 
+mod broadcast;
+mod call;
 mod child;
 mod corrupt;
 mod death;
@@ -28,9 +33,11 @@ mod fork;
 mod hostile;
 mod latest;
 mod lifetime;
+mod mail;
 mod mechanisms;
 mod place;
 mod script;
+mod stream;
 mod threads;
 mod time;
 #[cfg(all(feature = "zerocopy", feature = "serde"))]

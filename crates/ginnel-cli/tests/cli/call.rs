@@ -1,0 +1,137 @@
+//! `ginnel call` and `ginnel serve`: a request is a command's input, and its output the response.
+
+use crate::process::{Place, noise, wait_until};
+use std::time::Duration;
+
+#[test]
+fn a_request_is_answered_by_the_output_of_a_command() {
+    let place = Place::new();
+    let server = place.start(["serve", "-n", "3", "shm:upper", "--", "tr", "a-z", "A-Z"]);
+    let done = place.run(["call", "shm:upper", "hello"], b"");
+    assert_eq!((done.status, done.out_text().as_str()), (0, "HELLO"), "{}", done.err);
+    assert_eq!(place.run(["call", "shm:upper"], b"from input\n").out, b"FROM INPUT\n");
+    assert_eq!(place.run(["call", "shm:upper", "-"], b"so too").out, b"SO TOO");
+    let served = server.end_by_itself();
+    assert_eq!((served.status, served.err.as_str()), (0, ""));
+    assert_eq!(place.link_files(), [""; 0], "nothing is left");
+}
+
+#[test]
+fn a_large_response_comes_in_parts_and_a_request_that_nobody_reads_is_no_failure() {
+    let place = Place::new();
+    let server = place.start_shell("head -c 3000000 /dev/zero >big; exec $GINNEL serve -n 1 shm:big -- cat big");
+    let done = place.run(["call", "shm:big"], &noise(500_000));
+    assert_eq!((done.status, done.out.len()), (0, 3_000_000), "{}", done.err);
+    assert_eq!(server.end().status, 0);
+}
+
+#[test]
+fn a_command_that_fails_is_told() {
+    let place = Place::new();
+    let server = place.start(["serve", "-n", "2", "shm:fails", "--", "sh", "-c", "cat >/dev/null; exit 7"]);
+    let done = place.run(["call", "shm:fails", "x"], b"");
+    assert_eq!((done.status, done.out.len()), (1, 0));
+    assert!(done.err.contains("sh ended with status 7"), "{}", done.err);
+    assert_eq!(place.run(["call", "shm:fails", "x"], b"").status, 1);
+    let served = server.end();
+    assert_eq!(served.status, 0);
+    assert!(served.err.contains("status 7"), "{}", served.err);
+    // One that cannot be run ends the server, and its client is told why.
+    let server = place.start(["serve", "shm:fails", "--", "./no-such-command"]);
+    let done = place.run(["call", "shm:fails", "x"], b"");
+    assert!(done.status == 1 && done.err.contains("no-such-command"), "{}", done.err);
+    assert_eq!(server.end_by_itself().status, 127);
+}
+
+#[test]
+fn waiting_too_long_ends_with_124() {
+    let place = Place::new();
+    let done = place.run(["call", "-W", "50ms", "shm:nobody", "x"], b"");
+    assert_eq!(done.status, 124, "{}", done.err);
+    let done = place.run(["serve", "-W", "50ms", "shm:idle", "--", "cat"], b"");
+    assert_eq!(done.status, 124, "{}", done.err);
+    // A command whose client does not wait any longer is ended.
+    let server = place.start(["serve", "-n", "1", "shm:slow", "--", "sleep", "1000"]);
+    let done = place.run(["call", "-W", "100ms", "shm:slow", "x"], b"");
+    assert_eq!(done.status, 124, "{}", done.err);
+    assert_eq!(server.end_by_itself().status, 0);
+}
+
+#[test]
+fn a_killed_server_is_told_or_its_request_goes_to_another() {
+    let place = Place::new();
+    let started = place.path("started");
+    let script = format!("touch {}; exec sleep 1000", started.display());
+    let mut doomed = place.start(["serve", "shm:dies", "--", "sh", "-c", &script]);
+    place.wait_for_open("shm:dies", 1);
+    let client = place.start(["call", "shm:dies", "x"]);
+    wait_until("the command runs", || started.exists());
+    doomed.kill();
+    let done = client.end();
+    assert_eq!(done.status, 5, "{}", done.err);
+    assert!(done.err.contains("no server is left, 1 killed"), "{}", done.err);
+    // With another server.
+    std::fs::remove_file(&started).unwrap();
+    assert_eq!(place.run(["rm", "--force", "shm:dies"], b"").status, 0);
+    for (tell, status, out) in [(false, 0, "again 1"), (true, 5, "")] {
+        let mut doomed = place.start(["serve", "shm:dies", "--", "sh", "-c", &script]);
+        place.wait_for_open("shm:dies", 1);
+        let args: &[&str] = if tell { &["call", "--tell", "shm:dies", "x"] } else { &["call", "shm:dies", "x"] };
+        let client = place.start(args);
+        wait_until("the command runs", || started.exists());
+        let other = place.start(["serve", "shm:dies", "--", "sh", "-c", "printf 'again %s' $GINNEL_REDELIVERED"]);
+        place.wait_for_open("shm:dies", 3);
+        doomed.kill();
+        let done = client.end();
+        assert_eq!((done.status, done.out_text().as_str()), (status, out), "{}", done.err);
+        other.signal("TERM");
+        assert_eq!(other.end().status, 143);
+        std::fs::remove_file(&started).unwrap();
+    }
+}
+
+#[test]
+fn several_commands_run_at_once() {
+    let place = Place::new();
+    // Each waits for the other one.
+    let meet = format!(
+        "touch {0}/$GINNEL_CLIENT; until [ $(ls {0} | wc -l) = 2 ]; do sleep 0.01; done; echo met",
+        place.path("met").display()
+    );
+    std::fs::create_dir(place.path("met")).unwrap();
+    let server = place.start(["serve", "-j", "2", "-n", "2", "shm:meet", "--", "sh", "-c", &meet]);
+    let (one, other) = (place.start(["call", "shm:meet", "x"]), place.start(["call", "shm:meet", "x"]));
+    assert_eq!((one.end().out_text().as_str(), other.end().out_text().as_str()), ("met\n", "met\n"));
+    assert_eq!(server.end_by_itself().status, 0);
+}
+
+#[test]
+fn signals_end_both() {
+    let place = Place::new();
+    let client = place.start(["call", "shm:wait", "x"]);
+    place.wait_for_open("shm:wait", 1);
+    place.wait_for_messages("shm:wait", 1);
+    client.signal("INT");
+    assert_eq!(client.end().status, 130);
+    let server = place.start(["serve", "shm:wait", "--", "cat"]);
+    place.wait_for_open("shm:wait", 1);
+    std::thread::sleep(Duration::from_millis(50));
+    server.signal("TERM");
+    assert_eq!(server.end().status, 143);
+}
+
+#[test]
+fn what_cannot_carry_requests_is_refused() {
+    let place = Place::new();
+    assert_eq!(place.run(["call", "mem:x", "y"], b"").status, 2);
+    assert_eq!(place.run(["call", "nonsense", "y"], b"").status, 2);
+    assert_eq!(place.run(["serve", "shm:x?full=drop-oldest", "--", "cat"], b"").status, 2);
+    let done = place.run(["call", "mq:/x", "y"], b"");
+    assert!(done.status == 1 && done.err.contains("shared memory only"), "{}", done.err);
+    let _queue = place.start(["recv", "shm:queue"]);
+    place.wait_for_open("shm:queue", 1);
+    let done = place.run(["call", "shm:queue", "y"], b"");
+    assert!(done.status == 1 && done.err.contains("queue") && done.err.contains("request"), "{}", done.err);
+    let done = place.run(["call", "shm:small?max=100", &"x".repeat(69)], b"");
+    assert!(done.status == 1 && done.err.contains("69 bytes, the link allows 68"), "{}", done.err);
+}

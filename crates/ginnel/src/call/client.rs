@@ -1,0 +1,525 @@
+//! The client's end: it sends requests, and takes its responses apart by call.
+//!
+//! Responses come by one link, in the order in which servers sent them. One for another call than the one that is being waited for is copied and set aside;
+//! all others are read in their place.
+
+use super::error::{CallError, CallFailure};
+use super::heading::{Kind, RequestHeading, ResponseHeading};
+use super::{cancel_byte, response_name};
+use crate::address::Wanted;
+use crate::error::{Error, ErrorKind, RecvFailure, SendFailure};
+use crate::heading;
+use crate::message::{Held, Message};
+use crate::shm::{self, Mode, Spec};
+use crate::wait::{Interrupter, Until};
+use ginnel_core::{Full, Geometry, Shape};
+use ginnel_os::ofd_lock::Token;
+use ginnel_os::process;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::ops::Deref;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+/// Messages that a client's link holds at most, and calls that it has under way at most.
+const RESPONSES_MAX: u64 = 256;
+
+/// What shall happen to a request that a server had in hand when it died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OnDeath {
+    /// It goes to another server, [marked](super::Request::redelivered): right for what may be done twice.
+    #[default]
+    Redeliver,
+    /// The client is told, [`CallFailure::ServerDied`]; nobody else does it. It is the next server that tells; if none is left, the client learns that
+    /// by itself.
+    Tell,
+}
+
+/// The end that calls. A handle may move between threads, but one at a time uses it; another thread opens another.
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+/// use ginnel::call::{Client, Server};
+///
+/// let server = Server::open("shm:shout")?;                    // in one process
+/// let serving = std::thread::spawn(move || {
+///     let request = server.recv().unwrap();
+///     let answer = request.to_ascii_uppercase();
+///     request.reply(&answer).unwrap();
+/// });
+/// let client = Client::open("shm:shout")?;                    // in another
+/// assert_eq!(&*client.call(b"hello")?, b"HELLO");
+/// # serving.join().unwrap();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Client {
+    requests: shm::Sender,
+    responses: shm::Receiver,
+    pid: u32,
+    random: u64,
+    last: Cell<u64>,
+    calls: RefCell<Vec<Entry>>,
+    /// Responses that were set aside, for all calls together.
+    aside: Cell<usize>,
+    on_death: OnDeath,
+}
+
+/// A call that has not ended.
+struct Entry {
+    call: u64,
+    aside: VecDeque<(ResponseHeading, Vec<u8>)>,
+    /// Its [`Call`] was dropped.
+    abandoned: bool,
+    /// While it is there, whoever serves the call finds it cancelled.
+    _cancelled: Option<Token>,
+}
+
+/// Where the bytes of a response are.
+enum Bytes<'c> {
+    InPlace(Message<'c>),
+    Copied(Vec<u8>),
+}
+
+impl Client {
+    /// Opens a link of requests as a client, and makes it if it is not there; and a link of one's own for the responses.
+    ///
+    /// With `?follow`, a call waits for the next server when the last one has left.
+    ///
+    /// # Errors
+    /// If the address is bad, leads to something else than requests, or a link cannot be opened.
+    pub fn open(address: &str) -> Result<Self, Error> {
+        let spec = heading::spec(address, Shape::Request, RequestHeading::BYTES)?;
+        let requests = shm::Sender::open(&spec, Mode::Open)?;
+        let geometry = *requests.engine().layout().geometry();
+        let pid = process::id();
+        let (random, mut responses) = loop {
+            // Its keys come from the system's randomness. Whoever has the same name by chance, or by a fork, is found below.
+            let random = RandomState::new().build_hasher().finish();
+            match shm::Receiver::open(&response_spec(&spec, &geometry, pid, random), Mode::Create) {
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                made => break (random, made?),
+            }
+        };
+        responses.share_interrupts(&requests);
+        requests.region().relay_to(responses.region());
+        Ok(Self {
+            requests,
+            responses,
+            pid,
+            random,
+            last: Cell::new(0),
+            calls: RefCell::default(),
+            aside: Cell::new(0),
+            on_death: OnDeath::default(),
+        })
+    }
+
+    /// What shall happen to requests, from now on, when a server dies. Default [`OnDeath::Redeliver`].
+    #[must_use]
+    pub fn on_death(mut self, on_death: OnDeath) -> Self {
+        self.on_death = on_death;
+        self
+    }
+
+    /// Sends a request and waits for its response: the first one, if the server sends several; the others are given up.
+    ///
+    /// # Errors
+    /// [`CallFailure::Closed`] when the last server has left, and what else may happen to a request.
+    pub fn call(&self, request: &[u8]) -> Result<Response<'_>, CallError> {
+        self.call_until(request, Until::Forever)
+    }
+
+    /// As [`Self::call`], for at most this long, sending included. The server sees the deadline.
+    ///
+    /// # Errors
+    /// As [`Self::call`], and [`CallFailure::TimedOut`].
+    pub fn call_timeout(&self, request: &[u8], timeout: Duration) -> Result<Response<'_>, CallError> {
+        self.call_until(request, Until::after(timeout))
+    }
+
+    /// As [`Self::call`], until then at most, sending included. The server sees the deadline.
+    ///
+    /// # Errors
+    /// As [`Self::call`], and [`CallFailure::TimedOut`].
+    pub fn call_deadline(&self, request: &[u8], deadline: Instant) -> Result<Response<'_>, CallError> {
+        self.call_until(request, Until::Instant(deadline))
+    }
+
+    /// Sends a request, and leaves its responses for later. Several calls may be under way, up to as many as [`Self::limit`] says.
+    ///
+    /// # Errors
+    /// If the request cannot be sent.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+    /// use ginnel::call::{Client, Server};
+    ///
+    /// let server = Server::open("shm:count")?;
+    /// let client = Client::open("shm:count")?;
+    /// let mut call = client.begin(b"to three")?;
+    /// let request = server.recv()?;
+    /// request.part(b"one")?;
+    /// request.part(b"two")?;
+    /// request.reply(b"three")?;
+    /// let mut numbers = Vec::new();
+    /// while let Some(response) = call.recv()? {
+    ///     numbers.push(response.to_vec());
+    /// }
+    /// assert_eq!(numbers.concat(), b"onetwothree");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn begin(&self, request: &[u8]) -> Result<Call<'_>, CallError> {
+        self.begin_until(request, Until::Forever)
+    }
+
+    /// As [`Self::begin`], for a call that is over after this long; so long may sending take, and [`Call::recv`].
+    ///
+    /// # Errors
+    /// As [`Self::begin`], and [`CallFailure::TimedOut`].
+    pub fn begin_timeout(&self, request: &[u8], timeout: Duration) -> Result<Call<'_>, CallError> {
+        self.begin_until(request, Until::after(timeout))
+    }
+
+    /// As [`Self::begin`], for a call that is over at that time; until then may sending take, and [`Call::recv`].
+    ///
+    /// # Errors
+    /// As [`Self::begin`], and [`CallFailure::TimedOut`].
+    pub fn begin_deadline(&self, request: &[u8], deadline: Instant) -> Result<Call<'_>, CallError> {
+        self.begin_until(request, Until::Instant(deadline))
+    }
+
+    /// Calls that may be under way at once; those that were dropped count until their servers are done with them.
+    pub fn limit(&self) -> usize {
+        usize::try_from(self.responses.capacity()).unwrap_or(usize::MAX)
+    }
+
+    /// Largest request, in bytes.
+    pub fn max_request(&self) -> u64 {
+        self.requests.max_message().saturating_sub(RequestHeading::BYTES as u64)
+    }
+
+    /// Whether there was a server since this client opened, and none is left.
+    pub fn is_closed(&self) -> bool {
+        self.requests.is_closed()
+    }
+
+    /// The address of the link of requests, without options.
+    pub fn address(&self) -> &str {
+        self.requests.address()
+    }
+
+    /// What ends this client's waiting from another thread.
+    pub fn interrupter(&self) -> Interrupter {
+        self.requests.interrupter()
+    }
+
+    // ---- how
+
+    fn error(&self, reason: CallFailure) -> CallError {
+        CallError { reason, link: self.requests.address().clone() }
+    }
+
+    fn call_until(&self, request: &[u8], until: Until) -> Result<Response<'_>, CallError> {
+        let mut call = self.begin_until(request, until)?;
+        call.recv_until(until)?.ok_or_else(|| self.error(CallFailure::NoResponse))
+    }
+
+    fn begin_until(&self, request: &[u8], until: Until) -> Result<Call<'_>, CallError> {
+        let begun = self.send(request, until).map_err(|reason| self.error(reason))?;
+        Ok(Call { client: self, call: begun, until, ended: false })
+    }
+
+    fn send(&self, request: &[u8], until: Until) -> Result<u64, CallFailure> {
+        if self.calls.borrow().len() >= self.limit() {
+            self.sweep()?;
+        }
+        if request.len() as u64 > self.max_request() {
+            return Err(CallFailure::TooLarge { len: request.len(), max: self.max_request() });
+        }
+        // There may be room still, but nobody who would take it.
+        if let Some(died) = self.requests.receivers_gone() {
+            return Err(CallFailure::Closed { died });
+        }
+        let call = self.last.get() + 1;
+        let heading = RequestHeading {
+            tell: self.on_death == OnDeath::Tell,
+            pid: self.pid,
+            random: self.random,
+            call,
+            deadline_ns: heading::deadline_to_wire(until),
+        };
+        let sent = heading::send(&self.requests, &heading.encode(), request, until);
+        sent.map_err(|e| match e.reason {
+            SendFailure::TimedOut { .. } => CallFailure::TimedOut,
+            SendFailure::Closed { died } => CallFailure::Closed { died },
+            SendFailure::Interrupted => CallFailure::Broken(RecvFailure::Interrupted),
+            SendFailure::Forked => CallFailure::Broken(RecvFailure::Forked),
+            other => CallFailure::NotSent(other),
+        })?;
+        self.last.set(call);
+        self.calls.borrow_mut().push(Entry { call, aside: VecDeque::new(), abandoned: false, _cancelled: None });
+        Ok(call)
+    }
+
+    /// Takes what has come, to find calls that have ended though nobody waits for them.
+    #[cold]
+    fn sweep(&self) -> Result<(), CallFailure> {
+        let limit = self.limit();
+        while self.aside.get() < limit {
+            match self.take(Until::Now) {
+                Ok((heading, message)) => self.set_aside(heading, &message),
+                Err(_) => break,
+            }
+        }
+        if self.calls.borrow().len() >= limit { Err(CallFailure::TooManyCalls { limit }) } else { Ok(()) }
+    }
+
+    /// The next message that belongs to a call.
+    fn next_of(&self, call: u64, until: Until) -> Result<(ResponseHeading, Bytes<'_>), CallFailure> {
+        if self.aside.get() > 0 {
+            let mut calls = self.calls.borrow_mut();
+            let found = calls.iter_mut().find(|entry| entry.call == call).and_then(|entry| entry.aside.pop_front());
+            if let Some((heading, bytes)) = found {
+                self.aside.set(self.aside.get() - 1);
+                return Ok((heading, Bytes::Copied(bytes)));
+            }
+        }
+        loop {
+            let limit = self.limit();
+            if self.aside.get() >= limit {
+                return Err(CallFailure::SetAside { limit });
+            }
+            let (heading, message) = self.take(until)?;
+            if heading.call == call {
+                return Ok((heading, Bytes::InPlace(message)));
+            }
+            self.set_aside(heading, &message);
+        }
+    }
+
+    fn take(&self, until: Until) -> Result<(ResponseHeading, Message<'_>), CallFailure> {
+        let held = match self.responses.take_fast(!matches!(until, Until::Now)) {
+            Some(held) => held,
+            None => self.wait(until)?,
+        };
+        let message = Message::new(Some(&self.responses), held);
+        let heading = ResponseHeading::parse(&message).ok_or(CallFailure::Malformed)?;
+        Ok((heading, message))
+    }
+
+    #[cold]
+    fn wait(&self, until: Until) -> Result<Held, CallFailure> {
+        let region = self.requests.region();
+        let gone = || {
+            crate::watch::watch(region); // whose news this sleeper gets
+            self.requests.receivers_gone()
+        };
+        self.responses.recv_unless(until, &gone).map_err(|e| match e.reason() {
+            RecvFailure::Empty => CallFailure::Empty,
+            RecvFailure::TimedOut => CallFailure::TimedOut,
+            RecvFailure::Closed { died } => CallFailure::Closed { died },
+            other => CallFailure::Broken(other),
+        })
+    }
+
+    /// Keeps a response for the call that it belongs to. One for a call that is over is what a second server answered after a redelivery.
+    fn set_aside(&self, heading: ResponseHeading, message: &Message<'_>) {
+        let mut calls = self.calls.borrow_mut();
+        let Some(at) = calls.iter().position(|entry| entry.call == heading.call) else { return };
+        if !calls[at].abandoned {
+            calls[at].aside.push_back((heading, message[ResponseHeading::BYTES..].to_vec()));
+            self.aside.set(self.aside.get() + 1);
+        } else if heading.kind.ends() {
+            calls.swap_remove(at);
+        }
+    }
+
+    fn forget(&self, call: u64) {
+        let mut calls = self.calls.borrow_mut();
+        if let Some(at) = calls.iter().position(|entry| entry.call == call) {
+            let entry = calls.swap_remove(at);
+            self.aside.set(self.aside.get() - entry.aside.len());
+        }
+    }
+
+    /// Lets the call's server know that nobody waits for it.
+    #[cold]
+    fn cancel(&self, call: u64) {
+        if !self.responses.region().is_ours() {
+            return; // the parent's
+        }
+        let mut calls = self.calls.borrow_mut();
+        let Some(at) = calls.iter().position(|entry| entry.call == call) else { return };
+        let entry = &mut calls[at];
+        self.aside.set(self.aside.get() - entry.aside.len());
+        if entry.aside.iter().any(|(heading, _)| heading.kind.ends()) {
+            calls.swap_remove(at);
+            return;
+        }
+        entry.aside.clear();
+        entry.abandoned = true;
+        // Without a descriptor for the lock, the server is not told; that costs it its work, and nothing else.
+        entry._cancelled = Token::take(self.responses.region().file().as_fd(), cancel_byte(call)).ok().flatten();
+    }
+}
+
+fn response_spec(requests: &Spec, geometry: &Geometry, pid: u32, random: u64) -> Spec {
+    let wanted = Wanted {
+        shape: Some(Shape::Response),
+        capacity: Some(geometry.capacity.min(RESPONSES_MAX)),
+        max: Some(geometry.max),
+        memory: Some(geometry.memory),
+        participants: Some(geometry.participants), // every server, and the client in place of itself
+        full: Some(Full::Block),
+        senders: None,
+        receivers: Some(1),
+        ..Wanted::default()
+    };
+    let name = response_name(&requests.name, pid, random);
+    Spec { name, wanted, follow: true, history: None, wait: requests.wait, private: requests.private }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if self.responses.region().is_ours() {
+            // What is left in it was for this client. An error leaves what the next server, or `clean`, removes.
+            let _ = self.responses.region().end(true);
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("link", self.requests.address())
+            .field("responses", self.responses.address())
+            .field("calls", &self.calls.borrow().len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A call under way. Dropping it gives it up: whoever serves it finds it [cancelled](super::Request::is_cancelled), and what still comes is thrown away.
+#[must_use = "a call that is dropped is given up"]
+pub struct Call<'c> {
+    client: &'c Client,
+    call: u64,
+    until: Until,
+    ended: bool,
+}
+
+impl<'c> Call<'c> {
+    /// The next response; waits for it, until the call's own deadline if it has one. `None` when the server has finished.
+    ///
+    /// # Errors
+    /// [`CallFailure::Closed`] when the last server has left, and what else may happen to a request.
+    pub fn recv(&mut self) -> Result<Option<Response<'c>>, CallError> {
+        self.recv_until(self.until)
+    }
+
+    /// The next response, if it is there now.
+    ///
+    /// # Errors
+    /// As [`Self::recv`], and [`CallFailure::Empty`].
+    pub fn try_recv(&mut self) -> Result<Option<Response<'c>>, CallError> {
+        self.recv_until(Until::Now)
+    }
+
+    /// The next response, waiting for at most this long.
+    ///
+    /// # Errors
+    /// As [`Self::recv`], and [`CallFailure::TimedOut`].
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Response<'c>>, CallError> {
+        self.recv_until(Until::after(timeout))
+    }
+
+    /// The next response, waiting until then at most.
+    ///
+    /// # Errors
+    /// As [`Self::recv`], and [`CallFailure::TimedOut`].
+    pub fn recv_deadline(&mut self, deadline: Instant) -> Result<Option<Response<'c>>, CallError> {
+        self.recv_until(Until::Instant(deadline))
+    }
+
+    fn recv_until(&mut self, until: Until) -> Result<Option<Response<'c>>, CallError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let (heading, bytes) = self.client.next_of(self.call, until).map_err(|reason| self.client.error(reason))?;
+        if heading.kind.ends() {
+            self.ended = true;
+            self.client.forget(self.call);
+        }
+        let response = Response { bytes, redelivered: heading.redelivered, pid: heading.pid };
+        let failure = match heading.kind {
+            Kind::Part | Kind::Last => return Ok(Some(response)),
+            Kind::Finished => return Ok(None),
+            Kind::GivenUp => CallFailure::GivenUp,
+            Kind::Died => CallFailure::ServerDied,
+            Kind::Failed => CallFailure::Failed(response.to_vec()),
+        };
+        Err(self.client.error(failure))
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.client.cancel(self.call);
+        }
+    }
+}
+
+impl fmt::Debug for Call<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("call", &self.call).field("ended", &self.ended).finish_non_exhaustive()
+    }
+}
+
+/// A response in hand. It derefs to its bytes, which lie in the client's link until it is dropped: hold few of them for long.
+pub struct Response<'c> {
+    bytes: Bytes<'c>,
+    redelivered: bool,
+    pid: u32,
+}
+
+impl Response<'_> {
+    /// Whether the request had been in the hands of a server that died: then what that one had sent of a stream may have come before.
+    pub fn redelivered(&self) -> bool {
+        self.redelivered
+    }
+
+    /// The process id of the server, in its own PID namespace; for people.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+}
+
+impl Deref for Response<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::InPlace(message) => &message[ResponseHeading::BYTES..],
+            Bytes::Copied(bytes) => bytes,
+        }
+    }
+}
+
+impl AsRef<[u8]> for Response<'_> {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl fmt::Debug for Response<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response").field("len", &self.len()).field("pid", &self.pid).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,428 @@
+//! The server's end: it takes requests, and answers each by the link of its client.
+
+use super::error::{ServeError, ServeFailure};
+use super::heading::{Kind, RequestHeading, ResponseHeading};
+use super::{cancel_byte, response_name};
+use crate::address::{Name, Wait, Wanted};
+use crate::error::{Error, ErrorKind, RecvFailure, SendFailure};
+use crate::heading;
+use crate::message::{Held, Message};
+use crate::shm::{self, Mode, Spec};
+use crate::wait::{Interrupter, Until};
+use ginnel_core::Shape;
+use ginnel_os::{ofd_lock, process};
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::ops::Deref;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+/// Clients' links that a server keeps open.
+const OUTLETS_MAX: usize = 64;
+/// How long a client that does not receive may hold up a server that only wants to tell it that there is no answer.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The end that answers. Several, in any number of processes, share the requests of a link. A handle may move between threads, but one at a time uses it.
+///
+/// Clients come and go: a server waits for the next one, until it is dropped or [interrupted](Self::interrupter).
+///
+/// # Examples
+/// ```no_run
+/// let server = ginnel::call::Server::open("shm:length")?;
+/// loop {
+///     let request = server.recv()?;
+///     let answer = request.len().to_string();
+///     let _ = request.reply(answer.as_bytes()); // an error: the client has gone
+/// }
+/// # #[allow(unreachable_code)]
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Server {
+    requests: shm::Receiver,
+    /// The clients' links, the one that was used last at the end.
+    outlets: RefCell<Vec<Outlet>>,
+    name: Name,
+    wait: Wait,
+    private: bool,
+    /// This process, which asking for costs a system call.
+    pid: u32,
+}
+
+/// A client's link.
+struct Outlet {
+    pid: u32,
+    random: u64,
+    sender: shm::Sender,
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        let region = self.sender.region();
+        if region.is_ours() {
+            region.reap();
+            if !self.sender.has_receiver() {
+                let _ = region.end(true); // its client was killed, and left it to whoever notices
+            }
+        }
+    }
+}
+
+impl Server {
+    /// Opens a link of requests as a server, and makes it if it is not there.
+    ///
+    /// # Errors
+    /// If the address is bad, leads to something else than requests, or the link cannot be opened.
+    pub fn open(address: &str) -> Result<Self, Error> {
+        let mut spec = heading::spec(address, Shape::Request, RequestHeading::BYTES)?;
+        spec.follow = true;
+        let requests = shm::Receiver::open(&spec, Mode::Open)?;
+        let (wait, private, pid) = (spec.wait, spec.private, process::id());
+        Ok(Self { requests, outlets: RefCell::default(), name: spec.name, wait, private, pid })
+    }
+
+    /// Another server of the same link, for another thread.
+    ///
+    /// # Errors
+    /// If the link has as many handles as it was made for.
+    pub fn try_clone(&self) -> Result<Self, Error> {
+        let requests = self.requests.try_clone()?;
+        Ok(Self {
+            requests,
+            outlets: RefCell::default(),
+            name: self.name.clone(),
+            wait: self.wait,
+            private: self.private,
+            pid: self.pid,
+        })
+    }
+
+    /// The next request; waits for one. It is in hand until it is answered or dropped: if this process is killed before that, another server gets it,
+    /// or its client is told, as the client asked.
+    ///
+    /// # Errors
+    /// [`ServeFailure::Malformed`] once for each message that is no request; others end the use of this handle.
+    pub fn recv(&self) -> Result<Request<'_>, ServeError> {
+        self.recv_until(Until::Forever)
+    }
+
+    /// A request, if there is one now.
+    ///
+    /// # Errors
+    /// As [`Self::recv`], and [`ServeFailure::Empty`].
+    pub fn try_recv(&self) -> Result<Request<'_>, ServeError> {
+        self.recv_until(Until::Now)
+    }
+
+    /// The next request, waiting for at most this long.
+    ///
+    /// # Errors
+    /// As [`Self::recv`], and [`ServeFailure::TimedOut`].
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Request<'_>, ServeError> {
+        self.recv_until(Until::after(timeout))
+    }
+
+    /// The next request, waiting until then at most.
+    ///
+    /// # Errors
+    /// As [`Self::recv`], and [`ServeFailure::TimedOut`].
+    pub fn recv_deadline(&self, deadline: Instant) -> Result<Request<'_>, ServeError> {
+        self.recv_until(Until::Instant(deadline))
+    }
+
+    /// The address of the link of requests, without options.
+    pub fn address(&self) -> &str {
+        self.requests.address()
+    }
+
+    /// What ends this server's waiting for requests from another thread.
+    pub fn interrupter(&self) -> Interrupter {
+        self.requests.interrupter()
+    }
+
+    // ---- how
+
+    fn error(&self, reason: ServeFailure) -> ServeError {
+        ServeError { reason, link: self.requests.address().clone() }
+    }
+
+    fn recv_until(&self, until: Until) -> Result<Request<'_>, ServeError> {
+        loop {
+            let held = match self.requests.take_fast(!matches!(until, Until::Now)) {
+                Some(held) => held,
+                None => self.wait(until).map_err(|reason| self.error(reason))?,
+            };
+            let message = Message::new(Some(&self.requests), held);
+            let Some(heading) = RequestHeading::parse(&message) else {
+                return Err(self.error(ServeFailure::Malformed));
+            };
+            let request = Request { server: self, message, heading, answered: Cell::new(Answered::No) };
+            if !(heading.tell && request.redelivered()) {
+                return Ok(request);
+            }
+            request.tell(Kind::Died);
+        }
+    }
+
+    #[cold]
+    fn wait(&self, until: Until) -> Result<Held, ServeFailure> {
+        self.requests.recv_slow(until).map_err(|e| match e.reason() {
+            RecvFailure::Empty => ServeFailure::Empty,
+            RecvFailure::TimedOut => ServeFailure::TimedOut,
+            other => ServeFailure::Broken(other),
+        })
+    }
+
+    /// Does something with the link of a client.
+    fn with_outlet<R>(
+        &self,
+        client: &RequestHeading,
+        work: impl FnOnce(&shm::Sender) -> Result<R, ServeFailure>,
+    ) -> Result<R, ServeFailure> {
+        let mut outlets = self.outlets.borrow_mut();
+        match outlets.iter().rposition(|outlet| outlet.random == client.random && outlet.pid == client.pid) {
+            Some(at) if at + 1 == outlets.len() => {}
+            Some(at) => outlets[at..].rotate_left(1),
+            None => {
+                let opened = self.open_outlet(client, &mut outlets)?;
+                outlets.push(opened);
+            }
+        }
+        match outlets.last() {
+            Some(outlet) if outlet.sender.has_receiver() => work(&outlet.sender),
+            _ => {
+                outlets.pop();
+                Err(ServeFailure::ClientGone)
+            }
+        }
+    }
+
+    /// Opens the link of a client that is not open, and closes those that need not stay.
+    #[cold]
+    fn open_outlet(&self, client: &RequestHeading, outlets: &mut Vec<Outlet>) -> Result<Outlet, ServeFailure> {
+        outlets.retain(|outlet| outlet.sender.has_receiver());
+        if outlets.len() >= OUTLETS_MAX {
+            outlets.remove(0);
+        }
+        let spec = Spec {
+            name: response_name(&self.name, client.pid, client.random),
+            wanted: Wanted { shape: Some(Shape::Response), ..Wanted::default() },
+            history: None,
+            follow: false,
+            wait: self.wait,
+            private: self.private,
+        };
+        let open = || shm::Sender::open(&spec, Mode::Join);
+        let opened = open().or_else(|e| match e.kind() {
+            ErrorKind::NoDescriptors | ErrorKind::NoSpace if !outlets.is_empty() => {
+                outlets.clear(); // which have some
+                open()
+            }
+            _ => Err(e),
+        });
+        let sender = opened.map_err(|e| match e.kind() {
+            ErrorKind::NotFound => ServeFailure::ClientGone,
+            _ => ServeFailure::Setup(Box::new(e)),
+        })?;
+        crate::watch::watch(sender.region()); // so that a load tells later that the client was killed
+        Ok(Outlet { pid: client.pid, random: client.random, sender })
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("link", self.requests.address()).finish_non_exhaustive()
+    }
+}
+
+/// A request in hand. It derefs to its bytes, which lie in the link. Dropping it without an answer tells the client so.
+#[must_use = "a request that is dropped is answered with a failure"]
+pub struct Request<'s> {
+    server: &'s Server,
+    message: Message<'s>,
+    heading: RequestHeading,
+    answered: Cell<Answered>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answered {
+    No,
+    /// It was tried, and failed.
+    InVain,
+    Yes,
+}
+
+impl Request<'_> {
+    /// The process id of the client, in its own PID namespace; for people.
+    pub fn pid(&self) -> u32 {
+        self.heading.pid
+    }
+
+    /// Whether a server that died had this request in hand before: it may have done some of the work, or all.
+    pub fn redelivered(&self) -> bool {
+        self.message.redelivered()
+    }
+
+    /// Until when the client waits, if it said so.
+    pub fn deadline(&self) -> Option<Instant> {
+        heading::deadline_from_wire(self.heading.deadline_ns)
+    }
+
+    /// Largest response that its client can take, in bytes; 0 if the client has gone.
+    pub fn max_response(&self) -> u64 {
+        self.server.with_outlet(&self.heading, |sender| Ok(most(sender))).unwrap_or(0)
+    }
+
+    /// Whether nobody waits for the answer any more: the client has left, was killed, or has dropped the call. Costs a system call.
+    ///
+    /// It is true as soon as the client has dropped the call, and within 100 ms of its death. A call whose deadline has passed is not cancelled by that.
+    pub fn is_cancelled(&self) -> bool {
+        let asked = self.server.with_outlet(&self.heading, |sender| {
+            let byte = cancel_byte(self.heading.call);
+            Ok(matches!(ofd_lock::first_locked(sender.region().file().as_fd(), byte, 1), Ok(Some(_))))
+        });
+        asked.unwrap_or_else(|failure| matches!(failure, ServeFailure::ClientGone))
+    }
+
+    /// Answers, as the last or only response. Waits while the client's link is full, until the client's deadline at most.
+    ///
+    /// # Errors
+    /// [`ServeFailure::ClientGone`]; [`ServeFailure::TooLarge`], and then the client is told that there is no answer.
+    pub fn reply(self, response: &[u8]) -> Result<(), ServeError> {
+        self.answer(Kind::Last, response, self.until())
+    }
+
+    /// As [`Self::reply`], waiting for at most this long.
+    ///
+    /// # Errors
+    /// As [`Self::reply`], and [`ServeFailure::TimedOut`].
+    pub fn reply_timeout(self, response: &[u8], timeout: Duration) -> Result<(), ServeError> {
+        self.answer(Kind::Last, response, Until::after(timeout))
+    }
+
+    /// As [`Self::reply`], waiting until then at most.
+    ///
+    /// # Errors
+    /// As [`Self::reply`], and [`ServeFailure::TimedOut`].
+    pub fn reply_deadline(self, response: &[u8], deadline: Instant) -> Result<(), ServeError> {
+        self.answer(Kind::Last, response, Until::Instant(deadline))
+    }
+
+    /// Sends one of several responses. Waits while the client's link is full, until the client's deadline at most.
+    ///
+    /// # Errors
+    /// As [`Self::reply`], but the request is still in hand.
+    pub fn part(&self, response: &[u8]) -> Result<(), ServeError> {
+        self.answer(Kind::Part, response, self.until())
+    }
+
+    /// As [`Self::part`], waiting for at most this long.
+    ///
+    /// # Errors
+    /// As [`Self::part`], and [`ServeFailure::TimedOut`].
+    pub fn part_timeout(&self, response: &[u8], timeout: Duration) -> Result<(), ServeError> {
+        self.answer(Kind::Part, response, Until::after(timeout))
+    }
+
+    /// As [`Self::part`], waiting until then at most.
+    ///
+    /// # Errors
+    /// As [`Self::part`], and [`ServeFailure::TimedOut`].
+    pub fn part_deadline(&self, response: &[u8], deadline: Instant) -> Result<(), ServeError> {
+        self.answer(Kind::Part, response, Until::Instant(deadline))
+    }
+
+    /// Says that no more responses follow.
+    ///
+    /// # Errors
+    /// As [`Self::reply`].
+    pub fn finish(self) -> Result<(), ServeError> {
+        self.answer(Kind::Finished, &[], self.until())
+    }
+
+    /// Says that the request failed, and why, for people: the client gets [`CallFailure::Failed`](super::CallFailure::Failed).
+    ///
+    /// # Errors
+    /// As [`Self::reply`].
+    pub fn fail(self, why: &str) -> Result<(), ServeError> {
+        self.answer(Kind::Failed, why.as_bytes(), self.until())
+    }
+
+    // ---- how
+
+    fn until(&self) -> Until {
+        self.deadline().map_or(Until::Forever, Until::Instant)
+    }
+
+    fn answer(&self, kind: Kind, response: &[u8], until: Until) -> Result<(), ServeError> {
+        let sent = self.send(kind, response, until);
+        match &sent {
+            Ok(()) if kind.ends() => self.answered.set(Answered::Yes),
+            Ok(()) => {}
+            Err(ServeFailure::ClientGone) => self.answered.set(Answered::Yes), // nobody is there to be told
+            Err(ServeFailure::TimedOut) if kind.ends() => self.answered.set(Answered::InVain),
+            Err(_) => {}
+        }
+        sent.map_err(|reason| self.server.error(reason))
+    }
+
+    fn send(&self, kind: Kind, response: &[u8], until: Until) -> Result<(), ServeFailure> {
+        let (pid, call) = (self.server.pid, self.heading.call);
+        let heading = ResponseHeading { kind, redelivered: self.redelivered(), pid, call }.encode();
+        self.server.with_outlet(&self.heading, |sender| {
+            let max = most(sender);
+            if response.len() as u64 > max {
+                return Err(ServeFailure::TooLarge { len: response.len(), max });
+            }
+            heading::send(sender, &heading, response, until).map_err(|e| match e.reason() {
+                SendFailure::Closed { .. } => ServeFailure::ClientGone,
+                SendFailure::TimedOut { .. } => ServeFailure::TimedOut,
+                _ => ServeFailure::NotSent(e),
+            })
+        })
+    }
+
+    /// Ends the call without an answer.
+    #[cold]
+    fn tell(&self, kind: Kind) {
+        let until = if self.answered.get() == Answered::InVain { Until::Now } else { Until::after(GRACE) };
+        let _ = self.send(kind, &[], until);
+        self.answered.set(Answered::Yes);
+    }
+}
+
+/// Largest response on a client's link.
+fn most(sender: &shm::Sender) -> u64 {
+    sender.max_message().saturating_sub(ResponseHeading::BYTES as u64)
+}
+
+impl Drop for Request<'_> {
+    fn drop(&mut self) {
+        if self.answered.get() != Answered::Yes && self.server.requests.region().is_ours() {
+            self.tell(Kind::GivenUp);
+        }
+    }
+}
+
+impl Deref for Request<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.message[RequestHeading::BYTES..]
+    }
+}
+
+impl AsRef<[u8]> for Request<'_> {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("len", &self.len())
+            .field("pid", &self.pid())
+            .field("redelivered", &self.redelivered())
+            .finish_non_exhaustive()
+    }
+}

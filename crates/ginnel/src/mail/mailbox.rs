@@ -1,0 +1,300 @@
+//! A mailbox: one's own name, and what comes there.
+
+use super::error::{MailError, MailFailure};
+use super::letter::{Letter, LetterHeading};
+use super::name;
+use super::post::{Absent, Post};
+use crate::error::{Error, ErrorKind, RecvFailure};
+use crate::message::{Held, Message};
+use crate::shm::{self, Mode, Spec};
+use crate::wait::{Interrupter, Until};
+use ginnel_core::Role;
+use ginnel_os::process;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// How often an owner may be seen to leave just when its name was refused.
+const TRIES: usize = 100;
+
+/// A name, and the letters that come to it. A handle may move between threads, but one at a time uses it.
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+/// use ginnel::mail::Mailbox;
+///
+/// let alice = Mailbox::open("alice")?;                    // in one process
+/// let bob = Mailbox::open("bob")?;                        // in another
+/// bob.send_to("alice", b"lunch?")?;
+/// let letter = alice.recv()?;
+/// assert_eq!((&*letter, letter.sender()), (&b"lunch?"[..], "bob"));
+/// alice.send_to(letter.sender(), b"yes")?;
+/// assert_eq!(&*bob.recv_from("alice")?, b"yes");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Mailbox {
+    name: String,
+    inbox: shm::Receiver,
+    /// Letters that `recv_from` passed over, in the order in which they came, with their senders' names. Forgotten when this is dropped: then they go
+    /// back, as the messages of any guard that was forgotten.
+    aside: RefCell<VecDeque<(String, Held, u64)>>,
+    post: Post,
+}
+
+impl Mailbox {
+    /// Takes a name; see [the module](super) for how one is written. Letters that wait there are received first.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InUse`] while another process, or another handle of this one, has the name; if the name is bad, or its link cannot be opened.
+    pub fn open(name: &str) -> Result<Self, Error> {
+        let spec = name::parse(name, "shm")?;
+        let inbox = claim(&spec)?;
+        // Those who wait for an owner sleep until somebody says so.
+        inbox.region().wake_all();
+        let name = spec.name.as_str().to_owned();
+        let post = Post::from(name.clone(), if spec.private { "mem" } else { "shm" });
+        Ok(Self { name, inbox, aside: RefCell::default(), post })
+    }
+
+    /// What happens to letters that this sends, from now on, to a name that nobody has. Default [`Absent::Keep`].
+    #[must_use]
+    pub fn absent(mut self, absent: Absent) -> Self {
+        self.post.set_absent(absent);
+        self
+    }
+
+    /// Its name, which its letters carry.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Letters that are set aside now: see [`Self::recv_from`].
+    pub fn set_aside(&self) -> usize {
+        self.aside.borrow().len()
+    }
+
+    /// Sends a letter to a name. Waits while that mailbox is full, and for an owner if [asked](Absent::Wait).
+    ///
+    /// # Errors
+    /// If it cannot be sent.
+    pub fn send_to(&self, to: &str, letter: &[u8]) -> Result<(), MailError> {
+        self.post.send_to(to, letter)
+    }
+
+    /// Sends a letter if there is room now, and an owner if one is [waited for](Absent::Wait).
+    ///
+    /// # Errors
+    /// As [`Self::send_to`].
+    pub fn try_send_to(&self, to: &str, letter: &[u8]) -> Result<(), MailError> {
+        self.post.try_send_to(to, letter)
+    }
+
+    /// As [`Self::send_to`], waiting for at most this long.
+    ///
+    /// # Errors
+    /// As [`Self::send_to`], and [`MailFailure::TimedOut`].
+    pub fn send_to_timeout(&self, to: &str, letter: &[u8], timeout: Duration) -> Result<(), MailError> {
+        self.post.send_to_timeout(to, letter, timeout)
+    }
+
+    /// As [`Self::send_to`], waiting until then at most.
+    ///
+    /// # Errors
+    /// As [`Self::send_to`], and [`MailFailure::TimedOut`].
+    pub fn send_to_deadline(&self, to: &str, letter: &[u8], deadline: Instant) -> Result<(), MailError> {
+        self.post.send_to_deadline(to, letter, deadline)
+    }
+
+    /// The next letter, from anyone: first those that were set aside. Waits for one.
+    ///
+    /// # Errors
+    /// [`MailFailure::Malformed`] once for each message that is no letter; others end the use of this handle.
+    pub fn recv(&self) -> Result<Letter<'_>, MailError> {
+        self.recv_until(Until::Forever)
+    }
+
+    /// A letter from anyone, if there is one now.
+    ///
+    /// # Errors
+    /// As [`Self::recv`], and [`MailFailure::Empty`].
+    pub fn try_recv(&self) -> Result<Letter<'_>, MailError> {
+        self.recv_until(Until::Now)
+    }
+
+    /// The next letter from anyone, waiting for at most this long.
+    ///
+    /// # Errors
+    /// As [`Self::recv`], and [`MailFailure::TimedOut`].
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Letter<'_>, MailError> {
+        self.recv_until(Until::after(timeout))
+    }
+
+    /// The next letter from anyone, waiting until then at most.
+    ///
+    /// # Errors
+    /// As [`Self::recv`], and [`MailFailure::TimedOut`].
+    pub fn recv_deadline(&self, deadline: Instant) -> Result<Letter<'_>, MailError> {
+        self.recv_until(Until::Instant(deadline))
+    }
+
+    /// The next letter from one name; `""` is those who have none. Letters of others that came before it are set aside, and received later in the order in
+    /// which they came. They keep their places in the link: when as many letters as the mailbox holds have come since the oldest of them, no more
+    /// can come, and this is an error.
+    ///
+    /// # Errors
+    /// As [`Self::recv`], and [`MailFailure::SetAside`].
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+    /// use ginnel::mail::Mailbox;
+    ///
+    /// let (alice, bob, carol) = (Mailbox::open("alice")?, Mailbox::open("bob")?, Mailbox::open("carol")?);
+    /// carol.send_to("alice", b"first")?;
+    /// bob.send_to("alice", b"second")?;
+    /// assert_eq!(&*alice.recv_from("bob")?, b"second");
+    /// assert_eq!(&*alice.recv()?, b"first");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn recv_from(&self, sender: &str) -> Result<Letter<'_>, MailError> {
+        self.recv_from_until(sender, Until::Forever)
+    }
+
+    /// A letter from one name, if there is one now.
+    ///
+    /// # Errors
+    /// As [`Self::recv_from`], and [`MailFailure::Empty`].
+    pub fn try_recv_from(&self, sender: &str) -> Result<Letter<'_>, MailError> {
+        self.recv_from_until(sender, Until::Now)
+    }
+
+    /// The next letter from one name, waiting for at most this long.
+    ///
+    /// # Errors
+    /// As [`Self::recv_from`], and [`MailFailure::TimedOut`].
+    pub fn recv_from_timeout(&self, sender: &str, timeout: Duration) -> Result<Letter<'_>, MailError> {
+        self.recv_from_until(sender, Until::after(timeout))
+    }
+
+    /// The next letter from one name, waiting until then at most.
+    ///
+    /// # Errors
+    /// As [`Self::recv_from`], and [`MailFailure::TimedOut`].
+    pub fn recv_from_deadline(&self, sender: &str, deadline: Instant) -> Result<Letter<'_>, MailError> {
+        self.recv_from_until(sender, Until::Instant(deadline))
+    }
+
+    /// What ends this mailbox's waiting for letters from another thread.
+    pub fn interrupter(&self) -> Interrupter {
+        self.inbox.interrupter()
+    }
+
+    // ---- how
+
+    fn error(&self, reason: MailFailure) -> MailError {
+        MailError { reason, tried: "receive from", mailbox: self.name.clone() }
+    }
+
+    fn recv_until(&self, until: Until) -> Result<Letter<'_>, MailError> {
+        let first = self.aside.borrow_mut().pop_front();
+        let held = match first {
+            Some((_, held, _)) => held,
+            None => self.take(until, &|| None).map_err(|reason| self.error(reason))?,
+        };
+        self.letter(held)
+    }
+
+    fn letter(&self, held: Held) -> Result<Letter<'_>, MailError> {
+        Letter::new(Message::new(Some(&self.inbox), held)).ok_or_else(|| self.error(MailFailure::Malformed))
+    }
+
+    fn recv_from_until(&self, sender: &str, until: Until) -> Result<Letter<'_>, MailError> {
+        let found = {
+            let mut aside = self.aside.borrow_mut();
+            let at = aside.iter().position(|(from, ..)| from == sender);
+            at.and_then(|at| aside.remove(at))
+        };
+        if let Some((_, held, _)) = found {
+            return self.letter(held);
+        }
+        loop {
+            let held = self.take(until, &|| self.is_stuck()).map_err(|reason| self.error(reason))?;
+            let message = Message::new(Some(&self.inbox), held);
+            let Some((heading, _)) = LetterHeading::parse(&message) else {
+                return Err(self.error(MailFailure::Malformed));
+            };
+            if heading.sender == sender {
+                return Letter::new(message).ok_or_else(|| self.error(MailFailure::Malformed));
+            }
+            // In hand still, and nobody's guard: `Held` says nothing when it is forgotten.
+            let position = message.position();
+            std::mem::forget(message);
+            self.aside.borrow_mut().push_back((heading.sender, held, position));
+        }
+    }
+
+    fn take(&self, until: Until, stuck: &dyn Fn() -> Option<u64>) -> Result<Held, MailFailure> {
+        if let Some(held) = self.inbox.take_fast(!matches!(until, Until::Now)) {
+            return Ok(held);
+        }
+        self.inbox.recv_unless(until, stuck).map_err(|e| match e.reason() {
+            RecvFailure::Empty => MailFailure::Empty,
+            RecvFailure::TimedOut => MailFailure::TimedOut,
+            RecvFailure::Closed { .. } => {
+                MailFailure::SetAside { letters: self.set_aside(), capacity: self.inbox.capacity() }
+            }
+            other => MailFailure::Broken(other),
+        })
+    }
+
+    /// Whether no letter can come any more while those that are set aside keep their places. It changes only when a letter comes, or is received.
+    fn is_stuck(&self) -> Option<u64> {
+        let oldest = self.aside.borrow().iter().map(|(_, _, position)| *position).min()?;
+        let next = self.inbox.engine().positions().1;
+        (next.wrapping_sub(oldest) >= self.inbox.capacity()).then_some(0)
+    }
+}
+
+/// Opens the receiving end of a mailbox, or says who has it.
+fn claim(spec: &Spec) -> Result<shm::Receiver, Error> {
+    let mut refused = None;
+    for _ in 0..TRIES {
+        match shm::Receiver::open(spec, Mode::Open) {
+            Err(e) if e.kind() == ErrorKind::TooManyHandles => {
+                if let Some(owner) = owner(spec) {
+                    return Err(Error::new(ErrorKind::InUse, "open", format!("the mailbox {}", spec.name.as_str()))
+                        .problem(format!("process {owner} has that name, and this is process {}", process::id()))
+                        .remedy("close it there, or choose another name"));
+                }
+                refused = Some(e); // it left meanwhile; or senders have all the places
+            }
+            // What a dead owner had in hand comes before what it had not.
+            other => return other.inspect(|inbox| inbox.region().settle()),
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Err(refused.unwrap_or_else(|| Error::new(ErrorKind::TooManyHandles, "open", spec.link())))
+}
+
+/// The process that has a name.
+fn owner(spec: &Spec) -> Option<u32> {
+    if spec.private {
+        return Some(process::id());
+    }
+    let info = shm::info(spec).ok()?;
+    info.participants.iter().find(|one| one.role == Role::Receiver && one.alive).map(|one| one.pid)
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox")
+            .field("name", &self.name)
+            .field("len", &self.inbox.len())
+            .field("set_aside", &self.set_aside())
+            .finish_non_exhaustive()
+    }
+}

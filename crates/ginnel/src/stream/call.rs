@@ -1,0 +1,262 @@
+//! Asking for a connection: the client makes both ways of it and sends their number to the listener. Until that has accepted, the client can write and
+//! wait already; and if the listener goes before, it is told.
+//!
+//! Killed at any point: links that nobody was told of are empty, or have no listener that lives, so `clean` and the next listener of that name collect
+//! them. What a client wrote before it was killed is still delivered.
+
+use super::end::End;
+use super::{Peer, Reader, Stream, Writer};
+use crate::address::{Address, NAME_MAX, Name, Wait, Wanted};
+use crate::error::{Error, ErrorKind, SendFailure};
+use crate::shm::{self, Membership, Mode, Region, Spec};
+use crate::wait::Until;
+use crate::watch::{self, Watched};
+use ginnel_core::{Engine, ParticipantState, Role, Shape};
+use ginnel_os::process;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+/// Between the name of a listener and the number of a connection.
+const SIGN: char = '~';
+/// Bytes that each way holds.
+const CAPACITY: u64 = 256 * 1024;
+/// Bytes that the name of a way has more than its listener's.
+const SUFFIX_MAX: usize = 40;
+/// Longest request, in bytes.
+pub(super) const REQUEST_MAX: u64 = 32;
+
+/// One of the two ways, as it is written at the end of its link's name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// From the client.
+    Up,
+    /// To the client.
+    Down,
+}
+
+impl Way {
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+}
+
+/// The listener whose connection a link of this name is a way of.
+pub(crate) fn listener_of(name: &Name) -> Option<Name> {
+    let (listener, rest) = name.as_str().rsplit_once(SIGN)?;
+    let (request, way) = rest.split_once('.')?;
+    pid_of(request).filter(|_| way == Way::Up.suffix() || way == Way::Down.suffix())?;
+    Name::new(listener).ok()
+}
+
+/// The process that sent a request, if it is one: `PID-NUMBER`.
+pub(super) fn pid_of(request: &str) -> Option<u32> {
+    let (pid, number) = request.split_once('-')?;
+    number.parse::<u64>().ok()?;
+    pid.parse().ok()
+}
+
+/// An address of a listener: nothing of it may be taken for a way of a connection, unless it is a pair's.
+pub(super) fn spec(tried: &'static str, address: &str) -> Result<Spec, Error> {
+    let invalid = |problem: String, remedy: &str| {
+        Err(Error::new(ErrorKind::InvalidAddress, tried, address).problem(problem).remedy(remedy))
+    };
+    let Some(spec) = address.parse::<Address>()?.engine() else {
+        return invalid("streams of bytes are for `shm:` and `mem:`".into(), "write `shm:NAME`, or use std's sockets");
+    };
+    if spec.name.as_str().len() > NAME_MAX - SUFFIX_MAX {
+        let problem = format!("the name of a listener has up to {} bytes", NAME_MAX - SUFFIX_MAX);
+        return invalid(problem, "choose a shorter one");
+    }
+    Ok(spec)
+}
+
+/// The listener's link, as whoever connects sees it.
+fn listener_spec(spec: &Spec) -> Spec {
+    let wanted = Wanted { shape: Some(Shape::Listener), ..Wanted::default() };
+    Spec { wanted, follow: true, ..spec.clone() }
+}
+
+/// The link of one way. `capacity` is known to who makes it.
+pub(super) fn way_spec(spec: &Spec, request: &str, way: Way, capacity: Option<u64>) -> Result<Spec, Error> {
+    let text = format!("{}{SIGN}{request}.{}", spec.name.as_str(), way.suffix());
+    let name = Name::new(&text).map_err(|problem| {
+        Error::new(ErrorKind::InvalidAddress, "connect to", spec.link()).problem(problem).remedy("choose another name")
+    })?;
+    let made = capacity.is_some();
+    let wanted = Wanted {
+        shape: Some(Shape::Stream),
+        capacity,
+        max: made.then_some(1),
+        memory: made.then_some(0),
+        participants: made.then_some(4),
+        senders: made.then_some(1),
+        receivers: made.then_some(1),
+        ..Wanted::default()
+    };
+    Ok(Spec { name, wanted, follow: false, history: None, wait: spec.wait, private: spec.private })
+}
+
+pub(super) fn connect(address: &str, until: Until) -> Result<Stream, Error> {
+    let spec = spec("connect to", address)?;
+    let caller = shm::Sender::open(&listener_spec(&spec), Mode::Join)?;
+    let region = caller.region().clone();
+    let Some(pid) = listening(region.engine()) else { return Err(refused(&spec)) };
+    let (request, up, down) = make_ways(&spec)?;
+    let link: Arc<str> = spec.link().into();
+    let pending = Arc::new(Pending::new(region, [&up.region, &down.region]));
+    let writer = Writer::new(End::new(up, Role::Sender, spec.wait, link.clone()));
+    let reader = Reader::new(End::new(down, Role::Receiver, spec.wait, link.clone()));
+    writer.end().awaits(pending.clone());
+    reader.end().awaits(pending);
+    caller.send_until(0, request.as_bytes(), until).map_err(|error| not_sent(&spec, error.reason()))?;
+    if writer.end().is_refused() {
+        return Err(refused(&spec));
+    }
+    Ok(Stream::new((Some(reader), Some(writer)), Peer { pid, uid: process::user() }, link))
+}
+
+/// Makes both ways under a name that nobody has, and joins them.
+fn make_ways(spec: &Spec) -> Result<(String, Membership, Membership), Error> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let capacity = Some(spec.wanted.capacity.unwrap_or(CAPACITY));
+    loop {
+        let request = format!("{}-{}", process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let up = Region::join(&way_spec(spec, &request, Way::Up, capacity)?, Mode::Create, Role::Sender);
+        let up = match up {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => continue, // of another PID namespace, or long ago
+            up => up?,
+        };
+        match Region::join(&way_spec(spec, &request, Way::Down, capacity)?, Mode::Create, Role::Receiver) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            down => return Ok((request, up, down?)),
+        }
+    }
+}
+
+/// The process that listens, if any does.
+fn listening(engine: &Engine) -> Option<u32> {
+    let receives = |p: &ginnel_core::Participant| engine.state(*p) == ParticipantState::Active(Role::Receiver);
+    engine.participants().find(receives).map(|listener| engine.entry(listener).pid)
+}
+
+fn refused(spec: &Spec) -> Error {
+    Error::new(ErrorKind::Refused, "connect to", spec.link())
+        .problem("nobody listens there")
+        .remedy("start the program that does; `ginnel info` shows who has it open")
+}
+
+fn not_sent(spec: &Spec, reason: &SendFailure) -> Error {
+    match reason {
+        SendFailure::TimedOut { value, .. } => Error::new(ErrorKind::Stuck, "connect to", spec.link())
+            .problem(format!("{value} others wait to be accepted, as many as its ?capacity= allows"))
+            .remedy("wait longer, or have the listener accept faster, or bind it with a larger ?capacity="),
+        SendFailure::Corrupt(what) => Error::new(ErrorKind::NotALink, "connect to", spec.link())
+            .problem(what.to_string())
+            .remedy(format!("remove it with `ginnel rm --force {}`", spec.link())),
+        _ => refused(spec),
+    }
+}
+
+/// A connection that was asked for. It has a listener that may go before it accepts.
+pub(super) struct Pending {
+    listener: Arc<Region>,
+    ways: [Weak<Region>; 2],
+    watched: AtomicBool,
+    /// Version of the listener's membership at which somebody listened.
+    listened_at: AtomicU64,
+}
+
+impl Pending {
+    fn new(listener: Arc<Region>, ways: [&Arc<Region>; 2]) -> Self {
+        let ways = ways.map(Arc::downgrade);
+        Self { listener, ways, watched: AtomicBool::new(false), listened_at: AtomicU64::new(u64::MAX) }
+    }
+
+    /// Whether nobody will accept it any more: the listener has gone, or has thrown it away.
+    pub(super) fn is_over(&self, way: &Engine) -> bool {
+        way.is_removed() || !self.is_listening()
+    }
+
+    fn is_listening(&self) -> bool {
+        let engine = self.listener.engine();
+        let version = engine.membership_version();
+        if self.listened_at.load(Ordering::Relaxed) == version {
+            return true;
+        }
+        let listening = !engine.is_removed() && engine.census().receivers > 0;
+        if listening {
+            self.listened_at.store(version, Ordering::Relaxed);
+        }
+        listening
+    }
+
+    /// From now on, the ends of the ways are woken when the listener has gone.
+    pub(super) fn watch(self: &Arc<Self>) {
+        watch::watch(self);
+    }
+}
+
+impl Watched for Pending {
+    fn file(&self) -> BorrowedFd<'_> {
+        self.listener.file().as_fd()
+    }
+
+    fn watched(&self) -> &AtomicBool {
+        &self.watched
+    }
+
+    fn look(&self) {
+        self.listener.reap();
+        if !self.is_listening() {
+            self.ways.iter().filter_map(Weak::upgrade).for_each(|way| way.wake_all());
+        }
+    }
+}
+
+/// Joins one way of a connection that was asked for; `None` if it is not there any more.
+pub(super) fn join(spec: &Spec, request: &str, way: Way) -> Result<Option<Membership>, Error> {
+    let role = if way == Way::Up { Role::Receiver } else { Role::Sender };
+    match Region::join(&way_spec(spec, request, way, None)?, Mode::Join, role) {
+        Ok(membership) => Ok(Some(membership)),
+        // Another has been there: a listener that died while it accepted.
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::TooManyHandles) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// An end of a way that was joined.
+pub(super) fn accepted(membership: Membership, role: Role, wait: Wait, link: &Arc<str>) -> End {
+    let end = End::new(membership, role, wait, link.clone());
+    end.other_was_there();
+    end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_tells_its_listener() {
+        let listener = |name: &str| listener_of(&Name::new(name).unwrap()).map(|name| name.as_str().to_owned());
+        assert_eq!(listener("web~4711-1.up").as_deref(), Some("web"));
+        assert_eq!(listener("a~b~1-0.down").as_deref(), Some("a~b"));
+        for other in ["web", "web~", "web~1.up", "web~1-2", "web~1-2.side", "web~x-2.up", "~1-2.up", "web~-2.up"] {
+            assert_eq!(listener(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_longest_names_fit() {
+        let longest = "n".repeat(NAME_MAX - SUFFIX_MAX);
+        let spec = spec("bind", &format!("shm:{longest}")).unwrap();
+        let request = format!("{}-{}", u32::MAX, u64::MAX);
+        assert!(request.len() as u64 <= REQUEST_MAX);
+        assert_eq!(way_spec(&spec, &request, Way::Down, None).unwrap().name.as_str().len(), NAME_MAX - 3);
+        assert!(super::spec("bind", &format!("shm:{longest}n")).is_err());
+        assert!(super::spec("bind", "mq:/a").is_err());
+    }
+}

@@ -1,0 +1,218 @@
+//! The end of a name: accepts the connections that are asked for there.
+
+use super::call::{self, REQUEST_MAX, Way};
+use super::{Peer, Reader, Stream, Writer};
+use crate::address::Wanted;
+use crate::error::{Error, ErrorKind, RecvError, RecvFailure};
+use crate::message::Message;
+use crate::shm::{self, Mode, Spec};
+use crate::wait::{Interrupter, Until};
+use ginnel_core::{Role, Shape};
+use ginnel_os::process;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Connections that wait to be accepted, at most.
+const BACKLOG: u64 = 128;
+/// Who connects has a handle of the listener's link for a moment.
+const PARTICIPANTS: u32 = 256;
+
+/// Accepts connections under a name. There is one for each name; when it is dropped, or dies, those that it has not accepted are over.
+///
+/// # Examples
+/// A server that echoes; in real life each is a process.
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+/// use ginnel::stream::{Listener, Stream};
+/// use std::io::{Read, Write};
+///
+/// let listener = Listener::bind("shm:echo")?;
+/// let server = std::thread::spawn(move || -> std::io::Result<()> {
+///     for stream in listener.incoming().take(1) {
+///         let (mut reader, mut writer) = stream?.split();
+///         std::io::copy(&mut reader, &mut writer)?;
+///     }
+///     Ok(())
+/// });
+/// let mut stream = Stream::connect("shm:echo")?;
+/// stream.write_all(b"hello")?;
+/// stream.shutdown(std::net::Shutdown::Write)?;
+/// let mut text = String::new();
+/// stream.read_to_string(&mut text)?;
+/// assert_eq!(text, "hello");
+/// server.join().unwrap()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Listener {
+    requests: shm::Receiver,
+    spec: Spec,
+    link: Arc<str>,
+}
+
+impl Listener {
+    /// Listens under a name: `shm:NAME`, or `mem:NAME` in this process. What a listener of that name left that was killed is collected.
+    ///
+    /// Options of the address: `capacity=`, the connections that may wait to be accepted, a power of two, default 128; and `wait=`.
+    ///
+    /// # Errors
+    /// [`TooManyHandles`](crate::ErrorKind::TooManyHandles): another listens there. [`Mismatch`](crate::ErrorKind::Mismatch): the name is that of another
+    /// link. Or the link could not be made.
+    pub fn bind(address: &str) -> Result<Self, Error> {
+        let spec = call::spec("listen on", address)?;
+        if call::listener_of(&spec.name).is_some() {
+            return Err(Error::new(ErrorKind::InvalidAddress, "listen on", spec.link())
+                .problem("such names are those of connections")
+                .remedy("choose one without `~`"));
+        }
+        Self::listen(spec)
+    }
+
+    /// The same, for a name that the program did not choose.
+    pub(super) fn bind_any(address: &str) -> Result<Self, Error> {
+        Self::listen(call::spec("listen on", address)?)
+    }
+
+    fn listen(spec: Spec) -> Result<Self, Error> {
+        if !spec.private {
+            shm::clean_connections_of(&spec.name)?;
+        }
+        let wanted = Wanted {
+            shape: Some(Shape::Listener),
+            capacity: Some(spec.wanted.capacity.unwrap_or(BACKLOG)),
+            max: Some(REQUEST_MAX),
+            memory: Some(0),
+            participants: Some(PARTICIPANTS),
+            receivers: Some(1),
+            ..Wanted::default()
+        };
+        let requests = shm::Receiver::open(&Spec { wanted, follow: true, ..spec.clone() }, Mode::Open)?;
+        let link = spec.link().into();
+        Ok(Self { requests, spec, link })
+    }
+
+    /// Waits for the next connection.
+    ///
+    /// # Errors
+    /// If it cannot be joined: no descriptors, say. Or an [`Interrupter`] ended the wait.
+    pub fn accept(&self) -> Result<Stream, Error> {
+        loop {
+            if let Some(stream) = self.accept_until(Until::Forever)? {
+                return Ok(stream);
+            }
+        }
+    }
+
+    /// The next connection, if one waits.
+    ///
+    /// # Errors
+    /// As [`accept`](Self::accept).
+    pub fn try_accept(&self) -> Result<Option<Stream>, Error> {
+        self.accept_until(Until::Now)
+    }
+
+    /// Waits for the next connection; `None` when the time is over.
+    ///
+    /// # Errors
+    /// As [`accept`](Self::accept).
+    pub fn accept_timeout(&self, timeout: Duration) -> Result<Option<Stream>, Error> {
+        self.accept_until(Until::after(timeout))
+    }
+
+    fn accept_until(&self, until: Until) -> Result<Option<Stream>, Error> {
+        loop {
+            let held = match self.requests.take_fast(false) {
+                Some(held) => held,
+                None => match self.requests.recv_slow(until) {
+                    Ok(held) => held,
+                    Err(error) if matches!(error.reason, RecvFailure::Empty | RecvFailure::TimedOut) => {
+                        return Ok(None);
+                    }
+                    Err(error) => return Err(self.failed(&error)),
+                },
+            };
+            let request = Message::new(Some(&self.requests), held);
+            // The request is released when the connection is joined: killed before that, it goes back.
+            if let Some(stream) = self.join(&request)? {
+                return Ok(Some(stream));
+            }
+        }
+    }
+
+    /// Joins both ways of a connection and removes their names. `None` if nothing of it is left.
+    fn join(&self, request: &[u8]) -> Result<Option<Stream>, Error> {
+        let request = std::str::from_utf8(request).ok().and_then(|request| Some((request, call::pid_of(request)?)));
+        let Some((request, pid)) = request else { return Ok(None) };
+        let up = call::join(&self.spec, request, Way::Up);
+        let down = call::join(&self.spec, request, Way::Down);
+        for way in [&up, &down].into_iter().filter_map(|way| way.as_ref().ok()?.as_ref()) {
+            // Nobody else joins them. What cannot be removed now goes with its last participant.
+            let _ = way.region.end(true);
+        }
+        let (up, down) = (up?, down?);
+        if up.is_none() && down.is_none() {
+            return Ok(None);
+        }
+        let wait = self.spec.wait;
+        let reader = up.map(|up| Reader::new(call::accepted(up, Role::Receiver, wait, &self.link)));
+        let writer = down.map(|down| Writer::new(call::accepted(down, Role::Sender, wait, &self.link)));
+        Ok(Some(Stream::new((reader, writer), Peer { pid, uid: process::user() }, self.link.clone())))
+    }
+
+    fn failed(&self, error: &RecvError) -> Error {
+        let kind = match error.reason {
+            RecvFailure::Interrupted => ErrorKind::Interrupted,
+            RecvFailure::Forked => ErrorKind::InUse,
+            _ => ErrorKind::NotALink,
+        };
+        Error::new(kind, "accept on", &*self.link).problem(error.to_string())
+    }
+
+    /// Every connection that comes, for ever.
+    pub fn incoming(&self) -> Incoming<'_> {
+        Incoming { listener: self }
+    }
+
+    /// The address that it listens on.
+    pub fn address(&self) -> &str {
+        &self.link
+    }
+
+    /// Ends the waiting of this handle from another thread.
+    pub fn interrupter(&self) -> Interrupter {
+        self.requests.interrupter()
+    }
+}
+
+impl Drop for Listener {
+    /// Those who wait to be accepted are told, and what they have written goes.
+    fn drop(&mut self) {
+        while let Ok(Some(stream)) = self.try_accept() {
+            drop(stream);
+        }
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener")
+            .field("link", &self.link)
+            .field("waiting", &self.requests.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The connections that come; see [`Listener::incoming`].
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    listener: &'a Listener,
+}
+
+impl Iterator for Incoming<'_> {
+    type Item = Result<Stream, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.listener.accept())
+    }
+}
