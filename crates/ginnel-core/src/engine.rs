@@ -36,6 +36,8 @@ pub enum Corrupt {
     Mode,
     /// A position lies beyond another that bounds it.
     Position,
+    /// The word that names the newest value names none that there can be.
+    Newest,
 }
 
 impl fmt::Display for Corrupt {
@@ -46,6 +48,7 @@ impl fmt::Display for Corrupt {
             Self::Block => "a message refers to a block that is not its own",
             Self::Mode => "a side of the ring names an impossible owner",
             Self::Position => "a position of the ring is impossible",
+            Self::Newest => "the word that names the newest value is impossible",
         })
     }
 }

@@ -60,6 +60,11 @@ pub(crate) const PUNCHED: usize = 8 * LINE + 16;
 /// Records of each class of an unbounded link that have memory: a word a class, written under the grow lock.
 pub(crate) const RECORDS: usize = 9 * LINE;
 
+/// In a link that carries the newest value: which that is, in the place of the tail; see `latest`.
+pub(crate) const CURRENT: usize = TAIL;
+/// Its pins, a line of words, in the place of the head.
+pub(crate) const PINS: usize = HEAD;
+
 const MAGIC: [u8; 8] = *b"ginnel\r\n";
 /// The version of the format that this crate reads and writes.
 const VERSION: u32 = 2;
@@ -262,12 +267,10 @@ mod tests {
     fn each_shape_is_read_as_it_was_written() {
         for (code, shape) in Shape::ALL.into_iter().enumerate() {
             assert_eq!(shape as usize, code);
-            let header = Header {
-                geometry: Geometry { shape, capacity: 1 << 16, ..Geometry::default() },
-                asymmetric: true,
-                created_ns: 7,
-                label: 9,
-            };
+            let capacity = if shape == Shape::Latest { 8 } else { 1 << 16 };
+            let mut geometry = Geometry { shape, capacity, ..Geometry::default() };
+            geometry.memory = geometry.memory_min().saturating_mul(4);
+            let header = Header { geometry, asymmetric: true, created_ns: 7, label: 9 };
             let layout = Layout::new(header.geometry).unwrap();
             let read = Header::parse(&header.encode(&layout), layout.total_bytes() as u64).unwrap().0;
             assert_eq!(read.geometry.shape, shape);

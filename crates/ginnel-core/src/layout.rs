@@ -9,6 +9,8 @@
 //! ..       areas of blocks            class after class, each from a page boundary; sparse until committed
 //! ..       bytes                      of a stream: its ring, from a multiple of 64 KiB; everybody maps it twice, back to back
 //! ```
+//! Where the link carries the [newest value](Shape::Latest) only, the heads of its cells lie in the place of the ring, 128 B each, there are
+//! no blocks, and in the place of their areas lie the values that do not fit in a head.
 //! A stream has one slot, which nobody uses: so whatever a peer writes into the words of its queue, nothing leaves the region.
 //! Of an unbounded link the ring and the records are sparse too: only the first extent of the ring is there from the start.
 //!
@@ -44,6 +46,14 @@ pub(crate) const RECORD_BYTES: usize = 16;
 pub const CONTROL_BYTES: usize = PAGE;
 /// Most participants of a link.
 pub const PARTICIPANTS_MAX: u32 = 0xFFFE;
+/// Largest value that lies in the head of its cell, in bytes; see `latest`.
+pub(crate) const VALUE_INLINE: usize = LINE - SLOT_HEAD - 8;
+/// Cells of a link that carries the newest value: at least so many that readers may pin one while two writers are at work.
+const CELLS_MIN: u64 = 4;
+/// And at most.
+const CELLS_MAX: u64 = 64;
+/// Pins at most: the words of a line.
+const PINS_MAX: u64 = (LINE / 8) as u64;
 /// Slots of a link at most.
 pub const CAPACITY_MAX: u64 = 1 << 26;
 /// Messages that are announced together at most.
@@ -199,6 +209,8 @@ pub enum Rule {
     Between(u64, u64),
     /// A power of two; these are the nearest below and above.
     PowerOfTwo(u64, u64),
+    /// Left out: it means nothing to a link of this shape.
+    NotWith(Shape),
     /// For a link whose shape is [`Shape::Broadcast`].
     OfBroadcast,
     /// Nothing but the default: the link is unbounded.
@@ -211,6 +223,7 @@ impl fmt::Display for GeometryError {
         match self.rule {
             Rule::Between(least, most) => write!(f, "must lie between {least} and {most}"),
             Rule::PowerOfTwo(below, above) => write!(f, "must be a power of two: take {below} or {above}"),
+            Rule::NotWith(shape) => write!(f, "means nothing with shape={}", shape.name()),
             Rule::OfBroadcast => f.write_str("cut-off is for shape=broadcast, where others go on"),
             Rule::NotUnbounded => write!(f, "means nothing where a link is unbounded"),
         }
@@ -221,13 +234,19 @@ impl core::error::Error for GeometryError {}
 
 impl Geometry {
     fn check(&self) -> Result<(), GeometryError> {
+        let latest = self.shape == Shape::Latest;
         let (least, most) = match self.shape {
             Shape::Stream => (STREAM_MIN, STREAM_MAX),
+            Shape::Latest => (CELLS_MIN, CELLS_MAX),
             _ => (1, CAPACITY_MAX),
         };
         between("capacity", self.capacity, least, most)?;
         power_of_two("capacity", self.capacity)?;
         between("max", self.max, 1, MESSAGE_MAX)?;
+        if latest && self.full != Full::Block {
+            let rule = Rule::NotWith(self.shape);
+            return Err(GeometryError { option: "full", value: self.full as u64, rule });
+        }
         if self.full == Full::CutOff && self.shape != Shape::Broadcast {
             return Err(GeometryError { option: "full", value: self.full as u64, rule: Rule::OfBroadcast });
         }
@@ -237,6 +256,9 @@ impl Geometry {
             power_of_two("extent", extent)?;
             if self.full != Full::Block {
                 return Err(GeometryError { option: "full", value: self.full as u64, rule: Rule::NotUnbounded });
+            }
+            if self.shape != Shape::Queue {
+                return Err(GeometryError { option: "shape", value: self.shape as u64, rule: Rule::NotUnbounded });
             }
         }
         between("memory", self.memory, self.memory_min(), MEMORY_MAX)?;
@@ -250,8 +272,11 @@ impl Geometry {
         if self.shape == Shape::Stream { 1 } else { self.capacity }
     }
 
-    /// Least memory with which the largest message can be sent.
+    /// Least memory with which the largest message can be sent. Of the newest value: what all of its cells may take.
     pub fn memory_min(&self) -> u64 {
+        if self.shape == Shape::Latest {
+            return self.value_bytes().saturating_mul(self.capacity);
+        }
         let ring = 2 * u64::from(self.extent) * slot_bytes(self.max) as u64;
         if self.max <= INLINE_MAX as u64 {
             ring
@@ -288,6 +313,15 @@ impl Geometry {
         }
         let wanted = (self.memory / EXTENTS_WANTED).clamp(EXTENT_MIN as u64, EXTENT_MAX) as usize;
         (wanted + 1).next_power_of_two() / 2
+    }
+
+    /// Bytes that a cell may take besides its head: whole pages, and none where each value fits in the head.
+    fn value_bytes(&self) -> u64 {
+        if self.max <= VALUE_INLINE as u64 {
+            0
+        } else {
+            self.max.saturating_add(PAGE as u64 - 1) / PAGE as u64 * PAGE as u64
+        }
     }
 }
 
@@ -339,6 +373,8 @@ pub struct Layout {
     ring: usize,
     classes: [Class; CLASSES_MAX],
     classes_len: usize,
+    /// Bytes of each value's area, which lie one after the other from the end of the control bytes.
+    value_bytes: usize,
     control_bytes: usize,
     total_bytes: usize,
     /// Offset of a stream's ring of bytes, and its length; 0 of any other shape.
@@ -355,7 +391,8 @@ impl Layout {
         geometry.check()?;
         let ring = (CONTROL_BYTES + geometry.participants as usize * ENTRY_BYTES).next_multiple_of(PAGE);
         let inline_max = INLINE_MAX.min(geometry.max as usize);
-        let slot_bytes = slot_bytes(geometry.max);
+        let latest = geometry.shape == Shape::Latest;
+        let slot_bytes = if latest { LINE } else { slot_bytes(geometry.max) };
         // A line more than the slots take: every slot can be looked at as a whole line.
         let slots = geometry.slots();
         let records = (ring + slots as usize * slot_bytes).next_multiple_of(LINE) + LINE;
@@ -370,16 +407,26 @@ impl Layout {
             ring,
             classes: [Class::default(); CLASSES_MAX],
             classes_len: 0,
+            value_bytes: 0,
             control_bytes: 0,
             total_bytes: 0,
             stream: 0,
             stream_bytes: 0,
         };
-        layout.place_classes(records);
+        match geometry.shape {
+            Shape::Latest => layout.place_values(records),
+            _ => layout.place_classes(records),
+        }
         if geometry.shape == Shape::Stream {
             layout.place_stream();
         }
         Ok(layout)
+    }
+
+    fn place_values(&mut self, end: usize) {
+        self.control_bytes = end.next_multiple_of(PAGE);
+        self.value_bytes = self.geometry.value_bytes() as usize;
+        self.total_bytes = self.control_bytes + self.value_bytes * self.geometry.capacity as usize;
     }
 
     fn place_stream(&mut self) {
@@ -525,6 +572,30 @@ impl Layout {
         self.ring + (position & self.index_mask) as usize * self.slot_bytes
     }
 
+    /// Whether it carries the newest value only: then it has cells in the place of slots.
+    #[inline(always)]
+    pub(crate) fn is_latest(&self) -> bool {
+        matches!(self.geometry.shape, Shape::Latest)
+    }
+
+    /// Offset of a cell's head, which [`Self::slot`] says too.
+    #[inline(always)]
+    pub(crate) fn cell(&self, cell: u64) -> usize {
+        self.ring + (cell & self.index_mask) as usize * LINE
+    }
+
+    /// Offset and bytes of a cell's area.
+    #[inline(always)]
+    pub(crate) fn value_area(&self, cell: u64) -> (usize, usize) {
+        (self.control_bytes + (cell & self.index_mask) as usize * self.value_bytes, self.value_bytes)
+    }
+
+    /// How many cells may be pinned: as many are left as there may be pins, with the newest, and two more.
+    #[inline(always)]
+    pub(crate) fn pins(&self) -> usize {
+        (self.capacity() / 2 - 1).min(PINS_MAX) as usize
+    }
+
     /// Offset of a participant's entry.
     #[inline(always)]
     pub(crate) fn entry(&self, number: u32) -> usize {
@@ -631,6 +702,47 @@ mod tests {
         assert!(with(|g| g.max = 0).starts_with("max=0"));
         assert!(with(|g| g.memory = 1).starts_with("memory=1"));
         assert!(with(|g| g.participants = 1).starts_with("participants=1"));
+    }
+
+    fn latest() -> impl Strategy<Value = Geometry> {
+        (2u32..7, 1u64..1 << 26, 2u32..512).prop_map(|(shift, max, participants)| {
+            let shape = Shape::Latest;
+            let mut geometry = Geometry { shape, capacity: 1 << shift, max, participants, ..Geometry::default() };
+            geometry.memory = geometry.memory_min();
+            geometry
+        })
+    }
+
+    proptest! {
+        /// [I1] Heads and areas of cells neither overlap nor leave the file, each area holds the largest value, and there are never pins enough
+        /// to take every cell but the newest.
+        #[test]
+        fn cells_do_not_overlap(geometry in latest()) {
+            let layout = Layout::new(geometry).unwrap();
+            let cells = geometry.capacity;
+            prop_assert!(layout.entry(geometry.participants - 1) + ENTRY_BYTES <= layout.slot(0));
+            prop_assert!((1..cells).all(|cell| layout.slot(cell) == layout.slot(cell - 1) + LINE));
+            prop_assert!(layout.slot(cells - 1) + LINE <= layout.control_bytes());
+            let (first, bytes) = layout.value_area(0);
+            prop_assert!(first == layout.control_bytes() && first % PAGE == 0 && bytes % PAGE == 0);
+            prop_assert!(bytes as u64 >= geometry.max || geometry.max <= VALUE_INLINE as u64);
+            prop_assert!((1..cells).all(|cell| layout.value_area(cell).0 == layout.value_area(cell - 1).0 + bytes));
+            prop_assert_eq!(layout.value_area(cells - 1).0 + bytes, layout.total_bytes());
+            prop_assert!(layout.pins() >= 1 && layout.pins() as u64 + 3 <= cells);
+        }
+    }
+
+    #[test]
+    fn what_means_nothing_to_the_newest_value_is_refused() {
+        let shape = Shape::Latest;
+        let of = |capacity, full, memory| {
+            let geometry = Geometry { shape, capacity, full, memory, ..Geometry::default() };
+            std::string::ToString::to_string(&Layout::new(geometry).unwrap_err())
+        };
+        assert!(of(2, Full::Block, 1 << 30).contains("between 4 and 64"));
+        assert!(of(128, Full::Block, 1 << 40).contains("between 4 and 64"));
+        assert!(of(8, Full::Reject, 1 << 30).contains("means nothing with shape=latest"));
+        assert!(of(8, Full::Block, 1 << 20).starts_with("memory="));
     }
 
     #[test]

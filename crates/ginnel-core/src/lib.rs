@@ -13,6 +13,7 @@
 //! | `ring`   | the queue: its slots and positions |
 //! | `producer`, `consumer` | its two ends: claim, commit; take, release |
 //! | `side`   | who may work on one end of the ring without locked operations |
+//! | `latest` | the newest value, in place of the queue |
 //! | `broadcast` | the other end where every receiver gets every message: cursors, and letting go of what all have heard |
 //! | `pace`   | announcements: how two sides in a stream stay out of each other's way |
 //! | `pool`   | blocks for messages that do not fit in a slot |
@@ -33,6 +34,7 @@ mod event;
 mod growth;
 mod header;
 mod label;
+mod latest;
 mod layout;
 mod memory;
 mod pace;
@@ -53,6 +55,7 @@ pub use event::{Called, Event, Waiting};
 pub use growth::{Growth, Span};
 pub use header::{Header, HeaderError};
 pub use label::{LABEL_AT, LABEL_BYTES, Label};
+pub use latest::{Cell, Look};
 pub use layout::{
     ALIVE_BASE, BELL_BYTE, BLOCK_MIN, CAPACITY_MAX, CLASSES_MAX, CONTROL_BYTES, ENTRY_BYTES, Full, GROW_BYTE, Geometry,
     GeometryError, INLINE_MAX, LINE, Layout, MESSAGE_MAX, PAGE, PARTICIPANTS_MAX, REMOVE_BYTE, Rule, SLOT_BYTES, Shape,

@@ -10,9 +10,45 @@ pub use mapped::Memory;
 pub use modelled::Memory;
 
 use crate::layout::{INLINE_MAX, SLOT_HEAD};
+use crate::sync::AtomicU64;
+#[cfg(not(all(target_arch = "x86_64", not(loom))))]
+use crate::sync::Relaxed;
+use core::mem::MaybeUninit;
 
 /// The words of one line.
 pub(crate) type Line = [crate::sync::AtomicU64; crate::layout::LINE / 8];
+
+/// Copies at least `len` bytes from words that others may write meanwhile, in steps of 16.
+///
+/// # Panics
+/// If either side has no room for the last step.
+#[inline(always)]
+pub(crate) fn copy_short_out(from: &[AtomicU64], to: &mut [MaybeUninit<u8>], len: usize) {
+    let padded = len.next_multiple_of(16);
+    assert!(padded <= to.len() && padded <= 8 * from.len());
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    let mut at = 0;
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    while at != padded {
+        // ORDERING: relaxed, two words in one load; published by [S20@latest], or torn, which [S21@latest] tells.
+        // SAFETY: reads 16 bytes of the words, and writes 16 bytes of `to`: both have them, as checked.
+        unsafe {
+            core::arch::asm!(
+                "movups {pair}, [{from} + {at}]",
+                "movups [{to} + {at}], {pair}",
+                pair = out(xmm_reg) _, from = in(reg) from.as_ptr(), to = in(reg) to.as_mut_ptr(), at = in(reg) at,
+                options(nostack, preserves_flags),
+            );
+        }
+        at += 16;
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(loom))))]
+    for (place, word) in to[..padded].chunks_exact_mut(8).zip(from) {
+        // ORDERING: relaxed, published by [S20@latest]; or torn, which [S21@latest] tells.
+        let word = word.load(Relaxed).to_le_bytes();
+        place.iter_mut().zip(word).for_each(|(place, byte)| _ = place.write(byte));
+    }
+}
 
 /// The words of the header page.
 #[cfg(not(loom))]
@@ -84,6 +120,7 @@ mod mapped {
     use super::{Control, Line};
     use crate::layout::{CONTROL_BYTES, LINE, SLOT_HEAD};
     use crate::sync::{AtomicU32, AtomicU64};
+    use core::mem::MaybeUninit;
     use core::ptr::NonNull;
 
     /// A mapped region: a base address and a length in bytes. It does not own the mapping.
@@ -196,6 +233,40 @@ mod mapped {
             unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), to.as_ptr(), from.len()) }
         }
 
+        /// Copies to `offset`, a multiple of 8, what others may read meanwhile: as [`Self::copy_out_racing`] does. Zeroes behind it, up to the next multiple of 8.
+        #[inline(always)]
+        pub(crate) fn copy_over(&self, offset: usize, from: &[u8]) {
+            let to = self.bytes(offset, from.len().next_multiple_of(8));
+            let bulk = from.len() / BULK * BULK;
+            if bulk > 0 {
+                // SAFETY: as many bytes of `from` as it has, and of the mapping, as `bytes` checked; `from` is private memory, so they are apart.
+                unsafe { copy_bulk(from.as_ptr(), to.as_ptr(), bulk) };
+            }
+            for (word, at) in from[bulk..].chunks(8).zip((offset + bulk..).step_by(8)) {
+                let mut bytes = [0; 8];
+                bytes[..word.len()].copy_from_slice(word);
+                // ORDERING: relaxed, published by [S20@latest], and torn for who reads meanwhile [S21@latest].
+                self.word(at).store(u64::from_le_bytes(bytes), crate::sync::Relaxed);
+            }
+        }
+
+        /// Copies from `offset`, a multiple of 8, what others may write meanwhile: by relaxed loads, so that this is no data race, whatever comes of it.
+        /// Writes every byte of `to`.
+        #[inline(always)]
+        pub(crate) fn copy_out_racing(&self, offset: usize, to: &mut [MaybeUninit<u8>]) {
+            let from = self.bytes(offset, to.len().next_multiple_of(8));
+            let bulk = to.len() / BULK * BULK;
+            if bulk > 0 {
+                // SAFETY: as many bytes of the mapping, as `bytes` checked, and of `to` as it has; `to` is private memory, so they are apart.
+                unsafe { copy_bulk(from.as_ptr(), to.as_mut_ptr().cast(), bulk) };
+            }
+            for (place, at) in to[bulk..].chunks_mut(8).zip((offset + bulk..).step_by(8)) {
+                // ORDERING: relaxed, published by [S20@latest], or torn, which [S21@latest] tells.
+                let word = self.word(at).load(crate::sync::Relaxed).to_le_bytes();
+                place.iter_mut().zip(word).for_each(|(place, byte)| _ = place.write(byte));
+            }
+        }
+
         #[inline(always)]
         pub(crate) fn copy_out(&self, offset: usize, to: &mut [u8]) {
             let from = self.bytes(offset, to.len());
@@ -226,6 +297,64 @@ mod mapped {
             }
         }
     }
+
+    /// Bytes of a turn of [`copy_bulk`].
+    const BULK: usize = 64;
+
+    /// Copies a multiple of [`BULK`] bytes that another may write, or read, meanwhile. In assembly, which the compiler takes for accesses that it does not
+    /// know, in this order among the atomics around it: each is one or several relaxed accesses of shared memory, as the loop of words elsewhere.
+    ///
+    /// # Safety
+    /// As many bytes can be read at `from` and written at `to`, and are apart; both are mapped, and what is not shared is the caller's.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn copy_bulk(from: *const u8, to: *mut u8, bytes: usize) {
+        debug_assert!(bytes > 0 && bytes % BULK == 0);
+        // SAFETY: reads and writes `bytes` bytes from both addresses on, which the caller promises are there.
+        unsafe {
+            core::arch::asm!(
+                "2:",
+                "movups {a}, [{from} + {at}]",
+                "movups {b}, [{from} + {at} + 16]",
+                "movups {c}, [{from} + {at} + 32]",
+                "movups {d}, [{from} + {at} + 48]",
+                "movups [{to} + {at}], {a}",
+                "movups [{to} + {at} + 16], {b}",
+                "movups [{to} + {at} + 32], {c}",
+                "movups [{to} + {at} + 48], {d}",
+                "add {at}, 64",
+                "cmp {at}, {bytes}",
+                "jne 2b",
+                a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
+                from = in(reg) from, to = in(reg) to, bytes = in(reg) bytes, at = inout(reg) 0usize => _,
+                options(nostack),
+            );
+        }
+    }
+
+    /// # Safety
+    /// As above; and both are aligned to 8 where they are shared.
+    #[cfg(not(target_arch = "x86_64"))]
+    #[inline(always)]
+    unsafe fn copy_bulk(from: *const u8, to: *mut u8, bytes: usize) {
+        for at in (0..bytes).step_by(8) {
+            // SAFETY: `at` is below the bytes that the caller promises at `from`.
+            let from = unsafe { from.add(at) };
+            // SAFETY: `at` is below the bytes that the caller promises at `to`.
+            let to = unsafe { to.add(at) };
+            // Volatile, and by words: what a relaxed load and store compile to, also where one of the two is not aligned, as private memory may be.
+            // SAFETY: eight bytes of those that can be read, of a type without alignment.
+            let word = unsafe { from.cast::<Unaligned>().read_volatile() };
+            // SAFETY: eight bytes of those that can be written, likewise.
+            unsafe { to.cast::<Unaligned>().write_volatile(word) };
+        }
+    }
+
+    /// A word anywhere.
+    #[cfg(not(target_arch = "x86_64"))]
+    #[derive(Clone, Copy)]
+    #[repr(C, packed)]
+    struct Unaligned(u64);
 }
 
 #[cfg(loom)]
@@ -234,6 +363,7 @@ mod modelled {
     use crate::header::{ITEMS, ROOM};
     use crate::layout::{LINE, Layout};
     use crate::sync::{AtomicU32, AtomicU64, Relaxed};
+    use core::mem::MaybeUninit;
     use loom::cell::UnsafeCell;
     use std::boxed::Box;
     use std::collections::HashMap;
@@ -328,6 +458,18 @@ mod modelled {
             for line in self.lines.iter().filter(|(at, _)| range.contains(*at)) {
                 line.1.iter().for_each(|at| at.store(word, Relaxed));
             }
+        }
+
+        pub(crate) fn copy_over(&self, offset: usize, from: &[u8]) {
+            for (index, chunk) in from.chunks(8).enumerate() {
+                let word = chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+                self.word(offset + 8 * index).store(word, Relaxed);
+            }
+        }
+
+        pub(crate) fn copy_out_racing(&self, offset: usize, to: &mut [MaybeUninit<u8>]) {
+            let _ = (offset, to);
+            unreachable!("a model has no areas");
         }
 
         /// The first word of a message.

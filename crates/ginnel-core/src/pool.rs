@@ -421,6 +421,9 @@ impl Engine {
 
     /// Block memory committed and in use.
     pub fn pool_use(&self) -> PoolUse {
+        if self.layout().is_latest() {
+            return self.value_use();
+        }
         let mut pool = PoolUse { ceiling: self.layout().geometry().memory, ..PoolUse::default() };
         for number in self.class_numbers() {
             let class = self.class(number);

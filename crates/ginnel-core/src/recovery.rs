@@ -9,6 +9,7 @@
 //! | a message whose release had begun (`released` has passed it, or it owns the block) | released |
 //! | a message it was dropping to make room | dropped, counted once |
 //! | a block that no slot refers to | FREE |
+//! | a cell in which it wrote a value, a pin | free; the value, if it was published before, stays |
 //! | a cursor, as a listener of a broadcast | none: it holds nobody back |
 //! | a side that was exclusive to it | SHARED: it may have died before it knew whether it is alone |
 //!
@@ -77,6 +78,10 @@ impl Engine {
     }
 
     fn undo_claims(&self, dead: Participant, role: Role, recovered: &mut Recovered) {
+        if self.layout().is_latest() {
+            recovered.skipped = self.recover_cells(dead);
+            return;
+        }
         if role == Role::Receiver && self.is_exclusive_to(role, dead) {
             self.mark_held(dead); // then they are found as on a shared side
         }

@@ -159,6 +159,9 @@ impl Engine {
     }
 
     fn len_of(&self, word: impl Fn(u64) -> Word) -> u64 {
+        if self.layout().is_latest() {
+            return u64::from(self.newest_version() > 0);
+        }
         if self.layout().stream_ring().is_some() {
             return 0; // it has bytes: `bytes_waiting`
         }
@@ -203,6 +206,9 @@ impl Engine {
 
     /// Whether the next message finds no slot, as far as one look can tell: the link holds as many as it may, those in hand included.
     pub fn is_full(&self, me: Participant) -> bool {
+        if self.layout().is_latest() {
+            return false; // there is always room for a newer value
+        }
         if self.layout().is_broadcast() {
             return self.is_held_up();
         }
@@ -229,6 +235,9 @@ impl Engine {
     /// Positions of both ends: the next to take, the next to claim. Those of a stream count bytes. On a broadcast, what the slowest receiver is
     /// at in place of the first. For `word_at` see [`Self::len_by`].
     pub fn positions_by(&self, word_at: impl Fn(u64) -> u64) -> (u64, u64) {
+        if self.layout().is_latest() {
+            return (0, self.newest_version()); // nobody takes a value away
+        }
         if self.layout().is_broadcast() {
             let tail = self.claimed_tail();
             return (tail.saturating_sub(self.backlog()), tail);
@@ -262,6 +271,9 @@ impl Engine {
 
     /// Whether no message is left, when nobody is there who could add or take one. On an unbounded link the caller holds the grow lock.
     pub(crate) fn is_drained(&self) -> bool {
+        if self.layout().is_latest() {
+            return self.newest_version() == 0;
+        }
         match self.layout().geometry().shape {
             Shape::Stream => return self.bytes_waiting() == 0,
             Shape::Listener => return true, // nobody is left who could accept

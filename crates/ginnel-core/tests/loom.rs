@@ -6,18 +6,24 @@
 #![cfg(loom)]
 
 use ginnel_core::{
-    Consumer, Engine, Full, Geometry, Growth, Identity, Layout, Listener, Memory, Participant, PopError, Producer,
-    PushError, Role, Shape, Start,
+    Cell, Consumer, Engine, Full, Geometry, Growth, Identity, Layout, Listener, Look, Memory, Participant, PopError,
+    Producer, PushError, Role, Shape, Start,
 };
 use loom::sync::Arc;
 use loom::sync::atomic::{Ordering, fence};
 use loom::thread;
+use std::mem::MaybeUninit;
 
 /// Bounded by `LOOM_MAX_PREEMPTIONS`, 2 if it is not set.
 fn check(model: impl Fn() + Sync + Send + 'static) {
+    check_with(0, model);
+}
+
+/// With so many preemptions more.
+fn check_with(more: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.max_branches = 50_000;
-    builder.preemption_bound = builder.preemption_bound.or(Some(2));
+    builder.preemption_bound = builder.preemption_bound.or(Some(2)).map(|bound| bound + more);
     builder.check(model);
 }
 
@@ -591,5 +597,171 @@ fn no_wake_up_for_room_is_lost() {
             event.disarm(waiting);
         }
         receiver.join().unwrap();
+    });
+}
+
+// ---- the newest value (see `latest`)
+
+/// A link of four cells, of which somebody holds as many as `held`: the fewer are left, the sooner one is written over.
+fn latest(participants: u32, held: usize) -> Arc<Engine> {
+    let geometry =
+        Geometry { shape: Shape::Latest, capacity: 4, max: 16, memory: 0, participants, ..Geometry::default() };
+    let layout = Layout::new(geometry).unwrap();
+    let engine = Arc::new(Engine::new(Memory::new(&layout), layout, true, heavy));
+    let holder = join(&engine, participants - 1, Role::Sender);
+    (0..held).for_each(|_| drop(engine.claim_cell(holder, 16).unwrap()));
+    engine
+}
+
+/// Both words of a value are its number.
+fn publish(engine: &Engine, me: Participant, value: u64) -> u64 {
+    let cell = claim(engine, me);
+    let value = value.to_le_bytes();
+    engine.write_cell(&cell, 0, &[value, value].concat());
+    engine.publish_value(me, cell, 16).unwrap()
+}
+
+fn claim(engine: &Engine, me: Participant) -> Cell {
+    loop {
+        match engine.claim_cell(me, 16) {
+            Ok(cell) => return cell,
+            Err(PushError::Busy) => thread::yield_now(),
+            Err(e) => panic!("{e:?}"),
+        }
+    }
+}
+
+/// A copy, and whether it is whole.
+#[allow(unsafe_code)] // Takes bytes for written that were.
+fn copied(look: &Look<'_>) -> ([u8; 16], bool) {
+    let mut copy = [MaybeUninit::uninit(); 16];
+    let whole = look.copy_to(&mut copy);
+    // SAFETY: all of it was written, whole or torn.
+    (copy.map(|byte| unsafe { byte.assume_init() }), whole)
+}
+
+/// The newest value, whole, and its version; none if writers were faster.
+fn newest(engine: &Engine, me: Participant) -> Option<(u64, u64)> {
+    let mut bytes = [0; 16];
+    let read = engine.read_newest(me, &mut |look| {
+        let (copy, whole) = copied(look);
+        bytes = copy;
+        whole
+    });
+    match read {
+        Ok((version, _)) => {
+            let [one, two]: [u64; 2] =
+                std::array::from_fn(|at| u64::from_le_bytes(std::array::from_fn(|byte| bytes[8 * at + byte])));
+            assert_eq!(one, two, "a torn value");
+            Some((one, version))
+        }
+        Err(PopError::Busy | PopError::Empty) => None,
+        Err(e) => panic!("{e:?}"),
+    }
+}
+
+#[test]
+fn a_value_is_whole_and_newest_while_it_is_replaced() {
+    check(|| {
+        let engine = latest(3, 2); // two cells in turn
+        let me = join(&engine, 0, Role::Sender);
+        publish(&engine, me, 1);
+        let writer = {
+            let engine = engine.clone();
+            thread::spawn(move || (2..=3).for_each(|value| assert_eq!(publish(&engine, me, value), value)))
+        };
+        let reader = join(&engine, 1, Role::Receiver);
+        let mut last = 1;
+        for _ in 0..2 {
+            if let Some((value, version)) = newest(&engine, reader) {
+                assert_eq!(value, version);
+                assert!(value >= last, "{value} after {last}");
+                last = value;
+            }
+        }
+        writer.join().unwrap();
+        assert_eq!(newest(&engine, reader), Some((3, 3)));
+    });
+}
+
+#[test]
+fn two_writers_get_versions_of_their_own() {
+    check(|| {
+        let engine = latest(4, 0);
+        let writers: Vec<_> = [0, 1]
+            .into_iter()
+            .map(|number| {
+                let engine = engine.clone();
+                let me = join(&engine, number, Role::Sender);
+                thread::spawn(move || publish(&engine, me, u64::from(number) + 10))
+            })
+            .collect();
+        let reader = join(&engine, 2, Role::Receiver);
+        let seen = newest(&engine, reader);
+        let mut versions: Vec<u64> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+        let second = if versions[0] == 2 { 10 } else { 11 };
+        assert_eq!(newest(&engine, reader), Some((second, 2)));
+        if let Some((value, version)) = seen {
+            assert_eq!(versions[value as usize - 10], version);
+        }
+        versions.sort_unstable();
+        assert_eq!(versions, [1, 2]);
+    });
+}
+
+/// The second look of a read pins, in a model. Three preemptions: a writer between its look at the pins and its claim, a reader in its copy, the writer in its.
+#[test]
+fn a_pinned_value_is_not_written_over() {
+    check_with(1, || {
+        let engine = latest(3, 2); // two cells in turn
+        let me = join(&engine, 0, Role::Sender);
+        publish(&engine, me, 1);
+        let writer = {
+            let engine = engine.clone();
+            thread::spawn(move || (2..=3).for_each(|value| _ = publish(&engine, me, value)))
+        };
+        let reader = join(&engine, 1, Role::Receiver);
+        let mut turns = 0;
+        let _ = engine.read_newest(reader, &mut |look| {
+            turns += 1;
+            if turns < 2 {
+                return false;
+            }
+            let (copy, whole) = copied(look);
+            assert!(!whole || copy[..8] == copy[8..], "a torn value");
+            whole
+        });
+        writer.join().unwrap();
+        assert_eq!(newest(&engine, reader).map(|(value, _)| value), Some(3));
+    });
+}
+
+#[test]
+fn no_change_of_the_newest_value_is_slept_over() {
+    check(|| {
+        let engine = latest(3, 0);
+        let writer = {
+            let engine = engine.clone();
+            let me = join(&engine, 0, Role::Sender);
+            thread::spawn(move || {
+                publish(&engine, me, 7);
+                engine.items().notify();
+            })
+        };
+        let reader = join(&engine, 1, Role::Receiver);
+        let event = engine.items();
+        loop {
+            let waiting = event.arm();
+            if let Some((value, _)) = newest(&engine, reader) {
+                assert_eq!(value, 7);
+                event.disarm(waiting);
+                break;
+            }
+            while event.futex_word().load(Ordering::SeqCst) == waiting.sequence {
+                thread::yield_now();
+            }
+            event.disarm(waiting);
+        }
+        writer.join().unwrap();
     });
 }

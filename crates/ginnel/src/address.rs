@@ -43,10 +43,13 @@ const ENGINE: &[&str] = &[
 ];
 
 /// Shapes that a [`Sender`](crate::Sender) and a [`Receiver`](crate::Receiver) carry.
-const CARRIED: &[Shape] = &[Shape::Queue, Shape::Broadcast];
+const CARRIED: &[Shape] = &[Shape::Queue, Shape::Broadcast, Shape::Latest];
 
 /// What a sender may do when the link is full.
 const FULL: [Full; 4] = [Full::Block, Full::Reject, Full::DropOldest, Full::CutOff];
+
+/// Places for values of a link that carries the newest one.
+const CELLS: u64 = 8;
 
 /// How a handle waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -119,6 +122,10 @@ const UNBOUNDED_MEMORY: u64 = 64 << 30;
 impl Wanted {
     /// What cannot be asked for together: the problem, and its remedy.
     pub(crate) fn contradiction(&self) -> Option<(String, String)> {
+        if let (true, Some(shape)) = (self.unbounded, self.shape.filter(|shape| *shape != Shape::Queue)) {
+            let problem = format!("shape={} is never unbounded, only a queue is", shape.name());
+            return Some((problem, "leave one of the two out".into()));
+        }
         let option = match self {
             Self { unbounded: false, .. } => return None,
             Self { capacity: Some(_), .. } => "capacity",
@@ -131,10 +138,10 @@ impl Wanted {
 
     /// The geometry of a new link.
     pub(crate) fn geometry(&self) -> Geometry {
-        let default = Geometry::default();
+        let (default, latest) = (Geometry::default(), self.shape == Some(Shape::Latest));
         let mut geometry = Geometry {
             shape: self.shape.unwrap_or_default(),
-            capacity: self.capacity.unwrap_or(default.capacity),
+            capacity: self.capacity.unwrap_or(if latest { CELLS } else { default.capacity }),
             max: self.max.unwrap_or(default.max),
             memory: 0,
             participants: self.participants.unwrap_or(default.participants),
@@ -146,8 +153,10 @@ impl Wanted {
         if self.unbounded {
             return geometry.unbounded(self.memory.unwrap_or(UNBOUNDED_MEMORY));
         }
-        // Four of the largest messages, or the default, whichever is more.
-        geometry.memory = self.memory.unwrap_or_else(|| default.memory.max(geometry.memory_min().saturating_mul(4)));
+        // Four of the largest messages, or the default, whichever is more; or what all places for the newest value may take.
+        let most =
+            if latest { geometry.memory_min() } else { default.memory.max(geometry.memory_min().saturating_mul(4)) };
+        geometry.memory = self.memory.unwrap_or(most);
         geometry
     }
 

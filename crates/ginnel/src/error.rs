@@ -322,6 +322,12 @@ impl fmt::Display for SendError {
             SendFailure::Full { capacity } => {
                 write!(f, "it is full with {capacity} messages; receive some, or make it anew with a larger ?capacity=")
             }
+            SendFailure::NoRoom { limit: crate::shm::WRITERS, value }
+            | SendFailure::TimedOut { limit: crate::shm::WRITERS, value } => write!(
+                f,
+                "others are in the middle of a send, as many as it has places for ({value}); try again, or make it anew with ?capacity={}",
+                value * 4
+            ),
             SendFailure::NoRoom { limit, value } => {
                 write!(f, "it is full ({limit} {value}); receive some, or raise that limit")
             }
@@ -416,6 +422,8 @@ pub enum RecvFailure {
     },
     /// What the kernel said: an error number, see `errno(3)`.
     Os(i32),
+    /// The link has no such thing: what it would need.
+    Unfit(&'static str),
     /// The handle belongs to the parent of this process.
     Forked,
     /// An [`Interrupter`](crate::Interrupter) ended the wait.
@@ -473,6 +481,7 @@ impl fmt::Display for RecvError {
                 "what came is no message, or one of {len} bytes, more than ?max= allows; its sender must use the same framing: \
                  ?frame=line or ?frame=raw for programs that know none"
             ),
+            RecvFailure::Unfit(why) => f.write_str(why),
             RecvFailure::WrongType { len } => write!(
                 f,
                 "a message of {len} bytes is no value of the type that was asked for; its sender must take the link for the same type"

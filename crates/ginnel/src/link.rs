@@ -52,7 +52,8 @@ impl Link {
         self.with(|wanted| wanted.shape = Some(shape))
     }
 
-    /// Messages that the link holds at most: a power of two. Default 1024.
+    /// Messages that the link holds at most: a power of two. Default 1024. Of [`Shape::Latest`]: places for values, the newest and those that are being
+    /// written, from 4 to 64, default 8; half of them is how many senders may be in the middle of a send at once.
     #[must_use]
     pub fn capacity(self, messages: u64) -> Self {
         self.with(|wanted| wanted.capacity = Some(messages))
@@ -196,7 +197,7 @@ impl Link {
     /// If the link cannot be found or made as asked; [`Error::kind`] tells which.
     pub fn sender(&self) -> Result<Sender, Error> {
         match self.address.engine() {
-            Some(spec) => shm::Sender::open(&spec, self.mode).map(Sender::shm),
+            Some(spec) => shm::open_sender(&spec, self.mode).map(Sender::shm),
             None => kernel::Sender::open(&self.address, self.mode).map(Sender::kernel),
         }
     }
@@ -207,7 +208,7 @@ impl Link {
     /// If the link cannot be found or made as asked; [`Error::kind`] tells which.
     pub fn receiver(&self) -> Result<Receiver, Error> {
         match self.address.engine() {
-            Some(spec) => shm::Receiver::open(&spec, self.mode).map(Receiver::shm),
+            Some(spec) => shm::open_receiver(&spec, self.mode).map(Receiver::shm),
             None => kernel::Receiver::open(&self.address, self.mode).map(Receiver::kernel),
         }
     }

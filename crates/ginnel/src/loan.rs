@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// Bytes of a link, lent to write a message into. [`commit`](Self::commit) sends it, dropping it does not.
 ///
 /// On a shared-memory link, messages of up to 112 bytes are written into the guard and copied when they are committed: that costs less than
-/// a block. Where the kernel carries the messages, the bytes are a buffer of this process.
+/// a block. Where the kernel carries the messages, and of [`Shape::Latest`](crate::Shape::Latest), the bytes are a buffer of this process.
 ///
 /// # Examples
 /// ```
@@ -32,6 +32,7 @@ pub struct Loan<'a> {
 
 enum Place<'a> {
     Shm(shm::Loan<'a>),
+    Latest { sender: &'a shm::LatestSender, bytes: Vec<u8>, tag: u16 },
     Kernel { sender: &'a kernel::Sender, bytes: Vec<u8>, tag: u16 },
 }
 
@@ -39,6 +40,10 @@ enum Place<'a> {
 impl<'a> Loan<'a> {
     pub(crate) fn shm(loan: shm::Loan<'a>) -> Self {
         Self { place: Place::Shm(loan) }
+    }
+
+    pub(crate) fn latest(sender: &'a shm::LatestSender, bytes: Vec<u8>) -> Self {
+        Self { place: Place::Latest { sender, bytes, tag: 0 } }
     }
 
     pub(crate) fn kernel(sender: &'a kernel::Sender, bytes: Vec<u8>) -> Self {
@@ -49,7 +54,7 @@ impl<'a> Loan<'a> {
     pub fn set_tag(&mut self, tag: u16) {
         match &mut self.place {
             Place::Shm(loan) => loan.set_tag(tag),
-            Place::Kernel { tag: place, .. } => *place = tag,
+            Place::Latest { tag: place, .. } | Place::Kernel { tag: place, .. } => *place = tag,
         }
     }
 
@@ -90,6 +95,10 @@ impl<'a> Loan<'a> {
             Place::Shm(loan) => {
                 loan.commit_until(until).map_err(|(loan, error)| CommitError { loan: Self::shm(loan), error })
             }
+            Place::Latest { sender, bytes, tag } => {
+                let sent = sender.send_until(tag, &bytes, until);
+                sent.map_err(|error| CommitError { loan: Self { place: Place::Latest { sender, bytes, tag } }, error })
+            }
             Place::Kernel { sender, bytes, tag } => match sender.send_until(tag, &bytes, until) {
                 Ok(()) => {
                     sender.give_back(bytes);
@@ -107,7 +116,7 @@ impl Deref for Loan<'_> {
     fn deref(&self) -> &[u8] {
         match &self.place {
             Place::Shm(loan) => loan,
-            Place::Kernel { bytes, .. } => bytes,
+            Place::Latest { bytes, .. } | Place::Kernel { bytes, .. } => bytes,
         }
     }
 }
@@ -118,7 +127,7 @@ impl DerefMut for Loan<'_> {
     fn deref_mut(&mut self) -> &mut [u8] {
         match &mut self.place {
             Place::Shm(loan) => loan,
-            Place::Kernel { bytes, .. } => bytes,
+            Place::Latest { bytes, .. } | Place::Kernel { bytes, .. } => bytes,
         }
     }
 }

@@ -48,6 +48,7 @@ pub struct Receiver {
 #[allow(clippy::large_enum_variant, reason = "the large one is the fast one: it is reached without another pointer")]
 enum End {
     Shm(shm::Receiver),
+    Latest(Box<shm::LatestReceiver>),
     Kernel(Box<kernel::Receiver>),
 }
 
@@ -63,8 +64,11 @@ impl From<End> for Receiver {
 }
 
 impl Receiver {
-    pub(crate) fn shm(receiver: shm::Receiver) -> Self {
-        End::Shm(receiver).into()
+    pub(crate) fn shm(receiver: shm::ReceiverOf) -> Self {
+        match receiver {
+            shm::ReceiverOf::Queue(receiver) => End::Shm(receiver).into(),
+            shm::ReceiverOf::Latest(receiver) => End::Latest(receiver).into(),
+        }
     }
 
     pub(crate) fn kernel(receiver: kernel::Receiver) -> Self {
@@ -102,11 +106,12 @@ impl Receiver {
     pub fn try_clone(&self) -> Result<Self, Error> {
         Ok(match &self.end {
             End::Shm(receiver) => End::Shm(receiver.try_clone()?).into(),
+            End::Latest(receiver) => End::Latest(Box::new(receiver.try_clone()?)).into(),
             End::Kernel(receiver) => End::Kernel(Box::new(receiver.try_clone()?)).into(),
         })
     }
 
-    /// Receives the next message; waits for one. The message stays in its place until the guard is dropped: if this process is
+    /// Receives the next message; waits for one. On a link with [`Shape::Latest`](crate::Shape::Latest): the newest value, once this handle has not seen it. The message stays in its place until the guard is dropped: if this process is
     /// killed before that, another receiver gets it, marked as [redelivered](Message::redelivered).
     ///
     /// # Errors
@@ -190,6 +195,66 @@ impl Receiver {
         self.recv_many_until(most, Until::Instant(deadline))
     }
 
+    /// The newest value of a link with [`Shape::Latest`](crate::Shape::Latest), without waiting, whether this handle has seen it before or not; it has then. It was
+    /// the newest at some instant of the call. [`Message::position`] tells which value of the link it is, from 0: what lies between two is what was skipped.
+    ///
+    /// # Errors
+    /// [`RecvFailure::Empty`](crate::RecvFailure::Empty) if there is none yet, [`RecvFailure::Unfit`](crate::RecvFailure::Unfit) if the link has another shape.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+    /// let sender = ginnel::Sender::open("shm:position?shape=latest")?;
+    /// let receiver = ginnel::Receiver::open("shm:position")?;
+    /// sender.send_all(&["1 m", "2 m", "3 m"])?;
+    /// assert_eq!(&*receiver.recv()?, b"3 m");            // a value that it has not seen: waits for one
+    /// assert_eq!(&*receiver.latest()?, b"3 m");          // the newest, whatever it has seen
+    /// assert_eq!(receiver.dropped(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn latest(&self) -> Result<Message<'_>, RecvError> {
+        self.latest_end()?.newest().map(|held| Message::new(None, held))
+    }
+
+    /// As [`Self::latest`], into a vector, whose memory is used again: what it held before is gone, also on an error. Returns the value's position.
+    ///
+    /// # Errors
+    /// As [`Self::latest`].
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+    /// let sender = ginnel::Sender::open("shm:level?shape=latest&max=8")?;
+    /// let receiver = ginnel::Receiver::open("shm:level")?;
+    /// let mut level = Vec::new();
+    /// for litres in 0..3u64 {
+    ///     sender.send(&litres.to_le_bytes())?;
+    ///     assert_eq!(receiver.latest_into(&mut level)?, litres);
+    ///     assert_eq!(level, litres.to_le_bytes());
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline(always)]
+    pub fn latest_into(&self, bytes: &mut Vec<u8>) -> Result<u64, RecvError> {
+        self.latest_end()?.newest_into(bytes)
+    }
+
+    #[inline(always)]
+    fn latest_end(&self) -> Result<&shm::LatestReceiver, RecvError> {
+        match &self.end {
+            End::Latest(receiver) => Ok(receiver),
+            _ => Err(self.has_no_newest()),
+        }
+    }
+
+    #[cold]
+    fn has_no_newest(&self) -> RecvError {
+        let reason = RecvFailure::Unfit("a link has a newest value if it was made with ?shape=latest; use recv");
+        RecvError { reason, link: self.address().into() }
+    }
+
     /// Messages until the end: ends when [`Self::recv`] would fail.
     pub fn iter(&self) -> impl Iterator<Item = Message<'_>> {
         std::iter::from_fn(|| self.recv().ok())
@@ -204,6 +269,7 @@ impl Receiver {
     pub fn len(&self) -> u64 {
         match &self.end {
             End::Shm(receiver) => receiver.len(),
+            End::Latest(receiver) => receiver.len(),
             End::Kernel(receiver) => receiver.len(),
         }
     }
@@ -217,6 +283,7 @@ impl Receiver {
     pub fn capacity(&self) -> u64 {
         match &self.end {
             End::Shm(receiver) => receiver.capacity(),
+            End::Latest(receiver) => receiver.capacity(),
             End::Kernel(receiver) => receiver.capacity(),
         }
     }
@@ -225,15 +292,18 @@ impl Receiver {
     pub fn is_closed(&self) -> bool {
         match &self.end {
             End::Shm(receiver) => receiver.is_closed(),
+            End::Latest(receiver) => receiver.is_closed(),
             End::Kernel(receiver) => receiver.is_closed(),
         }
     }
 
     /// Messages of this link, since this receiver opened, that nobody will receive: dropped to make room, or in the hands of a
-    /// killed receiver of a link that drops the oldest. Of a broadcast, those that this receiver [missed](Message::missed). Exact.
+    /// killed receiver of a link that drops the oldest. Of a broadcast, those that this receiver [missed](Message::missed). Of
+    /// [`Shape::Latest`](crate::Shape::Latest), values that it did not see, as newer ones came before it looked. Exact.
     pub fn dropped(&self) -> u64 {
         match &self.end {
             End::Shm(receiver) => receiver.dropped(),
+            End::Latest(receiver) => receiver.dropped(),
             End::Kernel(receiver) => receiver.dropped(),
         }
     }
@@ -291,6 +361,7 @@ impl Receiver {
     pub fn shape(&self) -> Shape {
         match &self.end {
             End::Shm(receiver) => receiver.shape(),
+            End::Latest(_) => Shape::Latest,
             End::Kernel(_) => Shape::Queue,
         }
     }
@@ -310,6 +381,7 @@ impl Receiver {
     pub fn interrupter(&self) -> Interrupter {
         match &self.end {
             End::Shm(receiver) => receiver.interrupter(),
+            End::Latest(receiver) => receiver.interrupter(),
             End::Kernel(receiver) => receiver.interrupter(),
         }
     }
@@ -318,6 +390,7 @@ impl Receiver {
     pub fn address(&self) -> &str {
         match &self.end {
             End::Shm(receiver) => receiver.address(),
+            End::Latest(receiver) => receiver.address(),
             End::Kernel(receiver) => receiver.address(),
         }
     }
@@ -329,6 +402,7 @@ impl Receiver {
     pub fn into_stdio(self) -> Result<Stdio, Error> {
         match self.end {
             End::Shm(receiver) => Err(kernel::no_stdio(receiver.address())),
+            End::Latest(receiver) => Err(kernel::no_stdio(receiver.address())),
             End::Kernel(receiver) => receiver.into_stdio(),
         }
     }
@@ -339,7 +413,7 @@ impl Receiver {
     fn recv_until(&self, until: Until) -> Result<Message<'_>, RecvError> {
         let receiver = match &self.end {
             End::Shm(receiver) => Some(receiver),
-            End::Kernel(_) => None,
+            End::Latest(_) | End::Kernel(_) => None,
         };
         if let Some(held) = receiver.and_then(|receiver| receiver.take_fast(!matches!(until, Until::Now))) {
             return Ok(Message::new(receiver, held));
@@ -356,6 +430,7 @@ impl Receiver {
     fn recv_slow(&self, until: Until) -> Result<(), RecvError> {
         self.taken.set(Some(match &self.end {
             End::Shm(receiver) => receiver.recv_slow(until)?,
+            End::Latest(receiver) => receiver.recv_until(until)?,
             End::Kernel(receiver) => receiver.recv_until(until)?,
         }));
         Ok(())
@@ -367,6 +442,7 @@ impl Receiver {
     pub(crate) fn look(&self, listens: bool) -> Found<Result<Message<'_>, RecvError>> {
         let (receiver, found) = match &self.end {
             End::Shm(receiver) => (Some(receiver), receiver.look(listens)),
+            End::Latest(receiver) => (None, receiver.look(listens)),
             End::Kernel(receiver) => (None, receiver.look()),
         };
         match found {
@@ -379,7 +455,7 @@ impl Receiver {
     /// What tells when to look again.
     pub(crate) fn again(&self) -> Again<'_> {
         match &self.end {
-            End::Shm(_) => Again::Called,
+            End::Shm(_) | End::Latest(_) => Again::Called,
             End::Kernel(receiver) => receiver.again(),
         }
     }
@@ -387,15 +463,18 @@ impl Receiver {
     /// Has an ear called whenever there may be news that nothing else tells of. Whether the process's `News` are to be drained for that.
     pub(crate) fn add_ear(&self, ear: &Arc<Ear>) -> Result<bool, RecvError> {
         match &self.end {
-            End::Shm(receiver) => {
-                receiver.region().add_ear(ear).map_err(|e| self.os_error(&e))?;
-                Ok(receiver.region().has_news())
-            }
+            End::Shm(receiver) => self.add_ear_to(receiver.region(), ear),
+            End::Latest(receiver) => self.add_ear_to(receiver.region(), ear),
             End::Kernel(receiver) => {
                 receiver.ears().add(ear);
                 Ok(false)
             }
         }
+    }
+
+    fn add_ear_to(&self, region: &shm::Region, ear: &Arc<Ear>) -> Result<bool, RecvError> {
+        region.add_ear(ear).map_err(|e| self.os_error(&e))?;
+        Ok(region.has_news())
     }
 
     /// The ear of its futures.
@@ -412,7 +491,11 @@ impl Receiver {
     /// Whether the process's `News` are to be drained for it.
     #[cfg(feature = "async")]
     pub(crate) fn has_news(&self) -> bool {
-        matches!(&self.end, End::Shm(receiver) if receiver.region().has_news())
+        match &self.end {
+            End::Shm(receiver) => receiver.region().has_news(),
+            End::Latest(receiver) => receiver.region().has_news(),
+            End::Kernel(_) => false,
+        }
     }
 
     /// A message that [`Self::look`] has found, again.
@@ -420,7 +503,7 @@ impl Receiver {
     pub(crate) fn message(&self, held: Held) -> Message<'_> {
         match &self.end {
             End::Shm(receiver) => Message::new(Some(receiver), held),
-            End::Kernel(_) => Message::new(None, held),
+            End::Latest(_) | End::Kernel(_) => Message::new(None, held),
         }
     }
 
@@ -431,6 +514,7 @@ impl Receiver {
     pub(crate) fn error(&self, reason: RecvFailure) -> RecvError {
         let link = match &self.end {
             End::Shm(receiver) => receiver.address(),
+            End::Latest(receiver) => receiver.address(),
             End::Kernel(receiver) => receiver.address(),
         };
         RecvError { reason, link: link.clone() }
@@ -439,6 +523,9 @@ impl Receiver {
     fn recv_many_until(&self, most: usize, until: Until) -> Result<Batch<'_>, RecvError> {
         match &self.end {
             End::Shm(receiver) => receiver.recv_many_until(most, until),
+            // One, the newest, as a run of others would have to be older.
+            End::Latest(_) if most == 0 => Ok(Batch::of_messages(Vec::new())),
+            End::Latest(_) => self.recv_until(until).map(|message| Batch::of_messages(vec![message])),
             End::Kernel(receiver) => receiver.recv_many_until(most, until).map(Batch::of_messages),
         }
     }
@@ -458,6 +545,7 @@ impl fmt::Debug for Receiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.end {
             End::Shm(receiver) => receiver.fmt(f),
+            End::Latest(receiver) => receiver.fmt(f),
             End::Kernel(receiver) => receiver.fmt(f),
         }
     }

@@ -39,6 +39,7 @@ pub struct Sender {
 #[allow(clippy::large_enum_variant, reason = "the large one is the fast one: it is reached without another pointer")]
 enum End {
     Shm(shm::Sender),
+    Latest(Box<shm::LatestSender>),
     Kernel(Box<kernel::Sender>),
 }
 
@@ -53,8 +54,11 @@ impl From<End> for Sender {
 }
 
 impl Sender {
-    pub(crate) fn shm(sender: shm::Sender) -> Self {
-        End::Shm(sender).into()
+    pub(crate) fn shm(sender: shm::SenderOf) -> Self {
+        match sender {
+            shm::SenderOf::Queue(sender) => End::Shm(sender).into(),
+            shm::SenderOf::Latest(sender) => End::Latest(sender).into(),
+        }
     }
 
     pub(crate) fn kernel(sender: kernel::Sender) -> Self {
@@ -92,11 +96,13 @@ impl Sender {
     pub fn try_clone(&self) -> Result<Self, Error> {
         Ok(match &self.end {
             End::Shm(sender) => End::Shm(sender.try_clone()?).into(),
+            End::Latest(sender) => End::Latest(Box::new(sender.try_clone()?)).into(),
             End::Kernel(sender) => End::Kernel(Box::new(sender.try_clone()?)).into(),
         })
     }
 
-    /// Sends a message; waits while the link is full, unless it was made to reject or to drop the oldest.
+    /// Sends a message; waits while the link is full, unless it was made to reject or to drop the oldest. On a link with
+    /// [`Shape::Latest`](crate::Shape::Latest) the message becomes the newest value, and no receiver is ever waited for.
     ///
     /// # Errors
     /// If it cannot be sent: too long, nobody left who could make room, or no memory.
@@ -231,6 +237,7 @@ impl Sender {
     pub fn len(&self) -> u64 {
         match &self.end {
             End::Shm(sender) => sender.len(),
+            End::Latest(sender) => sender.len(),
             End::Kernel(sender) => sender.len(),
         }
     }
@@ -244,6 +251,7 @@ impl Sender {
     pub fn is_full(&self) -> bool {
         match &self.end {
             End::Shm(sender) => sender.is_full(),
+            End::Latest(_) => false,
             End::Kernel(sender) => sender.is_full(),
         }
     }
@@ -252,6 +260,7 @@ impl Sender {
     pub fn capacity(&self) -> u64 {
         match &self.end {
             End::Shm(sender) => sender.capacity(),
+            End::Latest(sender) => sender.capacity(),
             End::Kernel(sender) => sender.capacity(),
         }
     }
@@ -260,6 +269,7 @@ impl Sender {
     pub fn max_message(&self) -> u64 {
         match &self.end {
             End::Shm(sender) => sender.max_message(),
+            End::Latest(sender) => sender.max_message(),
             End::Kernel(sender) => sender.max_message(),
         }
     }
@@ -269,6 +279,7 @@ impl Sender {
     pub fn is_closed(&self) -> bool {
         match &self.end {
             End::Shm(sender) => sender.is_closed(),
+            End::Latest(sender) => sender.is_closed(),
             End::Kernel(sender) => sender.is_closed(),
         }
     }
@@ -277,7 +288,7 @@ impl Sender {
     /// received. Everywhere else a sender learns that before it sends, and this is 0.
     pub fn dropped(&self) -> u64 {
         match &self.end {
-            End::Shm(_) => 0,
+            End::Shm(_) | End::Latest(_) => 0,
             End::Kernel(sender) => sender.dropped(),
         }
     }
@@ -332,6 +343,7 @@ impl Sender {
     pub fn interrupter(&self) -> Interrupter {
         match &self.end {
             End::Shm(sender) => sender.interrupter(),
+            End::Latest(sender) => sender.interrupter(),
             End::Kernel(sender) => sender.interrupter(),
         }
     }
@@ -340,6 +352,7 @@ impl Sender {
     pub fn address(&self) -> &str {
         match &self.end {
             End::Shm(sender) => sender.address(),
+            End::Latest(sender) => sender.address(),
             End::Kernel(sender) => sender.address(),
         }
     }
@@ -351,6 +364,7 @@ impl Sender {
     pub fn into_stdio(self) -> Result<Stdio, Error> {
         match self.end {
             End::Shm(sender) => Err(kernel::no_stdio(sender.address())),
+            End::Latest(sender) => Err(kernel::no_stdio(sender.address())),
             End::Kernel(sender) => sender.into_stdio(),
         }
     }
@@ -368,7 +382,7 @@ impl Sender {
     fn send_until(&self, tag: u16, message: &[u8], until: Until) -> Result<(), SendError> {
         let sent = match &self.end {
             End::Shm(sender) => sender.send_fast(tag, message),
-            End::Kernel(_) => false,
+            End::Latest(_) | End::Kernel(_) => false,
         };
         if sent { Ok(()) } else { self.send_slow(tag, message, until) }
     }
@@ -377,6 +391,7 @@ impl Sender {
     fn send_slow(&self, tag: u16, message: &[u8], until: Until) -> Result<(), SendError> {
         match &self.end {
             End::Shm(sender) => sender.send_until(tag, message, until),
+            End::Latest(sender) => sender.send_until(tag, message, until),
             End::Kernel(sender) => sender.send_until(tag, message, until),
         }
     }
@@ -384,6 +399,7 @@ impl Sender {
     fn send_all_until<M: AsRef<[u8]>>(&self, messages: &[M], until: Until) -> Result<u64, SendAllError> {
         match &self.end {
             End::Shm(sender) => sender.send_all_until(messages, until),
+            End::Latest(sender) => sender.send_all_until(messages, until),
             End::Kernel(sender) => sender.send_all_until(messages, until),
         }
     }
@@ -401,6 +417,7 @@ impl Sender {
     ) -> Found<Result<(), SendError>> {
         match &self.end {
             End::Shm(sender) => sender.look(tag, message, listens),
+            End::Latest(sender) => sender.look(tag, message),
             End::Kernel(sender) => sender.look(tag, message, begun),
         }
     }
@@ -408,7 +425,7 @@ impl Sender {
     /// What tells when to look again.
     pub(crate) fn again<R>(&self, run: impl FnOnce(Again<'_>) -> R) -> R {
         match &self.end {
-            End::Shm(_) => run(Again::Called),
+            End::Shm(_) | End::Latest(_) => run(Again::Called),
             End::Kernel(sender) => sender.again(run),
         }
     }
@@ -417,6 +434,10 @@ impl Sender {
     pub(crate) fn add_ear(&self, ear: &Arc<Ear>) -> Result<bool, SendError> {
         match &self.end {
             End::Shm(sender) => {
+                sender.region().add_ear(ear).map_err(|e| sender.error(SendFailure::Os(e)))?;
+                Ok(sender.region().has_news())
+            }
+            End::Latest(sender) => {
                 sender.region().add_ear(ear).map_err(|e| sender.error(SendFailure::Os(e)))?;
                 Ok(sender.region().has_news())
             }
@@ -441,12 +462,17 @@ impl Sender {
     /// Whether the process's `News` are to be drained for it.
     #[cfg(feature = "async")]
     pub(crate) fn has_news(&self) -> bool {
-        matches!(&self.end, End::Shm(sender) if sender.region().has_news())
+        match &self.end {
+            End::Shm(sender) => sender.region().has_news(),
+            End::Latest(sender) => sender.region().has_news(),
+            End::Kernel(_) => false,
+        }
     }
 
     pub(crate) fn os_error(&self, e: std::io::Error) -> SendError {
         let link = match &self.end {
             End::Shm(sender) => sender.address(),
+            End::Latest(sender) => sender.address(),
             End::Kernel(sender) => sender.address(),
         };
         SendError { reason: SendFailure::Os(e), link: link.clone() }
@@ -455,6 +481,7 @@ impl Sender {
     fn loan_until(&self, len: usize, until: Until) -> Result<Loan<'_>, SendError> {
         match &self.end {
             End::Shm(sender) => sender.loan_until(len, until).map(Loan::shm),
+            End::Latest(sender) => sender.buffer(len).map(|bytes| Loan::latest(sender, bytes)),
             End::Kernel(sender) => sender.buffer(len).map(|bytes| Loan::kernel(sender, bytes)),
         }
     }
@@ -474,6 +501,7 @@ impl fmt::Debug for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.end {
             End::Shm(sender) => sender.fmt(f),
+            End::Latest(sender) => sender.fmt(f),
             End::Kernel(sender) => sender.fmt(f),
         }
     }

@@ -129,6 +129,7 @@ fn facts(info: &Info) -> String {
     let facts = [
         ("address", info.address.clone()),
         ("file", info.path.display().to_string()),
+        ("shape", geometry.shape.name().to_owned()),
         ("state", json::state(info.liveness).to_owned()),
         ("age", units::age(info.created_ns, now)),
         ("shape", geometry.shape.name().to_owned()),

@@ -32,6 +32,11 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     pub(crate) fn open(spec: &Spec, mode: Mode) -> Result<Self, Error> {
+        Ok(Self::of(Self::join(spec, mode)?, spec))
+    }
+
+    /// Becomes a receiver of a link, whichever shape it has.
+    pub(super) fn join(spec: &Spec, mode: Mode) -> Result<Membership, Error> {
         let membership = Region::join(spec, mode, Role::Receiver)?;
         let geometry = *membership.region.engine().layout().geometry();
         if spec.history.is_some() && geometry.shape != Shape::Broadcast {
@@ -39,7 +44,11 @@ impl Receiver {
                 .problem(format!("it was made with shape={}, and history= was asked for", geometry.shape.name()))
                 .remedy("leave history= out: only a link with ?shape=broadcast keeps messages that were received"));
         }
-        Ok(Self::with(membership, Start::Newest(spec.history.unwrap_or(0)), spec.follow, spec.wait))
+        Ok(membership)
+    }
+
+    pub(super) fn of(membership: Membership, spec: &Spec) -> Self {
+        Self::with(membership, Start::Newest(spec.history.unwrap_or(0)), spec.follow, spec.wait)
     }
 
     fn with(membership: Membership, start: Start, follow: bool, wait: Wait) -> Self {

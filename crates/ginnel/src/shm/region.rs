@@ -676,6 +676,7 @@ fn invalid_option(address: &Spec, e: &ginnel_core::GeometryError) -> Error {
         (option, Rule::Between(least, most)) => format!("write ?{option}= with a number from {least} to {most}"),
         (_, Rule::OfBroadcast) => "write ?shape=broadcast&full=cut-off, or another ?full=".to_owned(),
         (option, Rule::PowerOfTwo(below, above)) => format!("write ?{option}={below} or ?{option}={above}"),
+        (option, Rule::NotWith(_)) => format!("leave ?{option}= out"),
         _ => String::new(),
     };
     Error::new(ErrorKind::InvalidOption, "create", address.link()).problem(e.to_string()).remedy(remedy)

@@ -48,7 +48,7 @@ impl Sender {
         Ok(Self::with(membership, spec.follow, spec.wait))
     }
 
-    fn with(membership: Membership, follow: bool, wait: Wait) -> Self {
+    pub(super) fn with(membership: Membership, follow: bool, wait: Wait) -> Self {
         // Who waits for room is in no hurry: each look takes a line from the receiver, which pays when several places are free.
         let capacity = membership.region.engine().layout().geometry().capacity;
         let rest = (capacity / 8).clamp(1, 16) as u32;

@@ -111,7 +111,7 @@ fn pattern(number: u64, index: usize) -> u8 {
     (number as usize).wrapping_mul(37).wrapping_add(index.wrapping_mul(11)).to_le_bytes()[0]
 }
 
-fn number_of(bytes: &[u8]) -> Result<u64, String> {
+pub(super) fn number_of(bytes: &[u8]) -> Result<u64, String> {
     let (number, rest) = bytes.split_first_chunk().ok_or("a message of a few bytes, which nobody sent")?;
     let number = u64::from_le_bytes(*number);
     let whole = (8..).zip(rest).all(|(index, byte)| *byte == pattern(number, index));

@@ -9,6 +9,7 @@ use ginnel::{Link, Mode, Receiver, Sender};
 
 use super::broadcast;
 use super::judge::*;
+use super::latest;
 use super::letters;
 use super::recovery;
 use super::sleepers;
@@ -43,6 +44,7 @@ pub(crate) fn all(directory: &Path) -> Vec<Scenario> {
     all.extend([unlink("unlink", false), unlink("unlink, in use", true)]);
     all.extend(sleepers::all());
     all.extend(recovery::all());
+    all.extend(latest::all());
     all.extend(letters::all());
     all.extend(streams::all());
     all.extend(broadcast::all());

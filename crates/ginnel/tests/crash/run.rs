@@ -3,6 +3,7 @@
 mod broadcast;
 mod fork;
 mod judge;
+mod latest;
 mod letters;
 mod operations;
 mod recovery;

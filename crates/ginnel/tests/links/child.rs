@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // prctl(2) and dup2(2) with integers.
 
 use crate::mechanisms::porter;
-use crate::{call, corrupt, death, fork, futures, lifetime, mail, script, several, stream, time};
+use crate::{call, corrupt, death, fork, futures, latest, lifetime, mail, script, several, stream, time};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -224,6 +224,7 @@ fn child_role() {
         "fork" => fork::role(rest),
         "crowd" => futures::crowd(rest),
         "quiet" => several::quiet(),
+        "latest" => latest::role(rest),
         "scribbler" => corrupt::scribbler(rest),
         "stream" => stream::role(rest),
         "stream-test" => stream::test_role(rest),

@@ -87,6 +87,10 @@ fn call<R>(what: &str, run: impl FnOnce() -> R) -> R {
 fn link(seed: u64, dice: &mut Dice) -> Link {
     let full = dice.pick(&["block", "reject", "drop-oldest", "block&senders=2", "block&receivers=1&senders=1"]);
     let (capacity, max) = (dice.pick(&[1, 4, 8]), dice.pick(&[64, 4096]));
+    if dice.one_in(3) {
+        let address = format!("shm:victim-{seed}?shape=latest&capacity=4&max={max}&participants=6");
+        return Link::new(&address).expect("a good address");
+    }
     let address = format!("shm:victim-{seed}?capacity={capacity}&max={max}&memory=64KiB&participants=6&full={full}");
     Link::new(&address).expect("a good address")
 }

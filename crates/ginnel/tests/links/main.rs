@@ -8,6 +8,7 @@
 //! | messages between handles of one thread, against an oracle | `exchange` |
 //! | every receiver gets every message | `broadcast` |
 //! | many threads at once | `threads` |
+//! | the newest value | `latest` |
 //! | timeouts, deadlines, signals, the end of the stream | `time` |
 //! | processes that are killed | `death` |
 //! | requests and their responses; letters to names | `call`, `mail` |
@@ -33,6 +34,7 @@ mod exchange;
 mod fork;
 mod futures;
 mod hostile;
+mod latest;
 mod lifetime;
 mod mail;
 mod mechanisms;
