@@ -253,6 +253,7 @@ impl Engine {
     /// The same for a participant.
     pub fn positions(&self, me: Participant) -> (u64, u64) {
         let pin = self.pin(me);
+        // ORDERING [S9] [S10]: acquire; whatever the word publishes.
         let positions = self.positions_by(|at| self.word(at as usize).load(Acquire));
         self.unpin(pin);
         positions

@@ -105,7 +105,7 @@ impl Name {
 pub(crate) struct Wanted {
     pub(crate) shape: Option<Shape>,
     /// What the messages are.
-    pub(crate) label: Option<Label>,
+    pub(crate) label: Option<Box<Label>>,
     pub(crate) capacity: Option<u64>,
     pub(crate) max: Option<u64>,
     pub(crate) memory: Option<u64>,

@@ -188,7 +188,7 @@ impl Link {
     /// Labels what its messages are: see [`crate::typed`].
     #[cfg(any(feature = "zerocopy", feature = "serde"))]
     pub(crate) fn labelled(self, schema: &str) -> Self {
-        self.with(|wanted| wanted.label = Some(ginnel_core::Label::new(schema)))
+        self.with(|wanted| wanted.label = Some(Box::new(ginnel_core::Label::new(schema))))
     }
 
     /// Opens the sending end.

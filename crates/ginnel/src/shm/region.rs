@@ -274,7 +274,7 @@ impl Region {
         }
         let geometry = address.wanted.geometry();
         let layout = Layout::new(geometry).map_err(|e| invalid_option(address, &e))?;
-        let checksum = address.wanted.label.as_ref().map_or(0, Label::checksum);
+        let checksum = address.wanted.label.as_ref().map_or(0, |label| label.checksum());
         let header =
             Header { geometry, asymmetric: membarrier::register(), created_ns: process::now_ns(), label: checksum };
         let os = |e| Error::os("create", address.link(), e);
