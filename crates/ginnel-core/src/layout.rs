@@ -257,7 +257,7 @@ impl Geometry {
             if self.full != Full::Block {
                 return Err(GeometryError { option: "full", value: self.full as u64, rule: Rule::NotUnbounded });
             }
-            if self.shape != Shape::Queue {
+            if matches!(self.shape, Shape::Broadcast | Shape::Latest | Shape::Stream | Shape::Listener) {
                 return Err(GeometryError { option: "shape", value: self.shape as u64, rule: Rule::NotUnbounded });
             }
         }

@@ -833,7 +833,7 @@ mod tests {
         let _guard = RemovedByKey(key);
         let stale = Removed(semget(key, 1, libc::IPC_CREAT | libc::IPC_EXCL | 0o600).unwrap());
         let sets: Vec<_> = std::thread::scope(|scope| {
-            let each = || scope.spawn(|| Set::take_over(key, 0o600, &[3], Duration::from_millis(50)).unwrap());
+            let each = || scope.spawn(|| Set::take_over(key, 0o600, &[3], Duration::from_secs(1)).unwrap());
             let threads = [each(), each(), each(), each()];
             threads.map(|thread| thread.join().unwrap()).into()
         });

@@ -59,7 +59,7 @@ fn bad_addresses_and_options_are_usage_errors_that_say_what_is_wrong() {
             ("mq:x", "begins with"),
             ("shm:", "empty"),
             ("shm:a/b", "`/`"),
-            ("shm:a?colour=red", "known are capacity"),
+            ("shm:a?colour=red", "known are shape, capacity"),
         ] {
             let done = place.run([command, address], b"");
             assert_eq!(done.status, 2, "{command} {address}: {}", done.err);

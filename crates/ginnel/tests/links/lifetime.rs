@@ -460,3 +460,12 @@ fn a_clone_knows_that_the_last_peer_has_left() {
     let soon = std::time::Duration::from_millis(200);
     assert_eq!(clone.recv_timeout(soon).unwrap_err(), ginnel::RecvFailure::Closed { died: 0 });
 }
+
+/// Only what a queue carries can be unbounded: the other shapes have their own ends.
+#[test]
+fn what_is_no_queue_is_never_unbounded() {
+    for shape in ["broadcast", "latest"] {
+        let asked = format!("shm:unbounded-{shape}?unbounded&shape={shape}");
+        refused(Sender::open(&asked), ErrorKind::InvalidOption, &[shape, "unbounded"]);
+    }
+}
