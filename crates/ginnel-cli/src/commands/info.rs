@@ -132,7 +132,6 @@ fn facts(info: &Info) -> String {
         ("shape", geometry.shape.name().to_owned()),
         ("state", json::state(info.liveness).to_owned()),
         ("age", units::age(info.created_ns, now)),
-        ("shape", geometry.shape.name().to_owned()),
         inside,
         ("sent", info.sent.to_string()),
         ("taken", info.taken.to_string()),
