@@ -57,6 +57,9 @@ pub struct Peer {
 ///
 /// Dropping it closes both ways, in good order: the peer reads what was written, then the end.
 ///
+/// In tasks it has `AsyncRead`, `AsyncBufRead` and `AsyncWrite` of tokio (feature `tokio`) and of futures-io (feature `smol`), as its halves do. A future that is
+/// dropped loses no byte. Time-outs and `set_nonblocking` are for who blocks. They panic where no runtime is: see [`Receiver::recv_async`](crate::Receiver::recv_async).
+///
 /// # Examples
 /// ```
 /// # let dir = tempfile::tempdir()?;
