@@ -26,12 +26,22 @@ const TURNS: u32 = 16;
 
 /// What one who waits has at its runtime.
 #[derive(Default)]
-struct Wait {
+pub(crate) struct Wait {
     source: Option<Source>,
     naps: u32,
 }
 
 impl Wait {
+    /// As [`Self::poll`], where the ear is all that tells.
+    pub(crate) fn poll_called<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        ear: (&Arc<Ear>, bool),
+        attempt: impl FnMut(bool) -> Found<T>,
+    ) -> Poll<io::Result<T>> {
+        self.poll(cx, ear, attempt, |take| take(Again::Called))
+    }
+
     /// Tries until there is something, first of all: who was woken is in a hurry. `attempt` is told whether to listen, `again` gives what to wait for to its
     /// argument.
     fn poll<T>(

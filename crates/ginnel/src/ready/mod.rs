@@ -37,6 +37,8 @@ mod select;
 
 pub use descriptor::{RecvReadiness, SendReadiness};
 #[cfg(feature = "async")]
+pub(crate) use future::Wait;
+#[cfg(feature = "async")]
 pub use future::{RecvFuture, RecvStream, SendFuture, SendSink};
 pub(crate) use news::News;
 pub use select::{Select, Selected};

@@ -83,7 +83,7 @@ pub(crate) struct Membership {
     pub(crate) region: Arc<Region>,
     pub(crate) me: Participant,
     /// While it is there, the participant lives.
-    _token: Token,
+    token: Option<Token>,
 }
 
 impl std::fmt::Debug for Region {
@@ -343,7 +343,7 @@ impl Region {
     fn enter_at(self: &Arc<Self>, me: Participant, token: Token, role: Role) -> Result<Option<Membership>, Error> {
         let identity = Identity { pid: process::id(), namespace: process::pid_namespace(), now_ns: process::now_ns() };
         match self.engine.join(me, role, identity) {
-            Ok(()) => Ok(Some(Membership { region: self.clone(), me, _token: token })),
+            Ok(()) => Ok(Some(Membership { region: self.clone(), me, token: Some(token) })),
             Err(JoinError::RoleTaken(there)) => {
                 let geometry = self.engine.layout().geometry();
                 let limit = if role == Role::Sender { geometry.senders } else { geometry.receivers };
@@ -565,10 +565,11 @@ impl Membership {
     }
 }
 
-impl Drop for Membership {
-    fn drop(&mut self) {
-        if !self.region.is_ours() {
-            return; // the parent's
+impl Membership {
+    /// Ends it before the handle goes, which does nothing with the link from now on.
+    pub(crate) fn leave(&mut self) {
+        if !self.region.is_ours() || self.token.is_none() {
+            return; // the parent's, or over
         }
         self.region.engine.begin_leave(self.me);
         self.region.wake_all();
@@ -576,6 +577,13 @@ impl Drop for Membership {
         self.region.reap(); // the last survivor leaves nothing of the dead behind
         // An error leaves a link that the next opener uses, or `clean` collects.
         let _ = self.region.remove_if_ended();
+        self.token = None;
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 

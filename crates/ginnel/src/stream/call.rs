@@ -7,7 +7,9 @@
 use super::end::End;
 use super::{Peer, Reader, Stream, Writer};
 use crate::address::{Address, NAME_MAX, Name, Wait, Wanted};
-use crate::error::{Error, ErrorKind, SendFailure};
+use crate::error::{Error, ErrorKind, SendError, SendFailure};
+#[cfg(feature = "async")]
+use crate::ready;
 use crate::shm::{self, Membership, Mode, Region, Spec};
 use crate::wait::Until;
 use crate::watch::{self, Watched};
@@ -101,22 +103,63 @@ pub(super) fn way_spec(spec: &Spec, request: &str, way: Way, capacity: Option<u6
 }
 
 pub(super) fn connect(address: &str, until: Until) -> Result<Stream, Error> {
-    let spec = spec("connect to", address)?;
-    let caller = shm::Sender::open(&listener_spec(&spec), Mode::Join)?;
-    let region = caller.region().clone();
-    let Some(pid) = listening(region.engine()) else { return Err(refused(&spec)) };
-    let (request, up, down) = make_ways(&spec)?;
+    let (asking, caller) = Asking::begin(address)?;
+    let sent = caller.send_until(0, asking.request.as_bytes(), until);
+    asking.end(sent)
+}
+
+/// As [`connect`]. Dropped, the future leaves nothing behind: what nobody was told of goes with its ends.
+#[cfg(feature = "async")]
+pub(super) async fn connect_async(address: &str) -> Result<Stream, Error> {
+    let (asking, caller) = Asking::begin(address)?;
+    let (ear, mut wait) = (Arc::default(), ready::Wait::default());
+    let os = |e| Error::os("connect to", address, e);
+    caller.region().add_ear(&ear).map_err(os)?;
+    let request = asking.request.clone();
+    let sent = std::future::poll_fn(move |cx| {
+        let ear = (&ear, caller.region().has_news());
+        wait.poll_called(cx, ear, |listens| caller.look(0, request.as_bytes(), listens))
+    });
+    let sent = sent.await.map_err(os)?;
+    asking.end(sent)
+}
+
+/// A connection that the listener is about to be told of.
+struct Asking {
+    spec: Spec,
+    request: String,
+    stream: Stream,
+}
+
+impl Asking {
+    /// Also the listener's queue, which its request goes to.
+    fn begin(address: &str) -> Result<(Self, shm::Sender), Error> {
+        let spec = spec("connect to", address)?;
+        let caller = shm::Sender::open(&listener_spec(&spec), Mode::Join)?;
+        let stream = ask(&spec, caller.region().clone())?;
+        Ok((Self { spec, request: stream.0, stream: stream.1 }, caller))
+    }
+
+    fn end(self, sent: Result<(), SendError>) -> Result<Stream, Error> {
+        sent.map_err(|error| not_sent(&self.spec, error.reason()))?;
+        if self.stream.writer.as_ref().is_some_and(|writer| writer.end().is_refused()) {
+            return Err(refused(&self.spec));
+        }
+        Ok(self.stream)
+    }
+}
+
+/// Makes the connection, of which the listener does not know yet, and the request for it.
+fn ask(spec: &Spec, region: Arc<Region>) -> Result<(String, Stream), Error> {
+    let Some(pid) = listening(region.engine()) else { return Err(refused(spec)) };
+    let (request, up, down) = make_ways(spec)?;
     let link: Arc<str> = spec.link().into();
     let pending = Arc::new(Pending::new(region, [&up.region, &down.region]));
     let writer = Writer::new(End::new(up, Role::Sender, spec.wait, link.clone()));
     let reader = Reader::new(End::new(down, Role::Receiver, spec.wait, link.clone()));
     writer.end().awaits(pending.clone());
     reader.end().awaits(pending);
-    caller.send_until(0, request.as_bytes(), until).map_err(|error| not_sent(&spec, error.reason()))?;
-    if writer.end().is_refused() {
-        return Err(refused(&spec));
-    }
-    Ok(Stream::new((Some(reader), Some(writer)), Peer { pid, uid: process::user() }, link))
+    Ok((request, Stream::new((Some(reader), Some(writer)), Peer { pid, uid: process::user() }, link)))
 }
 
 /// Makes both ways under a name that nobody has, and joins them.

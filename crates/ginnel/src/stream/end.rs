@@ -9,10 +9,16 @@
 
 use super::call::Pending;
 use crate::address::Wait;
+#[cfg(any(feature = "tokio", feature = "smol"))]
+use crate::ready::Ear;
+#[cfg(any(feature = "tokio", feature = "smol"))]
+use crate::ready::Found;
 use crate::shm::{Look, Membership, Peers, Region, Waiter};
 use crate::wait::{Interrupter, Until};
 use crate::watch;
 use ginnel_core::{Corrupt, Engine, Event, Role};
+#[cfg(any(feature = "tokio", feature = "smol"))]
+use std::cell::OnceCell;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::sync::{Arc, Weak};
@@ -30,13 +36,23 @@ pub(super) struct End {
     role: Role,
     timeout: Cell<Option<Duration>>,
     nonblocking: Cell<bool>,
-    corrupt: Cell<Option<Corrupt>>,
+    over: Cell<Option<Over>>,
     /// Until the other end has come.
     pending: RefCell<Option<Arc<Pending>>>,
     /// The connection's other way.
     other: RefCell<Weak<Region>>,
     address: Arc<str>,
+    /// Of the tasks that poll it.
+    #[cfg(any(feature = "tokio", feature = "smol"))]
+    ear: OnceCell<Arc<Ear>>,
     pub(super) membership: Membership,
+}
+
+/// Why nothing more is done at this end.
+#[derive(Clone, Copy)]
+enum Over {
+    Corrupt(Corrupt),
+    Closed,
 }
 
 /// How the other end has gone.
@@ -60,10 +76,12 @@ impl End {
             role,
             timeout: Cell::new(None),
             nonblocking: Cell::new(false),
-            corrupt: Cell::new(None),
+            over: Cell::new(None),
             pending: RefCell::new(None),
             other: RefCell::default(),
             address,
+            #[cfg(any(feature = "tokio", feature = "smol"))]
+            ear: OnceCell::new(),
             membership,
         }
     }
@@ -128,7 +146,7 @@ impl End {
     /// Whether this process may use the handle, and the link is whole.
     #[inline(always)]
     pub(super) fn check(&self) -> io::Result<()> {
-        if self.region().is_ours() && self.corrupt.get().is_none() {
+        if self.region().is_ours() && self.over.get().is_none() {
             return Ok(());
         }
         Err(self.unusable())
@@ -136,8 +154,9 @@ impl End {
 
     #[cold]
     fn unusable(&self) -> io::Error {
-        match self.corrupt.get().filter(|_| self.region().is_ours()) {
-            Some(what) => self.corrupted(what),
+        match self.over.get().filter(|_| self.region().is_ours()) {
+            Some(Over::Corrupt(what)) => self.corrupted(what),
+            Some(Over::Closed) => self.error(io::ErrorKind::BrokenPipe, "this end was shut down; connect again"),
             None => self.error(
                 io::ErrorKind::Unsupported,
                 "the handle belongs to the parent of this process; connect from this one",
@@ -202,6 +221,46 @@ impl End {
         }
     }
 
+    /// Closes it before the handle goes: the other end is told.
+    #[cfg(any(feature = "tokio", feature = "smol"))]
+    pub(super) fn close(&mut self) {
+        if self.region().is_ours() {
+            self.over.set(Some(Over::Closed));
+            self.membership.leave();
+        }
+    }
+
+    // ---- for tasks: see `poll`
+
+    /// The ear of the tasks that poll it, and whether the process's `News` are to be drained for it. First whether it may be used at all.
+    #[cfg(any(feature = "tokio", feature = "smol"))]
+    pub(super) fn ear(&self) -> io::Result<(&Arc<Ear>, bool)> {
+        self.check()?;
+        if self.ear.get().is_none() {
+            let ear = Arc::default();
+            self.region().add_ear(&ear)?;
+            let _ = self.ear.set(ear);
+        }
+        Ok((self.ear.get().expect("it was set just now"), self.region().has_news()))
+    }
+
+    /// Says that a task listens, which then looks again; has those watched that may die meanwhile.
+    #[cfg(any(feature = "tokio", feature = "smol"))]
+    pub(super) fn listen(&self, event: &Event<'_>) {
+        if self.pending.borrow().is_some() {
+            self.watch_for_acceptance();
+        }
+        watch::watch(self.region());
+        event.listen();
+        self.engine().count_sleep(self.membership.me);
+    }
+
+    /// What it comes to that a look has found nothing.
+    #[cfg(any(feature = "tokio", feature = "smol"))]
+    pub(super) fn nothing<T>(&self) -> Found<io::Result<T>> {
+        if self.waiter.was_interrupted() { Found::Done(Err(self.interrupted())) } else { Found::Nothing }
+    }
+
     // ---- errors
 
     fn error(&self, kind: io::ErrorKind, text: &str) -> io::Error {
@@ -233,8 +292,12 @@ impl End {
     /// Ends the use of this handle.
     #[cold]
     pub(super) fn corrupted(&self, what: Corrupt) -> io::Error {
-        self.corrupt.set(Some(what));
+        self.over.set(Some(Over::Corrupt(what)));
         self.error(io::ErrorKind::InvalidData, &format!("{what}: the peer damaged the link; connect again"))
+    }
+
+    fn interrupted(&self) -> io::Error {
+        self.error(io::ErrorKind::ConnectionAborted, "the wait was interrupted")
     }
 
     #[cold]
@@ -242,9 +305,7 @@ impl End {
         match until {
             Until::Now => io::ErrorKind::WouldBlock.into(),
             // Not `Interrupted`: whoever gets that tries again, as std's own loops do.
-            _ if self.waiter.was_interrupted() => {
-                self.error(io::ErrorKind::ConnectionAborted, "the wait was interrupted")
-            }
+            _ if self.waiter.was_interrupted() => self.interrupted(),
             _ if self.role == Role::Sender => {
                 let capacity = self.engine().layout().geometry().capacity;
                 let text = format!("timed out: {capacity} bytes wait to be read, as many as ?capacity= allows");

@@ -4,13 +4,19 @@ use super::call::{self, REQUEST_MAX, Way};
 use super::{Peer, Reader, Stream, Writer};
 use crate::address::Wanted;
 use crate::error::{Error, ErrorKind, RecvError, RecvFailure};
-use crate::message::Message;
+use crate::message::{Held, Message};
+#[cfg(feature = "async")]
+use crate::ready::{self, Ear};
 use crate::shm::{self, Mode, Spec};
 use crate::wait::{Interrupter, Until};
 use ginnel_core::{Role, Shape};
 use ginnel_os::process;
+#[cfg(feature = "async")]
+use std::cell::OnceCell;
 use std::fmt;
 use std::sync::Arc;
+#[cfg(feature = "async")]
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Connections that wait to be accepted, at most.
@@ -49,6 +55,8 @@ pub struct Listener {
     requests: shm::Receiver,
     spec: Spec,
     link: Arc<str>,
+    #[cfg(feature = "async")]
+    ear: OnceCell<Arc<Ear>>,
 }
 
 impl Listener {
@@ -89,7 +97,13 @@ impl Listener {
         };
         let requests = shm::Receiver::open(&Spec { wanted, follow: true, ..spec.clone() }, Mode::Open)?;
         let link = spec.link().into();
-        Ok(Self { requests, spec, link })
+        Ok(Self {
+            requests,
+            spec,
+            link,
+            #[cfg(feature = "async")]
+            ear: OnceCell::new(),
+        })
     }
 
     /// Waits for the next connection.
@@ -132,12 +146,75 @@ impl Listener {
                     Err(error) => return Err(self.failed(&error)),
                 },
             };
-            let request = Message::new(Some(&self.requests), held);
-            // The request is released when the connection is joined: killed before that, it goes back.
-            if let Some(stream) = self.join(&request)? {
+            if let Some(stream) = self.join_held(held)? {
                 return Ok(Some(stream));
             }
         }
+    }
+
+    fn join_held(&self, held: Held) -> Result<Option<Stream>, Error> {
+        // The request is released when the connection is joined: killed before that, it goes back.
+        let request = Message::new(Some(&self.requests), held);
+        self.join(&request)
+    }
+
+    /// Waits for the next connection, in a task.
+    ///
+    /// The future may be dropped at any time: a connection that was not returned is there for the next one.
+    ///
+    /// # Errors
+    /// As [`accept`](Self::accept).
+    ///
+    /// # Panics
+    /// When it is polled where no runtime is: see [`Receiver::recv_async`](crate::Receiver::recv_async).
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// use ginnel::stream::{Listener, Stream};
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    ///
+    /// let mut listener = Listener::bind("shm:greeting")?;
+    /// let (server, client) = tokio::join!(listener.accept_async(), Stream::connect_async("shm:greeting"));
+    /// let (mut server, mut client) = (server?, client?);
+    /// client.write_all(b"hello").await?;
+    /// client.shutdown(std::net::Shutdown::Write)?; // or drop it
+    /// let mut text = String::new();
+    /// server.read_to_string(&mut text).await?;
+    /// assert_eq!(text, "hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "async")]
+    pub async fn accept_async(&mut self) -> Result<Stream, Error> {
+        let mut wait = ready::Wait::default();
+        std::future::poll_fn(|cx| self.poll_accept(&mut wait, cx)).await
+    }
+
+    #[cfg(feature = "async")]
+    fn poll_accept(&mut self, wait: &mut ready::Wait, cx: &mut Context<'_>) -> Poll<Result<Stream, Error>> {
+        let os = |e| Error::os("accept on", &*self.link, e);
+        let ear = (self.ear().map_err(os)?, self.requests.region().has_news());
+        loop {
+            let polled = wait.poll_called(cx, ear, |listens| self.requests.look(listens));
+            let held = std::task::ready!(polled).map_err(os)?.map_err(|error| self.failed(&error))?;
+            if let Some(stream) = self.join_held(held)? {
+                return Poll::Ready(Ok(stream));
+            }
+        }
+    }
+
+    #[cfg(feature = "async")]
+    fn ear(&self) -> std::io::Result<&Arc<Ear>> {
+        if self.ear.get().is_none() {
+            let ear = Arc::default();
+            self.requests.region().add_ear(&ear)?;
+            let _ = self.ear.set(ear);
+        }
+        Ok(self.ear.get().expect("it was set just now"))
     }
 
     /// Joins both ways of a connection and removes their names. `None` if nothing of it is left.

@@ -14,6 +14,7 @@
 //! | accepting | `listener` |
 //! | one way of a connection: who is at its other end, waiting | `end` |
 //! | its two ends | `reader`, `writer` |
+//! | reading and writing in tasks: `AsyncRead`, `AsyncWrite` | `poll` |
 //!
 //! **Death.** What a killed peer had written arrives; then reading fails with `ConnectionReset`. A peer that left in good order is the end of the stream.
 //! Writing to one that is gone fails with `BrokenPipe`. Whoever is blocked is told within 100 ms.
@@ -25,6 +26,8 @@
 mod call;
 mod end;
 mod listener;
+#[cfg(any(feature = "tokio", feature = "smol"))]
+mod poll;
 mod reader;
 mod writer;
 
@@ -53,6 +56,9 @@ pub struct Peer {
 /// A connection: bytes both ways. It may move between threads; [`split`](Self::split) it to read in one and write in another.
 ///
 /// Dropping it closes both ways, in good order: the peer reads what was written, then the end.
+///
+/// In tasks it has `AsyncRead`, `AsyncBufRead` and `AsyncWrite` of tokio (feature `tokio`) and of futures-io (feature `smol`), as its halves do. A future that is
+/// dropped loses no byte. Time-outs and `set_nonblocking` are for who blocks. They panic where no runtime is: see [`Receiver::recv_async`](crate::Receiver::recv_async).
 ///
 /// # Examples
 /// ```
@@ -101,6 +107,19 @@ impl Stream {
     /// As `connect`; [`Stuck`](crate::ErrorKind::Stuck) when the time is over.
     pub fn connect_timeout(address: &str, timeout: Duration) -> Result<Self, Error> {
         call::connect(address, crate::wait::Until::after(timeout))
+    }
+
+    /// As [`connect`](Self::connect), in a task; see [`Listener::accept_async`], with an example. It waits where too many others wait to be accepted; making
+    /// the links does not wait.
+    ///
+    /// # Errors
+    /// As `connect`.
+    ///
+    /// # Panics
+    /// When it is polled where no runtime is: see [`Receiver::recv_async`](crate::Receiver::recv_async).
+    #[cfg(feature = "async")]
+    pub async fn connect_async(address: &str) -> Result<Self, Error> {
+        call::connect_async(address).await
     }
 
     /// Two ends of a connection, for two threads of this process.

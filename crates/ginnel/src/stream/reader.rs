@@ -8,14 +8,14 @@ use std::io::{self, BufRead, IoSliceMut, Read};
 use std::time::Duration;
 
 /// After so many bytes that were copied out, their room is given back: the writer goes on while the rest is read.
-const STEP: usize = 32 * 1024;
+pub(super) const STEP: usize = 32 * 1024;
 
 /// The reading half of a [`Stream`](super::Stream). Dropping it closes that way: the peer's writing fails with `BrokenPipe`.
 ///
 /// `BufRead` reads without copying: [`fill_buf`](BufRead::fill_buf) gives the bytes where they lie.
 pub struct Reader {
     // Before the end: nothing of the ring's is used after its membership is gone.
-    bytes: ByteReader,
+    pub(super) bytes: ByteReader,
     end: End,
 }
 
@@ -96,7 +96,7 @@ impl Reader {
     }
 
     #[inline]
-    fn give_back(&mut self, len: usize) {
+    pub(super) fn give_back(&mut self, len: usize) {
         if len > 0 {
             if let Some(called) = self.end.engine().consume(&self.bytes, len) {
                 self.end.region().wake_writer(called);
@@ -105,7 +105,7 @@ impl Reader {
     }
 
     /// Waits until there is something, or the end.
-    fn fill(&mut self, until: Until) -> io::Result<Bytes> {
+    pub(super) fn fill(&self, until: Until) -> io::Result<Bytes> {
         self.end.check()?;
         let (engine, nothing) = (self.end.engine(), Bytes { offset: 0, len: 0 });
         let look = || engine.readable(&self.bytes, 1).map(|bytes| (bytes.len > 0).then_some(bytes));
@@ -117,7 +117,7 @@ impl Reader {
     }
 
     #[allow(unsafe_code)] // Makes a slice of bytes that the writer leaves alone until they are consumed.
-    fn slice(&self, bytes: Bytes) -> &[u8] {
+    pub(super) fn slice(&self, bytes: Bytes) -> &[u8] {
         let place = self.end.engine().memory().bytes(bytes.offset, bytes.len);
         // SAFETY: as many bytes of the mapping, checked just now, which lives as long as this handle. They were published, and the writer
         // leaves them alone until they are consumed, for which this handle must be borrowed anew; a writer that does not follow the protocol

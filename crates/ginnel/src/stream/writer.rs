@@ -13,7 +13,7 @@ const STEP: usize = 32 * 1024;
 /// The writing half of a [`Stream`](super::Stream). Dropping it closes that way: the peer reads what was written, then the end.
 pub struct Writer {
     // Before the end: nothing of the ring's is used after its membership is gone.
-    bytes: ByteWriter,
+    pub(super) bytes: ByteWriter,
     end: End,
 }
 
@@ -81,7 +81,7 @@ impl Writer {
 
     /// Whether it makes sense to write.
     #[inline]
-    fn check(&self) -> io::Result<()> {
+    pub(super) fn check(&self) -> io::Result<()> {
         self.end.check()?;
         match self.end.gone() {
             None => Ok(()),
@@ -91,7 +91,7 @@ impl Writer {
 
     /// Writes as much as there is room for.
     #[inline]
-    fn write_there(&mut self, bytes: &[u8]) -> Result<usize, Corrupt> {
+    pub(super) fn write_there(&self, bytes: &[u8]) -> Result<usize, Corrupt> {
         let mut written = 0;
         for part in bytes.chunks(STEP) {
             let len = self.end.engine().put(&self.bytes, 0, part)?;
@@ -105,7 +105,7 @@ impl Writer {
     }
 
     #[inline]
-    fn publish(&mut self, len: usize) {
+    fn publish(&self, len: usize) {
         if len > 0 {
             self.end.engine().publish(&self.bytes, len);
             self.end.region().wake_receivers();
@@ -116,16 +116,35 @@ impl Writer {
     #[cold]
     fn wait_for_room(&mut self, len: usize, until: Until) -> io::Result<()> {
         let engine = self.end.engine();
-        let half = engine.layout().geometry().capacity as usize / 2;
         // Who does not wait here may be waiting elsewhere, for any room.
-        let wanted = if matches!(until, Until::Now) { 1 } else { len.min(half) };
+        let wanted = if matches!(until, Until::Now) { 1 } else { self.worth_waiting_for(len) };
         engine.want_room(&self.bytes, wanted);
         let look = || engine.room_for(&self.bytes, wanted).map(|room| (room >= wanted).then_some(()));
         self.end.wait(&engine.room(), until, look).map(|_| ())
     }
 
+    /// How much room who has so many bytes waits for.
+    pub(super) fn worth_waiting_for(&self, len: usize) -> usize {
+        let half = self.end.engine().layout().geometry().capacity as usize / 2;
+        len.min(half)
+    }
+
+    /// Closes this way before the handle goes.
+    #[cfg(any(feature = "tokio", feature = "smol"))]
+    pub(super) fn close(&mut self) {
+        self.end_if_refused();
+        self.end.close();
+    }
+
+    fn end_if_refused(&self) {
+        if self.end.is_refused() {
+            // Nobody will read what is in it. An error leaves it for `clean`.
+            let _ = self.end.region().end(true);
+        }
+    }
+
     /// Whether any of it fits: several parts are published at once.
-    fn write_parts(&mut self, parts: &[IoSlice<'_>]) -> Result<usize, Corrupt> {
+    pub(super) fn write_parts(&self, parts: &[IoSlice<'_>]) -> Result<usize, Corrupt> {
         let mut written = 0;
         for part in parts {
             let len = self.end.engine().put(&self.bytes, written, part)?;
@@ -171,10 +190,7 @@ impl Write for Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        if self.end.is_refused() {
-            // Nobody will read what is in it. An error leaves it for `clean`.
-            let _ = self.end.region().end(true);
-        }
+        self.end_if_refused();
     }
 }
 

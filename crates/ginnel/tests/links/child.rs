@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // prctl(2) and dup2(2) with integers.
 
 use crate::mechanisms::porter;
-use crate::{call, corrupt, death, fork, futures, latest, lifetime, mail, script, several, stream, time};
+use crate::{call, corrupt, death, fork, futures, latest, lifetime, mail, polled, script, several, stream, time};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -228,6 +228,8 @@ fn child_role() {
         "scribbler" => corrupt::scribbler(rest),
         "stream" => stream::role(rest),
         "stream-test" => stream::test_role(rest),
+        "polled-test" => polled::test_role(),
+        "http" => polled::client(rest),
         "wrong-length" => corrupt::wrong_length(),
         _ => panic!("no such role: {role}"),
     }

@@ -19,7 +19,7 @@
 //! | links without a capacity | `unbounded` |
 //! | a link that is scribbled over while it is in use | `corrupt` |
 //! | messages that are values of a type | `typed` |
-//! | streams of bytes | `stream` |
+//! | streams of bytes; the same in tasks, with hyper | `stream`, `polled` |
 //! | the promises over every other mechanism | `mechanisms` |
 //!
 //! `GINNEL_TEST_SCALE=10` does ten times as much. A failing seed is printed; nothing here depends on the clock being fast.
@@ -39,6 +39,7 @@ mod lifetime;
 mod mail;
 mod mechanisms;
 mod place;
+mod polled;
 mod script;
 mod several;
 mod stream;
