@@ -14,7 +14,7 @@ use crate::kernel::About;
 use crate::message::Held;
 use crate::ready::Found;
 use crate::wait::{Interrupter, Until};
-use ginnel_core::{Cell as Place, Corrupt, Engine, Look as Newest, PopError, PushError, Role};
+use ginnel_core::{Cell as Place, Corrupt, Engine, Known, Look as Newest, PopError, PushError, Role};
 use ginnel_os::fallocate;
 use std::cell::Cell;
 use std::fmt;
@@ -211,6 +211,8 @@ pub(crate) struct LatestReceiver {
     corrupt: Cell<Option<Corrupt>>,
     /// Version of the value that this handle saw last; before its first, of the one before that which was the newest when it opened.
     seen: Cell<u64>,
+    /// That value, if there is one and the handle can be used: whoever finds it to be the newest still has nothing else to check.
+    known: Cell<Known>,
     /// Values that it did not see between two that it did.
     skipped: Cell<u64>,
     membership: Membership,
@@ -225,6 +227,7 @@ impl LatestReceiver {
             follow,
             corrupt: Cell::new(None),
             seen: Cell::new(engine.newest_version().saturating_sub(1)),
+            known: Cell::new(Known::NONE),
             skipped: Cell::new(0),
             membership,
         }
@@ -274,9 +277,9 @@ impl LatestReceiver {
     /// The newest value, seen or not.
     pub(crate) fn newest(&self) -> Result<Held, RecvError> {
         let mut bytes = Vec::new();
-        let (version, tag) = match self.try_read::<1>(&mut bytes) {
-            Ok(read) => read,
-            Err(first) => self.newest_slow(&mut bytes, first)?,
+        let (version, tag) = match self.read_again::<1>(&mut bytes) {
+            Some(read) => read,
+            None => self.read_other::<1>(&mut bytes)?,
         };
         Ok(held(bytes, version, tag))
     }
@@ -284,9 +287,9 @@ impl LatestReceiver {
     /// The same, into a vector: its position.
     #[inline(always)]
     pub(crate) fn newest_into(&self, bytes: &mut Vec<u8>) -> Result<u64, RecvError> {
-        match self.try_read::<STEP>(bytes) {
-            Ok((version, _)) => Ok(version - 1),
-            Err(first) => self.newest_slow(bytes, first).map(|(version, _)| version - 1),
+        match self.read_again::<STEP>(bytes) {
+            Some((version, _)) => Ok(version - 1),
+            None => self.read_other::<STEP>(bytes).map(|(version, _)| version - 1),
         }
     }
 
@@ -330,24 +333,41 @@ impl LatestReceiver {
     fn error(&self, reason: RecvFailure) -> RecvError {
         if let RecvFailure::Corrupt(what) = reason {
             self.corrupt.set(Some(what));
+            self.known.set(Known::NONE);
         }
         RecvError { reason, link: self.region().link().clone() }
     }
 
-    /// Reads the newest value: version and tag. The vector holds it only on success; its room is a multiple of `ROOM` if it has too little.
+    /// Reads the newest value if this handle has seen it: version and tag. One comparison stands for all that was checked when it was seen.
     #[inline(always)]
+    fn read_again<const ROOM: usize>(&self, bytes: &mut Vec<u8>) -> Option<(u64, u16)> {
+        if !self.region().is_ours() {
+            return None; // `unusable` says why
+        }
+        let look = self.engine().look_again(self.known.get())?;
+        copy::<ROOM>(&look, bytes).then(|| (look.version(), look.tag()))
+    }
+
+    /// Reads the newest value, which this handle has not seen, or which a writer was about to replace; or finds out why it cannot.
+    #[inline(never)]
+    fn read_other<const ROOM: usize>(&self, bytes: &mut Vec<u8>) -> Result<(u64, u16), RecvError> {
+        self.try_read::<ROOM>(bytes).or_else(|first| self.newest_slow(bytes, first))
+    }
+
+    /// Reads the newest value: version and tag. The vector holds it only on success; its room is a multiple of `ROOM` if it has too little.
     fn try_read<const ROOM: usize>(&self, bytes: &mut Vec<u8>) -> Result<(u64, u16), PopError> {
         if !self.region().is_ours() || self.corrupt.get().is_some() {
             return Err(PopError::Empty); // `unusable` says why
         }
-        let (version, tag) = match self.engine().newest() {
-            Ok(look) if copy::<ROOM>(&look, bytes) => (look.version(), look.tag()),
+        let (known, version, tag) = match self.engine().newest() {
+            Ok(look) if copy::<ROOM>(&look, bytes) => (look.known(), look.version(), look.tag()),
             Err(PopError::Empty) => return Err(PopError::Empty),
-            _ => self.read_again(bytes)?,
+            _ => self.read_contested(bytes)?,
         };
         if version != self.seen.get() {
             self.see(version, bytes.len())?;
         }
+        self.known.set(known);
         Ok((version, tag))
     }
 
@@ -363,8 +383,13 @@ impl LatestReceiver {
     /// A writer was faster.
     #[cold]
     #[inline(never)]
-    fn read_again(&self, bytes: &mut Vec<u8>) -> Result<(u64, u16), PopError> {
-        self.engine().read_newest(self.membership.me, &mut |look| copy::<1>(look, bytes))
+    fn read_contested(&self, bytes: &mut Vec<u8>) -> Result<(Known, u64, u16), PopError> {
+        let mut known = Known::NONE;
+        let (version, tag) = self.engine().read_newest(self.membership.me, &mut |look| {
+            known = look.known();
+            copy::<1>(look, bytes)
+        })?;
+        Ok((known, version, tag))
     }
 
     fn try_unseen(&self) -> Result<Held, PopError> {
