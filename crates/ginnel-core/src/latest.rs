@@ -45,7 +45,7 @@
 use crate::engine::{Corrupt, Engine, Meta, PopError, PushError};
 use crate::header::{CURRENT, PINS};
 use crate::layout::{PAGE, VALUE_INLINE};
-use crate::memory::{Line, copy_short_out};
+use crate::memory::{Line, copy_short_out, in_pairs};
 use crate::participants::Participant;
 use crate::pool::PoolUse;
 use crate::sync::{AcqRel, Acquire, AtomicU64, Relaxed, Release, SeqCst, fence, spin};
@@ -169,7 +169,7 @@ fn copy_area(engine: &Engine, cell: u64, to: &mut [MaybeUninit<u8>]) {
 
 #[inline(never)]
 fn copy_narrow(head: &Line, to: &mut [MaybeUninit<u8>]) {
-    let mut wide = [MaybeUninit::uninit(); VALUE_INLINE.next_multiple_of(16)];
+    let mut wide = [MaybeUninit::uninit(); in_pairs(VALUE_INLINE)];
     copy_short_out(&head[VALUE_AT / 8..], &mut wide, to.len());
     to.copy_from_slice(&wide[..to.len()]);
 }
@@ -232,7 +232,7 @@ impl Look<'_> {
         let len = self.len();
         if len > VALUE_INLINE {
             copy_area(self.engine, self.current.cell(), &mut to[..len]);
-        } else if len.next_multiple_of(16) <= to.len() {
+        } else if in_pairs(len) <= to.len() {
             copy_short_out(&self.head[VALUE_AT / 8..], to, len);
         } else {
             copy_narrow(self.head, &mut to[..len]);

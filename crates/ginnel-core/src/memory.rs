@@ -19,7 +19,13 @@ use core::mem::MaybeUninit;
 pub(crate) type Line = [crate::sync::AtomicU64; crate::layout::LINE / 8];
 
 /// Bytes that [`copy_short_out`] copies at most.
-const SHORT_OUT: usize = crate::layout::VALUE_INLINE.next_multiple_of(16);
+const SHORT_OUT: usize = in_pairs(crate::layout::VALUE_INLINE);
+
+/// Bytes that [`copy_short_out`] writes for so many, of which there are at most 2^32.
+#[inline(always)]
+pub(crate) const fn in_pairs(len: usize) -> usize {
+    (len + 15) & !15
+}
 
 /// Copies at least `len` bytes from words that others may write meanwhile, in steps of 16.
 ///
@@ -27,7 +33,7 @@ const SHORT_OUT: usize = crate::layout::VALUE_INLINE.next_multiple_of(16);
 /// If either side has no room for the last step, or these are more bytes than a small value has.
 #[inline(always)]
 pub(crate) fn copy_short_out(from: &[AtomicU64], to: &mut [MaybeUninit<u8>], len: usize) {
-    let padded = len.next_multiple_of(16);
+    let padded = in_pairs(len);
     assert!(padded <= to.len() && padded <= 8 * from.len() && padded <= SHORT_OUT);
     #[cfg(all(target_arch = "x86_64", not(loom)))]
     {
