@@ -160,6 +160,25 @@ pub struct Known {
 impl Known {
     /// No value. If a peer makes it the newest nevertheless, no copy of it is ever whole: a generation has 46 bits.
     pub const NONE: Self = Self { current: Current::NONE, generation: u64::MAX, meta: Meta(0), head: 0 };
+
+    /// Which value of the link it is, from 1.
+    #[inline(always)]
+    pub fn version(&self) -> u64 {
+        self.current.version()
+    }
+
+    /// Bytes.
+    #[inline(always)]
+    #[allow(clippy::len_without_is_empty, reason = "a number that is passed on")]
+    pub fn len(&self) -> usize {
+        self.meta.len()
+    }
+
+    /// What its sender tagged it with.
+    #[inline(always)]
+    pub fn tag(&self) -> u16 {
+        self.meta.tag()
+    }
 }
 
 #[inline(never)]

@@ -213,6 +213,7 @@ impl Receiver {
     /// assert_eq!(receiver.dropped(), 2);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[inline(always)]
     pub fn latest(&self) -> Result<Message<'_>, RecvError> {
         self.latest_end()?.newest().map(|held| Message::new(None, held))
     }

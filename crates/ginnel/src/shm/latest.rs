@@ -10,9 +10,9 @@ use super::region::{Membership, Region};
 use super::wait::{Look, Waiter};
 use crate::address::Wait;
 use crate::error::{Error, RecvError, RecvFailure, SendAllError, SendError, SendFailure};
-use crate::kernel::About;
 use crate::message::Held;
 use crate::ready::Found;
+use crate::spare::{Buffer, Spare};
 use crate::wait::{Interrupter, Until};
 use ginnel_core::{Cell as Place, Corrupt, Engine, Known, Look as Newest, PopError, PushError, Role};
 use ginnel_os::fallocate;
@@ -213,6 +213,8 @@ pub(crate) struct LatestReceiver {
     seen: Cell<u64>,
     /// That value, if there is one and the handle can be used: whoever finds it to be the newest still has nothing else to check.
     known: Cell<Known>,
+    /// For the next message: memory of one that is not in hand any more.
+    spare: Spare,
     /// Values that it did not see between two that it did.
     skipped: Cell<u64>,
     membership: Membership,
@@ -228,6 +230,7 @@ impl LatestReceiver {
             corrupt: Cell::new(None),
             seen: Cell::new(engine.newest_version().saturating_sub(1)),
             known: Cell::new(Known::NONE),
+            spare: Spare::default(),
             skipped: Cell::new(0),
             membership,
         }
@@ -275,22 +278,35 @@ impl LatestReceiver {
     }
 
     /// The newest value, seen or not.
+    #[inline(always)]
     pub(crate) fn newest(&self) -> Result<Held, RecvError> {
-        let mut bytes = Vec::new();
-        let (version, tag) = match self.read_again::<1>(&mut bytes) {
-            Some(read) => read,
-            None => self.read_other::<1>(&mut bytes)?,
-        };
-        Ok(held(bytes, version, tag))
+        let mut buffer = self.spare.take();
+        match self.look_again() {
+            Some(look) if copy_to_buffer(&look, &mut buffer) => {
+                Ok(self.held(buffer, look.version(), look.len(), look.tag()))
+            }
+            _ => self.newest_other(buffer),
+        }
+    }
+
+    #[inline(never)]
+    fn newest_other(&self, mut buffer: Buffer) -> Result<Held, RecvError> {
+        let known = self.read_other(&mut |value| copy_to_buffer(value, &mut buffer))?;
+        Ok(self.held(buffer, known.version(), known.len(), known.tag()))
     }
 
     /// The same, into a vector: its position.
     #[inline(always)]
     pub(crate) fn newest_into(&self, bytes: &mut Vec<u8>) -> Result<u64, RecvError> {
-        match self.read_again::<STEP>(bytes) {
-            Some((version, _)) => Ok(version - 1),
-            None => self.read_other::<STEP>(bytes).map(|(version, _)| version - 1),
+        match self.look_again() {
+            Some(look) if copy(&look, bytes) => Ok(look.version() - 1),
+            _ => self.newest_other_into(bytes),
         }
+    }
+
+    #[inline(never)]
+    fn newest_other_into(&self, bytes: &mut Vec<u8>) -> Result<u64, RecvError> {
+        self.read_other(&mut |value| copy(value, bytes)).map(|known| known.version() - 1)
     }
 
     /// One look for a value that this handle has not seen, which does not wait. One who listens announces itself before it.
@@ -338,67 +354,73 @@ impl LatestReceiver {
         RecvError { reason, link: self.region().link().clone() }
     }
 
-    /// Reads the newest value if this handle has seen it: version and tag. One comparison stands for all that was checked when it was seen.
+    /// The newest value, if this handle has seen it. One comparison stands for all that was checked when it was seen.
     #[inline(always)]
-    fn read_again<const ROOM: usize>(&self, bytes: &mut Vec<u8>) -> Option<(u64, u16)> {
+    fn look_again(&self) -> Option<Newest<'_>> {
         if !self.region().is_ours() {
             return None; // `unusable` says why
         }
-        let look = self.engine().look_again(self.known.get())?;
-        copy::<ROOM>(&look, bytes).then(|| (look.version(), look.tag()))
+        self.engine().look_again(self.known.get())
     }
 
     /// Reads the newest value, which this handle has not seen, or which a writer was about to replace; or finds out why it cannot.
     #[inline(never)]
-    fn read_other<const ROOM: usize>(&self, bytes: &mut Vec<u8>) -> Result<(u64, u16), RecvError> {
-        self.try_read::<ROOM>(bytes).or_else(|first| self.newest_slow(bytes, first))
+    fn read_other(&self, copy: &mut dyn FnMut(&Newest<'_>) -> bool) -> Result<Known, RecvError> {
+        self.try_read(copy).or_else(|first| self.wait_newest(copy, first)).map_err(|reason| self.error(reason))
     }
 
-    /// Reads the newest value: version and tag. The vector holds it only on success; its room is a multiple of `ROOM` if it has too little.
-    fn try_read<const ROOM: usize>(&self, bytes: &mut Vec<u8>) -> Result<(u64, u16), PopError> {
+    /// Reads the newest value. What was copied last is it, on success; otherwise it is worth nothing.
+    fn try_read(&self, copy: &mut dyn FnMut(&Newest<'_>) -> bool) -> Result<Known, PopError> {
         if !self.region().is_ours() || self.corrupt.get().is_some() {
             return Err(PopError::Empty); // `unusable` says why
         }
-        let (known, version, tag) = match self.engine().newest() {
-            Ok(look) if copy::<ROOM>(&look, bytes) => (look.known(), look.version(), look.tag()),
+        let known = match self.engine().newest() {
+            Ok(look) if copy(&look) => look.known(),
             Err(PopError::Empty) => return Err(PopError::Empty),
-            _ => self.read_contested(bytes)?,
+            _ => self.read_contested(copy)?,
         };
-        if version != self.seen.get() {
-            self.see(version, bytes.len())?;
+        if known.version() != self.seen.get() {
+            self.see(known)?;
         }
         self.known.set(known);
-        Ok((version, tag))
+        Ok(known)
     }
 
-    fn see(&self, version: u64, len: usize) -> Result<(), PopError> {
+    fn see(&self, known: Known) -> Result<(), PopError> {
+        let version = known.version();
         let more = version.checked_sub(self.seen.get()).ok_or(PopError::Corrupt(Corrupt::Newest))?; // versions grow
         self.peers.heard_of_one();
         self.seen.set(version);
         self.skipped.set(self.skipped.get() + (more - 1));
-        self.engine().count_value(self.membership.me, len);
+        self.engine().count_value(self.membership.me, known.len());
         Ok(())
     }
 
     /// A writer was faster.
     #[cold]
     #[inline(never)]
-    fn read_contested(&self, bytes: &mut Vec<u8>) -> Result<(Known, u64, u16), PopError> {
+    fn read_contested(&self, copy: &mut dyn FnMut(&Newest<'_>) -> bool) -> Result<Known, PopError> {
         let mut known = Known::NONE;
-        let (version, tag) = self.engine().read_newest(self.membership.me, &mut |look| {
+        self.engine().read_newest(self.membership.me, &mut |look| {
             known = look.known();
-            copy::<1>(look, bytes)
+            copy(look)
         })?;
-        Ok((known, version, tag))
+        Ok(known)
     }
 
     fn try_unseen(&self) -> Result<Held, PopError> {
         if self.engine().newest_version() == self.seen.get() {
             return Err(PopError::Empty);
         }
-        let mut bytes = Vec::new();
-        let (version, tag) = self.try_read::<1>(&mut bytes)?;
-        Ok(held(bytes, version, tag))
+        let mut buffer = self.spare.take();
+        let known = self.try_read(&mut |value| copy_to_buffer(value, &mut buffer))?;
+        Ok(self.held(buffer, known.version(), known.len(), known.tag()))
+    }
+
+    /// A message of what was copied.
+    #[inline(always)]
+    fn held(&self, buffer: Buffer, version: u64, len: usize, tag: u16) -> Held {
+        Held::lent(buffer.lend(&self.spare), version - 1, len, tag)
     }
 
     /// Why this handle cannot be used, if it cannot.
@@ -440,11 +462,7 @@ impl LatestReceiver {
     /// The newest value is there, or it is not: only writers that are faster than every look are worth another.
     #[cold]
     #[inline(never)]
-    fn newest_slow(&self, bytes: &mut Vec<u8>, first: PopError) -> Result<(u64, u16), RecvError> {
-        self.wait_newest(bytes, first).map_err(|reason| self.error(reason))
-    }
-
-    fn wait_newest(&self, bytes: &mut Vec<u8>, first: PopError) -> Result<(u64, u16), RecvFailure> {
+    fn wait_newest(&self, copy: &mut dyn FnMut(&Newest<'_>) -> bool, first: PopError) -> Result<Known, RecvFailure> {
         let mut found = first;
         for _ in 0..TURNS {
             if let Some(failure) = self.unusable(found) {
@@ -453,8 +471,8 @@ impl LatestReceiver {
             if found == PopError::Empty {
                 break;
             }
-            match self.try_read::<1>(bytes) {
-                Ok(read) => return Ok(read),
+            match self.try_read(copy) {
+                Ok(known) => return Ok(known),
                 Err(e) => found = e,
             }
             std::thread::yield_now();
@@ -465,16 +483,22 @@ impl LatestReceiver {
 
 /// Makes a vector a copy of a value, and tells whether that is whole.
 #[inline(always)]
-fn copy<const ROOM: usize>(value: &Newest<'_>, bytes: &mut Vec<u8>) -> bool {
+fn copy(value: &Newest<'_>, bytes: &mut Vec<u8>) -> bool {
     let len = value.len();
     bytes.clear();
     if bytes.capacity() < len {
-        replace(bytes, len.next_multiple_of(ROOM));
+        replace(bytes, len.next_multiple_of(STEP));
     }
     let whole = value.copy_to(bytes.spare_capacity_mut());
     // SAFETY: there is room for as many bytes, and all of them were written, whatever they are.
     unsafe { bytes.set_len(len) };
     whole
+}
+
+/// The same, of a buffer; the first bytes of its room.
+#[inline(always)]
+fn copy_to_buffer(value: &Newest<'_>, buffer: &mut Buffer) -> bool {
+    value.copy_to(buffer.with_room(value.len()))
 }
 
 #[cold]
@@ -488,10 +512,6 @@ const STEP: usize = 16;
 
 /// Reads that are tried, each of many looks, before writers are believed to be no writers.
 const TURNS: u32 = 1000;
-
-fn held(bytes: Vec<u8>, version: u64, tag: u16) -> Held {
-    Held::copied(bytes, version - 1, About { tag, priority: 0 })
-}
 
 impl fmt::Debug for LatestSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
