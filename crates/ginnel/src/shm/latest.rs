@@ -277,25 +277,22 @@ impl LatestReceiver {
         }
     }
 
-    /// The newest value, seen or not.
+    /// The newest value, if this handle has seen it: the common case of [`Self::newest`].
     #[inline(always)]
-    pub(crate) fn newest(&self) -> Result<Held, RecvError> {
+    pub(crate) fn newest_fast(&self) -> Option<Held> {
+        let look = self.look_again()?;
         let mut buffer = self.spare.take();
-        match self.look_again() {
-            Some(look) if copy_to_buffer(&look, &mut buffer) => {
-                Ok(self.held(buffer, look.version(), look.len(), look.tag()))
-            }
-            _ => self.newest_other(buffer),
-        }
+        copy_to_buffer(&look, &mut buffer).then(|| self.held(buffer, look.version(), look.len(), look.tag()))
     }
 
-    #[inline(never)]
-    fn newest_other(&self, mut buffer: Buffer) -> Result<Held, RecvError> {
+    /// The newest value, seen or not.
+    pub(crate) fn newest(&self) -> Result<Held, RecvError> {
+        let mut buffer = self.spare.take();
         let known = self.read_other(&mut |value| copy_to_buffer(value, &mut buffer))?;
         Ok(self.held(buffer, known.version(), known.len(), known.tag()))
     }
 
-    /// The same, into a vector: its position.
+    /// The newest value, seen or not, into a vector: its position.
     #[inline(always)]
     pub(crate) fn newest_into(&self, bytes: &mut Vec<u8>) -> Result<u64, RecvError> {
         match self.look_again() {
