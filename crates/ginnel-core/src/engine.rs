@@ -96,8 +96,8 @@ pub struct Delivery {
     pub(crate) block_word: u64,
 }
 
-/// The second word of a slot: length 32 bits, place 8 (0 inline, else class + 1), 0 5, marked 1, detached 1, redelivered 1, tag 16. The
-/// three flags only mean something in a receiver's copy. (Bits and no `bool` beside it: a delivery is
+/// The second word of a slot: length 32 bits, place 8 (0 inline, else class + 1), 0 4, lent 1, marked 1, detached 1, redelivered 1, tag 16. The
+/// four flags only mean something in a receiver's copy. (Bits and no `bool` beside it: a delivery is
 /// moved by words, and a word that was just written as a byte cannot be loaded until it has left the store buffer.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Meta(pub(crate) u64);
@@ -106,7 +106,8 @@ impl Meta {
     const REDELIVERED: u64 = 1 << 47;
     const DETACHED: u64 = 1 << 46;
     const MARKED: u64 = 1 << 45;
-    const FLAGS: u64 = Self::REDELIVERED | Self::DETACHED | Self::MARKED;
+    const LENT: u64 = 1 << 44;
+    const FLAGS: u64 = Self::REDELIVERED | Self::DETACHED | Self::MARKED | Self::LENT;
     /// The place.
     const PLACE: u64 = 0xFF << 32;
 
@@ -159,9 +160,23 @@ impl Meta {
 impl Delivery {
     /// A message that lies in no region, but in its holder's own memory: for handles that have both. `note` stands in place of the offset.
     /// Detached: the engine has nothing to release, and must not be asked to.
+    #[inline(always)]
     pub fn elsewhere(position: u64, len: u32, tag: u16, note: usize) -> Self {
         let meta = Meta(Meta::new(len as usize, None, tag).0 | Meta::DETACHED);
         Self { position, offset: note, meta, block_word: 0 }
+    }
+
+    /// The same, and its holder has it from somebody who wants it back: see [`Self::is_lent`].
+    #[inline(always)]
+    pub fn lent(position: u64, len: u32, tag: u16) -> Self {
+        let elsewhere = Self::elsewhere(position, len, tag, 0);
+        Self { meta: Meta(elsewhere.meta.0 | Meta::LENT), ..elsewhere }
+    }
+
+    /// Whether it was made by [`Self::lent`].
+    #[inline(always)]
+    pub fn is_lent(&self) -> bool {
+        self.meta.0 & Meta::LENT != 0
     }
 
     /// Bytes.

@@ -45,7 +45,7 @@
 use crate::engine::{Corrupt, Engine, Meta, PopError, PushError};
 use crate::header::{CURRENT, PINS};
 use crate::layout::{PAGE, VALUE_INLINE};
-use crate::memory::{Line, copy_short_out};
+use crate::memory::{Line, copy_short_out, in_pairs};
 use crate::participants::Participant;
 use crate::pool::PoolUse;
 use crate::sync::{AcqRel, Acquire, AtomicU64, Relaxed, Release, SeqCst, fence, spin};
@@ -69,7 +69,7 @@ const LOOKS: u32 = 64;
 const PUBLISH_TRIES: u32 = 1024;
 
 /// Which value is the newest.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Current(u64);
 
 impl Current {
@@ -80,6 +80,9 @@ impl Current {
     fn cell(self) -> u64 {
         self.0 & CELL_MASK
     }
+
+    /// Which no link has: its version is the one behind the last.
+    const NONE: Self = Self(u64::MAX);
 
     /// The next one; none after 2^56, which no run leads to.
     fn next(self, cell: u64) -> Option<Self> {
@@ -136,12 +139,46 @@ pub struct Cell {
 pub struct Look<'a> {
     engine: &'a Engine,
     head: &'a Line,
-    cell: u64,
+    current: Current,
     generation: u64,
-    version: u64,
     meta: Meta,
     /// Nobody writes over it while this is there.
     pinned: bool,
+}
+
+/// A value that was copied whole, without its bytes: what there is to know about it, checked. While `current` is the same, the value is, and its cell has
+/// the same generation [I3] [I4]; so whoever keeps this reads it again with one look at `current`, and one behind the copy: [`Engine::look_again`].
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    current: Current,
+    generation: u64,
+    meta: Meta,
+    /// Offset of its cell's head.
+    head: usize,
+}
+
+impl Known {
+    /// No value. If a peer makes it the newest nevertheless, no copy of it is ever whole: a generation has 46 bits.
+    pub const NONE: Self = Self { current: Current::NONE, generation: u64::MAX, meta: Meta(0), head: 0 };
+
+    /// Which value of the link it is, from 1.
+    #[inline(always)]
+    pub fn version(&self) -> u64 {
+        self.current.version()
+    }
+
+    /// Bytes.
+    #[inline(always)]
+    #[allow(clippy::len_without_is_empty, reason = "a number that is passed on")]
+    pub fn len(&self) -> usize {
+        self.meta.len()
+    }
+
+    /// What its sender tagged it with.
+    #[inline(always)]
+    pub fn tag(&self) -> u16 {
+        self.meta.tag()
+    }
 }
 
 #[inline(never)]
@@ -151,7 +188,7 @@ fn copy_area(engine: &Engine, cell: u64, to: &mut [MaybeUninit<u8>]) {
 
 #[inline(never)]
 fn copy_narrow(head: &Line, to: &mut [MaybeUninit<u8>]) {
-    let mut wide = [MaybeUninit::uninit(); VALUE_INLINE.next_multiple_of(16)];
+    let mut wide = [MaybeUninit::uninit(); in_pairs(VALUE_INLINE)];
     copy_short_out(&head[VALUE_AT / 8..], &mut wide, to.len());
     to.copy_from_slice(&wide[..to.len()]);
 }
@@ -178,7 +215,13 @@ impl Look<'_> {
     /// Which value of the link it is, from 1.
     #[inline(always)]
     pub fn version(&self) -> u64 {
-        self.version
+        self.current.version()
+    }
+
+    /// What to keep of it, once it was copied whole.
+    pub fn known(&self) -> Known {
+        let head = self.engine.layout().cell(self.current.cell());
+        Known { current: self.current, generation: self.generation, meta: self.meta, head }
     }
 
     /// Bytes.
@@ -207,8 +250,8 @@ impl Look<'_> {
     pub fn copy_to(&self, to: &mut [MaybeUninit<u8>]) -> bool {
         let len = self.len();
         if len > VALUE_INLINE {
-            copy_area(self.engine, self.cell, &mut to[..len]);
-        } else if len.next_multiple_of(16) <= to.len() {
+            copy_area(self.engine, self.current.cell(), &mut to[..len]);
+        } else if in_pairs(len) <= to.len() {
             copy_short_out(&self.head[VALUE_AT / 8..], to, len);
         } else {
             copy_narrow(self.head, &mut to[..len]);
@@ -266,7 +309,7 @@ impl Engine {
             look.pinned = pin.is_some();
             // Without a pin, as others have them all, or the cell was claimed already: then the copy would be in vain.
             if (look.pinned || look.is_untouched()) && copy(&look) {
-                return Ok((look.version, look.tag()));
+                return Ok((look.version(), look.tag()));
             }
         }
         Err(PopError::Busy)
@@ -304,13 +347,25 @@ impl Engine {
         if meta.len() as u64 > self.layout().geometry().max {
             return Err(PopError::Corrupt(Corrupt::Length));
         }
-        let (cell, version) = (current.cell(), current.version());
-        Ok(Look { engine: self, head, cell, generation, version, meta, pinned: false })
+        Ok(Look { engine: self, head, current, generation, meta, pinned: false })
+    }
+
+    /// A value that was copied before, if it is the newest still: the common case of [`Self::newest`], as values are read more often than written.
+    #[inline(always)]
+    pub fn look_again(&self, known: Known) -> Option<Look<'_>> {
+        // ORDERING [S20]: acquire, as in `newest`. The word of the cell is not read here: it was, when the value was copied first; and if it has changed
+        // since, the read behind the copy says so [S21].
+        let current = Current(self.control(CURRENT).load(Acquire));
+        let Known { generation, meta, head, .. } = known;
+        (current == known.current).then(|| {
+            let head = self.memory().line(head);
+            Look { engine: self, head, current, generation, meta, pinned: false }
+        })
     }
 
     /// Keeps writers away from a cell. None if it was claimed already, or all pins are in use.
     fn pin_cell(&self, me: Participant, look: &Look<'_>) -> Option<Pin<'_>> {
-        let mine = me.owner() << CELL_BITS | look.cell;
+        let mine = me.owner() << CELL_BITS | look.current.cell();
         let pin = self.pins().iter().find_map(|place| {
             // ORDERING: relaxed; the CAS decides.
             let free = place.load(Relaxed) == 0;
@@ -319,7 +374,7 @@ impl Engine {
         })?;
         store_before_load();
         // ORDERING [S23]: SeqCst; a claim that did not see the pin.
-        let word = Word(self.slot(look.cell)[WORD].load(SeqCst));
+        let word = Word(self.slot(look.current.cell())[WORD].load(SeqCst));
         (word.generation() == look.generation).then_some(pin)
     }
 

@@ -55,7 +55,7 @@ pub use event::{Called, Event, Waiting};
 pub use growth::{Growth, Span};
 pub use header::{Header, HeaderError};
 pub use label::{LABEL_AT, LABEL_BYTES, Label};
-pub use latest::{Cell, Look};
+pub use latest::{Cell, Known, Look};
 pub use layout::{
     ALIVE_BASE, BELL_BYTE, BLOCK_MIN, CAPACITY_MAX, CLASSES_MAX, CONTROL_BYTES, ENTRY_BYTES, Full, GROW_BYTE, Geometry,
     GeometryError, INLINE_MAX, LINE, Layout, MESSAGE_MAX, PAGE, PARTICIPANTS_MAX, REMOVE_BYTE, Rule, SLOT_BYTES, Shape,

@@ -18,29 +18,49 @@ use core::mem::MaybeUninit;
 /// The words of one line.
 pub(crate) type Line = [crate::sync::AtomicU64; crate::layout::LINE / 8];
 
+/// Bytes that [`copy_short_out`] copies at most.
+const SHORT_OUT: usize = in_pairs(crate::layout::VALUE_INLINE);
+
+/// Bytes that [`copy_short_out`] writes for so many, of which there are at most 2^32.
+#[inline(always)]
+pub(crate) const fn in_pairs(len: usize) -> usize {
+    (len + 15) & !15
+}
+
 /// Copies at least `len` bytes from words that others may write meanwhile, in steps of 16.
 ///
 /// # Panics
-/// If either side has no room for the last step.
+/// If either side has no room for the last step, or these are more bytes than a small value has.
 #[inline(always)]
 pub(crate) fn copy_short_out(from: &[AtomicU64], to: &mut [MaybeUninit<u8>], len: usize) {
-    let padded = len.next_multiple_of(16);
-    assert!(padded <= to.len() && padded <= 8 * from.len());
+    let padded = in_pairs(len);
+    assert!(padded <= to.len() && padded <= 8 * from.len() && padded <= SHORT_OUT);
     #[cfg(all(target_arch = "x86_64", not(loom)))]
-    let mut at = 0;
-    #[cfg(all(target_arch = "x86_64", not(loom)))]
-    while at != padded {
-        // ORDERING: relaxed, two words in one load; published by [S20@latest], or torn, which [S21@latest] tells.
-        // SAFETY: reads 16 bytes of the words, and writes 16 bytes of `to`: both have them, as checked.
-        unsafe {
-            core::arch::asm!(
-                "movups {pair}, [{from} + {at}]",
-                "movups [{to} + {at}], {pair}",
-                pair = out(xmm_reg) _, from = in(reg) from.as_ptr(), to = in(reg) to.as_mut_ptr(), at = in(reg) at,
-                options(nostack, preserves_flags),
-            );
+    {
+        /// Copies the 16 bytes from `$at`, if there are as many to copy: each offset is part of its instructions, and one register does for all.
+        macro_rules! pair {
+            ($at:literal) => {
+                if $at < padded {
+                    // ORDERING: relaxed, two words in one load; published by [S20@latest], or torn, which [S21@latest] tells.
+                    // SAFETY: reads 16 bytes of the words, and writes 16 bytes of `to`: both have them, as checked, as `padded` is a multiple of 16.
+                    unsafe {
+                        core::arch::asm!(
+                            "movups {pair}, xmmword ptr [{from} + {at}]",
+                            "movups xmmword ptr [{to} + {at}], {pair}",
+                            pair = out(xmm_reg) _, from = in(reg) from.as_ptr(), to = in(reg) to.as_mut_ptr(), at = const $at,
+                            options(nostack, preserves_flags),
+                        );
+                    }
+                }
+            };
         }
-        at += 16;
+        pair!(0);
+        pair!(16);
+        pair!(32);
+        pair!(48);
+        pair!(64);
+        pair!(80);
+        pair!(96);
     }
     #[cfg(not(all(target_arch = "x86_64", not(loom))))]
     for (place, word) in to[..padded].chunks_exact_mut(8).zip(from) {

@@ -6,8 +6,8 @@
 #![cfg(not(loom))]
 
 use ginnel_core::{
-    Cell, Engine, Geometry, Identity, Layout, Look, Memory, Participant, ParticipantState, PopError, PushError, Role,
-    Shape,
+    Cell, Engine, Geometry, Identity, Known, Layout, Look, Memory, Participant, ParticipantState, PopError, PushError,
+    Role, Shape,
 };
 use proptest::prelude::*;
 use std::cell::RefCell;
@@ -29,6 +29,8 @@ enum Op {
     Read(usize),
     /// Reads; in the middle of the copy others publish, so many values.
     ReadLate(usize, usize),
+    /// The same, of what was read before, if it is the newest still.
+    ReadAgain(usize, usize),
     Leave(usize),
     Die(usize),
 }
@@ -43,6 +45,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..8usize).prop_map(Op::GiveBack),
         4 => (0..8usize).prop_map(Op::Read),
         4 => (0..8usize, 0..9usize).prop_map(|(who, values)| Op::ReadLate(who, values)),
+        4 => (0..8usize, 0..9usize).prop_map(|(who, values)| Op::ReadAgain(who, values)),
         1 => (0..8usize).prop_map(Op::Leave),
         2 => (0..8usize).prop_map(Op::Die),
     ]
@@ -52,6 +55,10 @@ struct Member {
     me: Participant,
     role: Role,
     claimed: Vec<Cell>,
+    /// What it has read last.
+    known: Known,
+    /// Its version; 0 if it has read none.
+    version: u64,
 }
 
 /// The engine and what it should hold.
@@ -127,7 +134,7 @@ impl World {
         let mut free = self.engine.participants().filter(|p| self.engine.state(*p) == ParticipantState::Free);
         let Some(me) = free.next() else { return };
         self.engine.join(me, role, Identity { pid: 1, namespace: 1, now_ns: 1 }).unwrap();
-        self.members.push(Member { me, role, claimed: Vec::new() });
+        self.members.push(Member { me, role, claimed: Vec::new(), known: Known::NONE, version: 0 });
     }
 
     fn one(&self, who: usize, role: Role) -> Option<usize> {
@@ -177,14 +184,19 @@ impl World {
         self.newest = Some(value);
     }
 
-    fn read(&self, who: usize) {
+    fn read(&mut self, who: usize) {
         let Some(at) = self.one(who, Role::Receiver) else { return };
         let mut bytes = Vec::new();
-        let read = self.engine.read_newest(self.members[at].me, &mut |look| copy(look, &mut bytes));
+        let Member { me, ref mut known, .. } = self.members[at];
+        let read = self.engine.read_newest(me, &mut |look| {
+            *known = look.known();
+            copy(look, &mut bytes)
+        });
         match &self.newest {
             None => assert_eq!(read, Err(PopError::Empty)),
             Some(newest) => {
                 assert_eq!(read, Ok((self.version, (self.version - 1) as u16)));
+                self.members[at].version = self.version;
                 assert_eq!(&bytes, newest);
             }
         }
@@ -211,6 +223,27 @@ impl World {
             Ok((version, _)) => assert!(version >= first),
             Err(e) => assert_eq!(e, PopError::Empty),
         }
+    }
+
+    /// What a reader knows it reads again exactly while it is the newest; and a copy that was disturbed says so.
+    fn read_again(&mut self, who: usize, values: usize) {
+        let (Some(at), Some(sender)) = (self.one(who, Role::Receiver), self.one(who, Role::Sender)) else { return };
+        let (known, writer, engine) = (self.members[at].known, self.members[sender].me, self.engine.clone());
+        let Some(look) = engine.look_again(known) else {
+            assert!(self.members[at].version != self.version || self.version == 0, "the newest is not known again");
+            return;
+        };
+        assert_eq!(
+            (look.version(), look.tag(), self.members[at].version),
+            (self.version, (self.version - 1) as u16, self.version)
+        );
+        let (first, before) = (self.version, self.newest.clone().unwrap());
+        (0..values).for_each(|turn| self.send(writer, (turn * 1237 + look.len()) % MAX));
+        let mut bytes = Vec::new();
+        let whole = copy(&look, &mut bytes);
+        assert!(!whole || bytes == before, "a torn value passes for whole");
+        assert!(whole || self.version > first, "an untouched value passes for torn");
+        assert_eq!(engine.look_again(known).is_some(), self.version == first);
     }
 
     fn undo(&mut self, at: usize) -> Member {
@@ -245,6 +278,7 @@ impl World {
             }
             Op::Read(who) => self.read(who),
             Op::ReadLate(who, values) => self.read_late(who, values),
+            Op::ReadAgain(who, values) => self.read_again(who, values),
             Op::Leave(who) if !self.members.is_empty() => {
                 let mut member = self.undo(who % self.members.len());
                 member.claimed.drain(..).for_each(|cell| self.engine.give_back(cell));
@@ -289,8 +323,13 @@ proptest! {
             scribbled.set_word(offset, if small { value % 1024 } else { value });
         }
         let mut bytes = Vec::new();
+        let mut known = Known::NONE;
         for _ in 0..3 {
-            let _ = engine.read_newest(reader, &mut |look| copy(look, &mut bytes));
+            let _ = engine.look_again(known).map(|look| copy(&look, &mut bytes));
+            let _ = engine.read_newest(reader, &mut |look| {
+                known = look.known();
+                copy(look, &mut bytes)
+            });
             if let Ok(cell) = engine.claim_cell(writer, len) {
                 let _ = engine.absent(&cell, len);
                 engine.write_cell(&cell, 1, &vec![1; len]);
@@ -327,6 +366,16 @@ fn a_reader_that_lost_the_race_pins() {
     // The pin is gone: every cell is free again but the newest.
     let mut world = world.into_inner();
     (0..4 * CAPACITY).for_each(|_| world.send(writer, 200));
+}
+
+/// A peer makes the newest what stands for no value.
+#[test]
+fn no_value_is_never_read_again() {
+    let (engine, scribbled) = region(200);
+    scribbled.set_word(2 * 128, u64::MAX);
+    let mut bytes = Vec::new();
+    assert!(!engine.look_again(Known::NONE).is_some_and(|look| copy(&look, &mut bytes)));
+    assert_eq!(bytes, []);
 }
 
 /// One that dies with a pin leaves none.

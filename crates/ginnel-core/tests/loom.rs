@@ -6,11 +6,11 @@
 #![cfg(loom)]
 
 use ginnel_core::{
-    Cell, Consumer, Engine, Full, Geometry, Growth, Identity, Layout, Listener, Look, Memory, Participant, PopError,
-    Producer, PushError, Role, Shape, Start,
+    Cell, Consumer, Engine, Full, Geometry, Growth, Identity, Known, Layout, Listener, Look, Memory, Participant,
+    PopError, Producer, PushError, Role, Shape, Start,
 };
 use loom::sync::Arc;
-use loom::sync::atomic::{Ordering, fence};
+use loom::sync::atomic::{AtomicU64, Ordering, fence};
 use loom::thread;
 use std::mem::MaybeUninit;
 
@@ -640,6 +640,14 @@ fn copied(look: &Look<'_>) -> ([u8; 16], bool) {
     (copy.map(|byte| unsafe { byte.assume_init() }), whole)
 }
 
+/// The number in both words of a whole value.
+fn number(bytes: [u8; 16]) -> u64 {
+    let [one, two]: [u64; 2] =
+        std::array::from_fn(|at| u64::from_le_bytes(std::array::from_fn(|byte| bytes[8 * at + byte])));
+    assert_eq!(one, two, "a torn value");
+    one
+}
+
 /// The newest value, whole, and its version; none if writers were faster.
 fn newest(engine: &Engine, me: Participant) -> Option<(u64, u64)> {
     let mut bytes = [0; 16];
@@ -649,12 +657,7 @@ fn newest(engine: &Engine, me: Participant) -> Option<(u64, u64)> {
         whole
     });
     match read {
-        Ok((version, _)) => {
-            let [one, two]: [u64; 2] =
-                std::array::from_fn(|at| u64::from_le_bytes(std::array::from_fn(|byte| bytes[8 * at + byte])));
-            assert_eq!(one, two, "a torn value");
-            Some((one, version))
-        }
+        Ok((version, _)) => Some((number(bytes), version)),
         Err(PopError::Busy | PopError::Empty) => None,
         Err(e) => panic!("{e:?}"),
     }
@@ -681,6 +684,39 @@ fn a_value_is_whole_and_newest_while_it_is_replaced() {
         }
         writer.join().unwrap();
         assert_eq!(newest(&engine, reader), Some((3, 3)));
+    });
+}
+
+/// What is read again is whole and the same; and one that another thread has heard to be replaced is not read again.
+#[test]
+fn a_value_is_read_again_while_it_is_replaced() {
+    check(|| {
+        let engine = latest(3, 2); // two cells in turn
+        let me = join(&engine, 0, Role::Sender);
+        publish(&engine, me, 1);
+        let reader = join(&engine, 1, Role::Receiver);
+        let mut known = Known::NONE;
+        assert!(engine.look_again(known).is_none());
+        let read = engine.read_newest(reader, &mut |look| {
+            known = look.known();
+            copied(look).1
+        });
+        assert_eq!(read, Ok((1, 0)));
+        let told = Arc::new(AtomicU64::new(1));
+        let writer = {
+            let (engine, told) = (engine.clone(), told.clone());
+            thread::spawn(move || (2..=3).for_each(|value| told.store(publish(&engine, me, value), Ordering::Release)))
+        };
+        for _ in 0..2 {
+            let least = told.load(Ordering::Acquire);
+            if let Some(look) = engine.look_again(known) {
+                assert_eq!((look.version(), least), (1, 1), "an old value passes for the newest");
+                let (copy, whole) = copied(&look);
+                assert!(!whole || number(copy) == 1, "another value");
+            }
+        }
+        writer.join().unwrap();
+        assert!(engine.look_again(known).is_none());
     });
 }
 

@@ -49,6 +49,7 @@ mod ready;
 mod receiver;
 mod sender;
 mod shm;
+mod spare;
 pub mod stream;
 #[cfg(feature = "zerocopy")]
 pub mod typed;

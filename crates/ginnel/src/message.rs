@@ -2,6 +2,7 @@
 
 use crate::kernel::About;
 use crate::shm::Receiver;
+use crate::spare;
 use ginnel_core::Delivery;
 use std::fmt;
 use std::ops::Deref;
@@ -67,6 +68,12 @@ impl Held {
         Self { delivery, bytes: NonNull::from(Box::leak(copy)).cast() }
     }
 
+    /// Copied into a buffer that was lent, which comes back to the handle when the message ends.
+    #[inline(always)]
+    pub(crate) fn lent(bytes: NonNull<u8>, position: u64, len: usize, tag: u16) -> Self {
+        Self { delivery: Delivery::lent(position, len as u32, tag), bytes }
+    }
+
     #[inline(always)]
     #[allow(unsafe_code)] // Makes a slice of bytes that the protocol keeps still while its message is there.
     fn slice<'b>(&self) -> &'b [u8] {
@@ -79,8 +86,13 @@ impl Held {
 
     #[cold]
     #[inline(never)]
-    #[allow(unsafe_code)] // Frees the copy that `detached` or `copied` leaked.
+    #[allow(unsafe_code)] // Frees the copy that `detached` or `copied` leaked, or gives it back.
     fn end(self, receiver: Option<&Receiver>) {
+        if receiver.is_none() && self.delivery.is_lent() {
+            // SAFETY: no delivery of a region is without a receiver, so this is of `lent`, which was given what a buffer lent. A message borrows its
+            // receiver, whose buffer it is, and stays in its thread; and this runs once, when the message is dropped.
+            return unsafe { spare::give_back(self.bytes) };
+        }
         if self.delivery.is_detached() && self.delivery.is_inline() {
             let copy = NonNull::slice_from_raw_parts(self.bytes, self.delivery.len());
             // SAFETY: a detached inline message's bytes were leaked from a box of this length, and nobody frees them twice: this

@@ -213,8 +213,27 @@ impl Receiver {
     /// assert_eq!(receiver.dropped(), 2);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[inline(always)]
     pub fn latest(&self) -> Result<Message<'_>, RecvError> {
-        self.latest_end()?.newest().map(|held| Message::new(None, held))
+        let known = match &self.end {
+            End::Latest(receiver) => receiver.newest_fast(),
+            _ => None,
+        };
+        if let Some(held) = known {
+            return Ok(Message::new(None, held));
+        }
+        self.latest_slow()?;
+        match self.taken.take() {
+            Some(held) => Ok(Message::new(None, held)),
+            None => unreachable!("a message was taken"),
+        }
+    }
+
+    /// As [`Self::recv_slow`].
+    #[inline(never)]
+    fn latest_slow(&self) -> Result<(), RecvError> {
+        self.taken.set(Some(self.latest_end()?.newest()?));
+        Ok(())
     }
 
     /// As [`Self::latest`], into a vector, whose memory is used again: what it held before is gone, also on an error. Returns the value's position.

@@ -10,11 +10,11 @@ use super::region::{Membership, Region};
 use super::wait::{Look, Waiter};
 use crate::address::Wait;
 use crate::error::{Error, RecvError, RecvFailure, SendAllError, SendError, SendFailure};
-use crate::kernel::About;
 use crate::message::Held;
 use crate::ready::Found;
+use crate::spare::{Buffer, Spare};
 use crate::wait::{Interrupter, Until};
-use ginnel_core::{Cell as Place, Corrupt, Engine, Look as Newest, PopError, PushError, Role};
+use ginnel_core::{Cell as Place, Corrupt, Engine, Known, Look as Newest, PopError, PushError, Role};
 use ginnel_os::fallocate;
 use std::cell::Cell;
 use std::fmt;
@@ -211,6 +211,10 @@ pub(crate) struct LatestReceiver {
     corrupt: Cell<Option<Corrupt>>,
     /// Version of the value that this handle saw last; before its first, of the one before that which was the newest when it opened.
     seen: Cell<u64>,
+    /// That value, if there is one and the handle can be used: whoever finds it to be the newest still has nothing else to check.
+    known: Cell<Known>,
+    /// For the next message: memory of one that is not in hand any more.
+    spare: Spare,
     /// Values that it did not see between two that it did.
     skipped: Cell<u64>,
     membership: Membership,
@@ -225,6 +229,8 @@ impl LatestReceiver {
             follow,
             corrupt: Cell::new(None),
             seen: Cell::new(engine.newest_version().saturating_sub(1)),
+            known: Cell::new(Known::NONE),
+            spare: Spare::default(),
             skipped: Cell::new(0),
             membership,
         }
@@ -271,23 +277,33 @@ impl LatestReceiver {
         }
     }
 
-    /// The newest value, seen or not.
-    pub(crate) fn newest(&self) -> Result<Held, RecvError> {
-        let mut bytes = Vec::new();
-        let (version, tag) = match self.try_read::<1>(&mut bytes) {
-            Ok(read) => read,
-            Err(first) => self.newest_slow(&mut bytes, first)?,
-        };
-        Ok(held(bytes, version, tag))
+    /// The newest value, if this handle has seen it: the common case of [`Self::newest`].
+    #[inline(always)]
+    pub(crate) fn newest_fast(&self) -> Option<Held> {
+        let look = self.look_again()?;
+        let mut buffer = self.spare.take();
+        copy_to_buffer(&look, &mut buffer).then(|| self.held(buffer, look.version(), look.len(), look.tag()))
     }
 
-    /// The same, into a vector: its position.
+    /// The newest value, seen or not.
+    pub(crate) fn newest(&self) -> Result<Held, RecvError> {
+        let mut buffer = self.spare.take();
+        let known = self.read_other(&mut |value| copy_to_buffer(value, &mut buffer))?;
+        Ok(self.held(buffer, known.version(), known.len(), known.tag()))
+    }
+
+    /// The newest value, seen or not, into a vector: its position.
     #[inline(always)]
     pub(crate) fn newest_into(&self, bytes: &mut Vec<u8>) -> Result<u64, RecvError> {
-        match self.try_read::<STEP>(bytes) {
-            Ok((version, _)) => Ok(version - 1),
-            Err(first) => self.newest_slow(bytes, first).map(|(version, _)| version - 1),
+        match self.look_again() {
+            Some(look) if copy(&look, bytes) => Ok(look.version() - 1),
+            _ => self.newest_other_into(bytes),
         }
+    }
+
+    #[inline(never)]
+    fn newest_other_into(&self, bytes: &mut Vec<u8>) -> Result<u64, RecvError> {
+        self.read_other(&mut |value| copy(value, bytes)).map(|known| known.version() - 1)
     }
 
     /// One look for a value that this handle has not seen, which does not wait. One who listens announces itself before it.
@@ -330,50 +346,78 @@ impl LatestReceiver {
     fn error(&self, reason: RecvFailure) -> RecvError {
         if let RecvFailure::Corrupt(what) = reason {
             self.corrupt.set(Some(what));
+            self.known.set(Known::NONE);
         }
         RecvError { reason, link: self.region().link().clone() }
     }
 
-    /// Reads the newest value: version and tag. The vector holds it only on success; its room is a multiple of `ROOM` if it has too little.
+    /// The newest value, if this handle has seen it. One comparison stands for all that was checked when it was seen.
     #[inline(always)]
-    fn try_read<const ROOM: usize>(&self, bytes: &mut Vec<u8>) -> Result<(u64, u16), PopError> {
+    fn look_again(&self) -> Option<Newest<'_>> {
+        if !self.region().is_ours() {
+            return None; // `unusable` says why
+        }
+        self.engine().look_again(self.known.get())
+    }
+
+    /// Reads the newest value, which this handle has not seen, or which a writer was about to replace; or finds out why it cannot.
+    #[inline(never)]
+    fn read_other(&self, copy: &mut dyn FnMut(&Newest<'_>) -> bool) -> Result<Known, RecvError> {
+        self.try_read(copy).or_else(|first| self.wait_newest(copy, first)).map_err(|reason| self.error(reason))
+    }
+
+    /// Reads the newest value. What was copied last is it, on success; otherwise it is worth nothing.
+    fn try_read(&self, copy: &mut dyn FnMut(&Newest<'_>) -> bool) -> Result<Known, PopError> {
         if !self.region().is_ours() || self.corrupt.get().is_some() {
             return Err(PopError::Empty); // `unusable` says why
         }
-        let (version, tag) = match self.engine().newest() {
-            Ok(look) if copy::<ROOM>(&look, bytes) => (look.version(), look.tag()),
+        let known = match self.engine().newest() {
+            Ok(look) if copy(&look) => look.known(),
             Err(PopError::Empty) => return Err(PopError::Empty),
-            _ => self.read_again(bytes)?,
+            _ => self.read_contested(copy)?,
         };
-        if version != self.seen.get() {
-            self.see(version, bytes.len())?;
+        if known.version() != self.seen.get() {
+            self.see(known)?;
         }
-        Ok((version, tag))
+        self.known.set(known);
+        Ok(known)
     }
 
-    fn see(&self, version: u64, len: usize) -> Result<(), PopError> {
+    fn see(&self, known: Known) -> Result<(), PopError> {
+        let version = known.version();
         let more = version.checked_sub(self.seen.get()).ok_or(PopError::Corrupt(Corrupt::Newest))?; // versions grow
         self.peers.heard_of_one();
         self.seen.set(version);
         self.skipped.set(self.skipped.get() + (more - 1));
-        self.engine().count_value(self.membership.me, len);
+        self.engine().count_value(self.membership.me, known.len());
         Ok(())
     }
 
     /// A writer was faster.
     #[cold]
     #[inline(never)]
-    fn read_again(&self, bytes: &mut Vec<u8>) -> Result<(u64, u16), PopError> {
-        self.engine().read_newest(self.membership.me, &mut |look| copy::<1>(look, bytes))
+    fn read_contested(&self, copy: &mut dyn FnMut(&Newest<'_>) -> bool) -> Result<Known, PopError> {
+        let mut known = Known::NONE;
+        self.engine().read_newest(self.membership.me, &mut |look| {
+            known = look.known();
+            copy(look)
+        })?;
+        Ok(known)
     }
 
     fn try_unseen(&self) -> Result<Held, PopError> {
         if self.engine().newest_version() == self.seen.get() {
             return Err(PopError::Empty);
         }
-        let mut bytes = Vec::new();
-        let (version, tag) = self.try_read::<1>(&mut bytes)?;
-        Ok(held(bytes, version, tag))
+        let mut buffer = self.spare.take();
+        let known = self.try_read(&mut |value| copy_to_buffer(value, &mut buffer))?;
+        Ok(self.held(buffer, known.version(), known.len(), known.tag()))
+    }
+
+    /// A message of what was copied.
+    #[inline(always)]
+    fn held(&self, buffer: Buffer, version: u64, len: usize, tag: u16) -> Held {
+        Held::lent(buffer.lend(&self.spare), version - 1, len, tag)
     }
 
     /// Why this handle cannot be used, if it cannot.
@@ -415,11 +459,7 @@ impl LatestReceiver {
     /// The newest value is there, or it is not: only writers that are faster than every look are worth another.
     #[cold]
     #[inline(never)]
-    fn newest_slow(&self, bytes: &mut Vec<u8>, first: PopError) -> Result<(u64, u16), RecvError> {
-        self.wait_newest(bytes, first).map_err(|reason| self.error(reason))
-    }
-
-    fn wait_newest(&self, bytes: &mut Vec<u8>, first: PopError) -> Result<(u64, u16), RecvFailure> {
+    fn wait_newest(&self, copy: &mut dyn FnMut(&Newest<'_>) -> bool, first: PopError) -> Result<Known, RecvFailure> {
         let mut found = first;
         for _ in 0..TURNS {
             if let Some(failure) = self.unusable(found) {
@@ -428,8 +468,8 @@ impl LatestReceiver {
             if found == PopError::Empty {
                 break;
             }
-            match self.try_read::<1>(bytes) {
-                Ok(read) => return Ok(read),
+            match self.try_read(copy) {
+                Ok(known) => return Ok(known),
                 Err(e) => found = e,
             }
             std::thread::yield_now();
@@ -440,16 +480,22 @@ impl LatestReceiver {
 
 /// Makes a vector a copy of a value, and tells whether that is whole.
 #[inline(always)]
-fn copy<const ROOM: usize>(value: &Newest<'_>, bytes: &mut Vec<u8>) -> bool {
+fn copy(value: &Newest<'_>, bytes: &mut Vec<u8>) -> bool {
     let len = value.len();
     bytes.clear();
     if bytes.capacity() < len {
-        replace(bytes, len.next_multiple_of(ROOM));
+        replace(bytes, len.next_multiple_of(STEP));
     }
     let whole = value.copy_to(bytes.spare_capacity_mut());
     // SAFETY: there is room for as many bytes, and all of them were written, whatever they are.
     unsafe { bytes.set_len(len) };
     whole
+}
+
+/// The same, of a buffer; the first bytes of its room.
+#[inline(always)]
+fn copy_to_buffer(value: &Newest<'_>, buffer: &mut Buffer) -> bool {
+    value.copy_to(buffer.with_room(value.len()))
 }
 
 #[cold]
@@ -463,10 +509,6 @@ const STEP: usize = 16;
 
 /// Reads that are tried, each of many looks, before writers are believed to be no writers.
 const TURNS: u32 = 1000;
-
-fn held(bytes: Vec<u8>, version: u64, tag: u16) -> Held {
-    Held::copied(bytes, version - 1, About { tag, priority: 0 })
-}
 
 impl fmt::Debug for LatestSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

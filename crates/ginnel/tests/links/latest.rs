@@ -68,6 +68,27 @@ fn whoever_looks_gets_the_newest() {
     }
 }
 
+/// A message's copy lies in a buffer of its receiver: one that is in hand is nobody else's, in whatever order they end.
+#[test]
+fn messages_in_hand_keep_their_bytes() {
+    let address = latest("");
+    let (sender, receiver) = (Sender::open(&address).unwrap(), Receiver::open(&address).unwrap());
+    let (mut dice, mut in_hand) = (Dice::new(7), Vec::new());
+    for number in 0..300 {
+        let value = stamped(number, dice.pick(SIZES).min(8 + dice.index(2 << 20)));
+        sender.send_tagged(number as u16, &value).unwrap();
+        let first = receiver.recv().unwrap();
+        in_hand.extend([(value.clone(), first), (value, receiver.latest().unwrap())]);
+        while in_hand.len() > dice.index(12) {
+            drop(in_hand.swap_remove(dice.index(in_hand.len())));
+        }
+        for (value, message) in &in_hand {
+            assert_eq!(&**message, &**value);
+            assert_eq!((message.tag(), message.priority(), message.missed()), (number_in(message) as u16, 0, 0));
+        }
+    }
+}
+
 #[test]
 fn a_loan_is_sent_when_it_is_committed() {
     let address = latest("");
