@@ -230,6 +230,14 @@ impl Engine {
     pub fn copy_heard(&self, listener: &Listener, delivery: &Delivery, to: &mut [u8]) -> Result<(), PopError> {
         assert_eq!(to.len(), delivery.len(), "a copy of another length");
         self.memory().copy_contested(delivery.offset, to);
+        self.take_heard(listener, delivery)
+    }
+
+    /// Takes a message of a lossy link that the caller has copied. Not from the mapping, if it lies in a block: its memory may have been given back.
+    ///
+    /// # Errors
+    /// As [`Self::copy_heard`].
+    pub fn take_heard(&self, listener: &Listener, delivery: &Delivery) -> Result<(), PopError> {
         // ORDERING [S18]: acquire; if any of these bytes is of a later message, `gone` is seen beyond this one.
         fence(Acquire);
         // ORDERING [S18]: relaxed after the fence.
@@ -247,6 +255,8 @@ impl Engine {
     #[cold]
     fn overtaken_or(&self, listener: &Listener, other: PopError) -> PopError {
         let at = listener.next.get();
+        // ORDERING [S18]: acquire; if anything that was found odd is of a later message, `gone` is seen beyond this one.
+        fence(Acquire);
         // ORDERING [S17]: acquire; with what made it gone.
         let gone = self.control(GONE).load(Acquire);
         if !self.overwrites() || gone <= at {
@@ -426,7 +436,11 @@ impl Engine {
             at += 1;
         }
         // ORDERING [S19]: AcqRel; the blocks below are freed, by this producer or one before.
-        Ok(released.fetch_max(at, AcqRel).max(at))
+        let others = released.fetch_max(at, AcqRel);
+        if others > at && others > self.claimed_tail() {
+            return Err(PushError::Corrupt(Corrupt::Position));
+        }
+        Ok(others.max(at))
     }
 
     /// Frees the block of a message that is gone, if it has one, and nobody else has let go of the slot.

@@ -480,9 +480,10 @@ impl Engine {
         inside.leave(hot, 0);
     }
 
-    /// Whether a slot that is taken but not below `released` was marked in its word.
+    /// Whether a slot that is taken but not below `released` may be marked in its word: of many, this is not looked up, as `busy` is up meanwhile.
     fn any_marked(&self, released: u64, head: u64) -> bool {
-        (released..head).any(|p| self.slot_word(p) != Word::ready(self.layout().lap(p)))
+        head.saturating_sub(released) > RUN_MAX as u64
+            || (released..head).any(|p| self.slot_word(p) != Word::ready(self.layout().lap(p)))
     }
 
     /// A position, but not beyond what has memory on an unbounded link.

@@ -358,6 +358,16 @@ impl Engine {
         state(self.word(class.record(first)).load(Relaxed)) == ABSENT
     }
 
+    /// Whether nobody can use any block of an extent. Not so of one whose last growing, or giving back, was cut short by a kill. Its records have memory.
+    pub fn is_absent(&self, extent: &Extent) -> bool {
+        let class = self.class(extent.class);
+        let absent = |index: u32| {
+            // ORDERING: relaxed; only the holder of the grow lock, who asks, changes an absent block.
+            state(self.word(class.record(index)).load(Relaxed)) == ABSENT
+        };
+        (extent.first..extent.first + extent.blocks).all(absent)
+    }
+
     /// Makes the blocks of an extent available, after its memory was committed.
     pub fn extent_ready(&self, extent: &Extent) {
         let class = self.class(extent.class);

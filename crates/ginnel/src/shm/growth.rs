@@ -5,7 +5,7 @@
 
 use super::region::Region;
 use crate::error::SendFailure;
-use ginnel_core::{Extent, GROW_BYTE, Growth, Span};
+use ginnel_core::{Extent, GROW_BYTE, Growth, Participant, Span};
 use ginnel_os::{fallocate, tmpfile};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -67,6 +67,16 @@ impl Region {
         }
     }
 
+    /// Messages in the link, for a handle: in a forked child, which must not touch its parent's entry, as an observer sees it.
+    pub(super) fn len_for(&self, me: Participant) -> u64 {
+        if self.is_ours() { self.engine().len(me) } else { self.engine().len_by(peek(self.file().as_fd())) }
+    }
+
+    /// The same of both positions.
+    pub(super) fn positions_for(&self, me: Participant) -> (u64, u64) {
+        if self.is_ours() { self.engine().positions(me) } else { self.engine().positions_by(peek(self.file().as_fd())) }
+    }
+
     fn commit_extent(&self, extent: &Extent) -> std::io::Result<()> {
         let file = self.file().as_fd();
         if let Some((offset, len)) = extent.records() {
@@ -74,7 +84,9 @@ impl Region {
         }
         if let Err(e) = fallocate::commit(file, extent.offset, extent.len) {
             // Of an extent that nobody uses yet a part may be committed.
-            let _ = fallocate::release(file, extent.offset, extent.len);
+            if self.engine().is_absent(extent) {
+                let _ = fallocate::release(file, extent.offset, extent.len);
+            }
             return Err(e);
         }
         self.mapping().populate(extent.offset as usize, extent.len as usize);

@@ -6,8 +6,10 @@
 use super::receiver::Receiver;
 use crate::message::Held;
 use ginnel_core::{Corrupt, Delivery, Engine, Full, Listener, Participant, PopError, Start};
+use ginnel_os::tmpfile;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::os::fd::AsFd;
 
 /// Times that one look begins again because the senders were faster.
 const AGAIN: u32 = 32;
@@ -92,7 +94,15 @@ impl Listening {
         })?;
         if self.copies() {
             let mut bytes = vec![0; delivery.len()];
-            engine.copy_heard(&self.listener, &delivery, &mut bytes)?;
+            if delivery.is_inline() {
+                engine.copy_heard(&self.listener, &delivery, &mut bytes)?;
+            } else {
+                // A block may be given back meanwhile: what the kernel reads in a hole is zeroes, where a load would take memory, or kill.
+                let file = receiver.region().file().as_fd();
+                let read = tmpfile::read_at(file, &mut bytes, delivery.offset as u64);
+                read.map_err(|_| PopError::Corrupt(Corrupt::Block))?;
+                engine.take_heard(&self.listener, &delivery)?;
+            }
             return Ok(Held::heard(bytes, &delivery, self.missed.take()));
         }
         self.in_hand.borrow_mut().push_back(delivery.position);

@@ -79,8 +79,8 @@ impl Receiver {
     }
 
     pub(crate) fn len(&self) -> u64 {
-        let (engine, me) = (self.engine(), self.membership.me);
-        self.listening.as_ref().map_or_else(|| engine.len(me), |listening| listening.unheard(engine))
+        let of_queue = || self.region().len_for(self.membership.me);
+        self.listening.as_ref().map_or_else(of_queue, |listening| listening.unheard(self.engine()))
     }
 
     pub(crate) fn capacity(&self) -> u64 {
@@ -89,7 +89,7 @@ impl Receiver {
 
     /// The next position to take, and the next to claim.
     pub(crate) fn positions(&self) -> (u64, u64) {
-        self.engine().positions(self.membership.me)
+        self.region().positions_for(self.membership.me)
     }
 
     pub(crate) fn is_closed(&self) -> bool {

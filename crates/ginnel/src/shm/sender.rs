@@ -72,11 +72,11 @@ impl Sender {
     }
 
     pub(crate) fn len(&self) -> u64 {
-        self.engine().len(self.membership.me)
+        self.region().len_for(self.membership.me)
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.engine().is_full(self.membership.me)
+        self.region().is_ours() && self.engine().is_full(self.membership.me) // a forked child sends nothing
     }
 
     pub(crate) fn capacity(&self) -> u64 {

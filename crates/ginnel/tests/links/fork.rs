@@ -8,7 +8,7 @@ use ginnel::{Link, Receiver, RecvFailure, Select, SendError, SendFailure, Sender
 use std::time::Duration;
 
 /// Scenarios, each in a process of its own: forking the test program itself would copy the locks of its other tests.
-const SCENARIOS: [(&str, fn()); 7] = [
+const SCENARIOS: [(&str, fn()); 8] = [
     ("nothing-works", nothing_works_in_the_child),
     ("drops", drops_in_the_child_are_harmless),
     ("held", what_the_parent_holds_stays_its_own),
@@ -16,6 +16,7 @@ const SCENARIOS: [(&str, fn()); 7] = [
     ("raw", a_raw_clone_is_noticed),
     ("asleep", a_fork_while_another_thread_sleeps),
     ("listens", news_stay_with_their_process),
+    ("looks", looking_writes_nothing),
 ];
 
 /// The role: runs one scenario.
@@ -43,6 +44,7 @@ fn a_child_cannot_use_its_parents_handles() {
 fn a_child_that_drops_them_disturbs_nobody() {
     run("drops");
     run("held");
+    run("looks");
 }
 
 #[test]
@@ -98,6 +100,38 @@ fn forked<T>(sent: Result<T, SendError>) {
 fn pair(options: &str) -> (Sender, Receiver) {
     let link = Link::new(&format!("shm:forked?{options}")).unwrap();
     (link.sender().unwrap(), link.receiver().unwrap())
+}
+
+/// A child that asks its parent's handles how full the link is does not touch their entries: here it could not.
+fn looking_writes_nothing() {
+    for options in ["", "unbounded", "shape=broadcast", "shape=latest"] {
+        let (sender, receiver) = pair(options);
+        sender.send("one").unwrap();
+        in_child(|| {
+            forbid_writing();
+            assert_eq!((sender.len(), receiver.len(), sender.is_full()), (1, 1, false), "{options}");
+            assert!(format!("{sender:?}{receiver:?}").contains("forked"));
+        });
+        assert_eq!(&*receiver.recv().unwrap(), b"one");
+        drop((sender, receiver));
+        let _ = Link::new("shm:forked").unwrap().unlink(true);
+    }
+}
+
+/// From now on a write to a link's mapping kills the process.
+fn forbid_writing() {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let links = maps.lines().filter(|line| line.ends_with("/forked"));
+    let mut found = 0;
+    for line in links {
+        let (start, end) = line.split(' ').next().and_then(|range| range.split_once('-')).expect("a range");
+        let [start, end] = [start, end].map(|at| usize::from_str_radix(at, 16).expect("an address"));
+        // SAFETY: takes a right away from a mapping of this child's, whose writers are what is tested.
+        let done = unsafe { libc::mprotect(start as *mut libc::c_void, end - start, libc::PROT_READ) };
+        assert_eq!(done, 0, "{line}");
+        found += 1;
+    }
+    assert!(found > 0, "no mapping of a link in {maps}");
 }
 
 /// Messages go from one handle to the other as if nothing had happened.
