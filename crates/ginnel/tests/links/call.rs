@@ -791,7 +791,7 @@ impl Part {
             }
             ["whole", address] => return whole(address).map(|()| String::new()).map_err(|e| told(&*e)),
             ["nofile", most] => {
-                crate::script::limit("nofile", most.parse().expect("a number")).map_err(|e| told(&e))?
+                crate::script::limit("nofile", most.parse().expect("a number")).map_err(|e| told(&e))?;
             }
             ["nothing"] => {
                 let none = self.server.expect("a server").recv_timeout(Duration::from_millis(100));
