@@ -118,6 +118,12 @@ impl<'a> Event<'a> {
         self.sleepers.load(Relaxed) & ANNOUNCED != 0
     }
 
+    /// Whether anybody is announced, or was when it was killed: a hint for who asks again.
+    pub fn is_announced(&self) -> bool {
+        // ORDERING: relaxed; a hint.
+        self.sleepers.load(Relaxed) & ANNOUNCED != 0
+    }
+
     /// What [`Self::notify`] does when anybody is announced.
     #[cold]
     pub fn take_down(&self) -> Called {

@@ -324,6 +324,17 @@ impl Engine {
         self.extent_to_commit(len).is_some() || self.class_numbers().any(|class| class != wanted && unused(class))
     }
 
+    /// Whether messages of some length find no block, nor memory for one: until one is given back.
+    pub fn any_class_is_used_up(&self) -> bool {
+        self.class_numbers().any(|number| {
+            let class = self.class(number);
+            // ORDERING: relaxed; a hint.
+            let free = |index: u32| state(self.word(class.record(index)).load(Relaxed)) == FREE;
+            let any_free = self.extents(number).any(|first| (first..first + class.extent_blocks).any(free));
+            !any_free && !self.may_grow(class.block_bytes)
+        })
+    }
+
     fn is_unused(&self, class: &Class, first: u32) -> bool {
         // ORDERING: relaxed; a hint, or decided by the CAS that follows.
         (first..first + class.extent_blocks).all(|i| state(self.word(class.record(i)).load(Relaxed)) == FREE)

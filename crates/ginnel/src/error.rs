@@ -312,7 +312,14 @@ impl From<CommitError<'_>> for SendError {
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot send to {}: ", self.link)?;
-        match &self.reason {
+        self.reason.explain(f, &self.link)
+    }
+}
+
+impl SendFailure {
+    /// What it says, after the name of its link.
+    pub(crate) fn explain(&self, f: &mut fmt::Formatter<'_>, link: &str) -> fmt::Result {
+        match self {
             SendFailure::Full { capacity: 0 } => {
                 f.write_str("nobody receives there; start a receiver, or wait for one")
             }
@@ -370,9 +377,9 @@ impl fmt::Display for SendError {
             }
             SendFailure::Unfit(why) => f.write_str(why),
             SendFailure::NotEncoded(why) => write!(f, "the value could not be encoded: {why}"),
-            SendFailure::Os(e) => e.fmt(f),
+            SendFailure::Os(e) => fmt::Display::fmt(e, f),
             SendFailure::Corrupt(what) => {
-                write!(f, "{what}: a peer damaged it; remove it with `ginnel rm --force {}`", self.link)
+                write!(f, "{what}: a peer damaged it; remove it with `ginnel rm --force {link}`")
             }
             SendFailure::Interrupted => f.write_str("the wait was interrupted"),
             SendFailure::Forked => f.write_str("the handle belongs to the parent of this process; open one of its own"),
@@ -453,7 +460,14 @@ impl PartialEq<RecvFailure> for RecvError {
 impl fmt::Display for RecvError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot receive from {}: ", self.link)?;
-        match self.reason {
+        self.reason.explain(f, &self.link)
+    }
+}
+
+impl RecvFailure {
+    /// What it says, after the name of its link.
+    pub(crate) fn explain(&self, f: &mut fmt::Formatter<'_>, link: &str) -> fmt::Result {
+        match *self {
             RecvFailure::Empty => f.write_str("there is no message now; send some, or wait with recv"),
             RecvFailure::TimedOut => f.write_str(
                 "timed out: no message came; `ginnel info` shows who sends to it, a longer timeout waits longer",
@@ -469,7 +483,7 @@ impl fmt::Display for RecvError {
                 )
             }
             RecvFailure::Corrupt(what) => {
-                write!(f, "{what}: a peer damaged it; remove it with `ginnel rm --force {}`", self.link)
+                write!(f, "{what}: a peer damaged it; remove it with `ginnel rm --force {link}`")
             }
             RecvFailure::CutOff { missed } => write!(
                 f,
@@ -486,7 +500,7 @@ impl fmt::Display for RecvError {
                 f,
                 "a message of {len} bytes is no value of the type that was asked for; its sender must take the link for the same type"
             ),
-            RecvFailure::Os(number) => io::Error::from_raw_os_error(number).fmt(f),
+            RecvFailure::Os(number) => fmt::Display::fmt(&io::Error::from_raw_os_error(number), f),
             RecvFailure::Interrupted => f.write_str("the wait was interrupted"),
             RecvFailure::Forked => f.write_str("the handle belongs to the parent of this process; open one of its own"),
         }

@@ -30,6 +30,15 @@ impl Until {
         matches!(self, Self::Instant(at) if Instant::now() >= at)
     }
 
+    /// Until then, if that is earlier.
+    pub(crate) fn or_earlier(self, other: Instant) -> Self {
+        match self {
+            Self::Now => Self::Now,
+            Self::Forever => Self::Instant(other),
+            Self::Instant(at) => Self::Instant(at.min(other)),
+        }
+    }
+
     pub(crate) fn has_come(self) -> bool {
         match self {
             Self::Now => true,

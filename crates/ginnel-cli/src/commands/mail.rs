@@ -155,22 +155,26 @@ fn receive(args: &RecvArgs, quiet: bool) -> Result<(), Failure> {
     let count = if args.follow { u64::MAX } else { args.count };
     for _ in 0..count {
         let letter = next(&mailbox, args)?;
-        if args.json {
-            json::print(&Shown {
-                sender: letter.sender(),
-                pid: letter.pid(),
-                uid: letter.uid(),
-                redelivered: letter.redelivered(),
-                text: escape::json(&letter),
-            })?;
-        } else {
-            print(&letter, quiet)?;
+        let written = if args.json { print_json(&letter) } else { print(&letter, quiet) };
+        if written.is_err() {
+            // As a letter whose guard was forgotten it goes back when the mailbox is dropped: it was not written whole.
+            std::mem::forget(letter);
         }
+        written?;
     }
     Ok(())
 }
 
-/// The letter, which is let go of when it was written.
+fn print_json(letter: &Letter<'_>) -> Result<(), Failure> {
+    json::print(&Shown {
+        sender: letter.sender(),
+        pid: letter.pid(),
+        uid: letter.uid(),
+        redelivered: letter.redelivered(),
+        text: escape::json(letter),
+    })
+}
+
 fn print(letter: &Letter<'_>, quiet: bool) -> Result<(), Failure> {
     if !quiet {
         let sender = if letter.sender().is_empty() { "nobody" } else { letter.sender() };

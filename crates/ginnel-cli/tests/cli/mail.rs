@@ -73,3 +73,17 @@ fn bad_names_are_usage_errors_and_other_hosts_are_refused() {
     let done = place.run(["mail", "recv", "queue"], b"");
     assert!(done.status == 1 && done.err.contains("queue") && done.err.contains("mailbox"), "{}", done.err);
 }
+
+#[test]
+fn a_letter_that_could_not_be_written_goes_back() {
+    let place = Place::new();
+    place.run(["mail", "send", "bob", "precious"], b"");
+    for form in [&["mail", "recv", "bob"][..], &["mail", "recv", "--json", "bob"]] {
+        let done = place.start_into(form, "/dev/full".as_ref()).end();
+        assert_eq!(done.status, 1, "{}", done.err);
+        assert!(done.err.contains("No space left"), "{}", done.err);
+    }
+    let again = place.run(["mail", "recv", "bob"], b"");
+    assert_eq!(again.out_text(), "precious\n", "{}", again.err);
+    assert!(again.err.contains("had in hand"), "{}", again.err);
+}

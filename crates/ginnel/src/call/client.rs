@@ -278,7 +278,12 @@ impl Client {
                 Err(_) => break,
             }
         }
-        if self.calls.borrow().len() >= limit { Err(CallFailure::TooManyCalls { limit }) } else { Ok(()) }
+        let calls = self.calls.borrow();
+        if calls.len() < limit {
+            return Ok(());
+        }
+        let given_up = calls.iter().filter(|entry| entry.abandoned).count();
+        Err(CallFailure::TooManyCalls { limit, given_up })
     }
 
     /// The next message that belongs to a call.
@@ -365,7 +370,7 @@ impl Client {
         }
         entry.aside.clear();
         entry.abandoned = true;
-        // Without a descriptor for the lock, the server is not told; that costs it its work, and nothing else.
+        // Without a descriptor for the lock, the server is not told: that costs it its work, and if the link is full, the wait for this client to receive.
         entry._cancelled = Token::take(self.responses.region().file().as_fd(), cancel_byte(call)).ok().flatten();
     }
 }

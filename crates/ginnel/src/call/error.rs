@@ -21,6 +21,8 @@ pub enum CallFailure {
     TooManyCalls {
         /// How many that is.
         limit: usize,
+        /// How many of them were dropped, and are not over yet: their servers have not ended them, or nobody has taken them.
+        given_up: usize,
     },
     /// So many responses to other calls were set aside while this one waited for its own; receive some of those.
     SetAside {
@@ -82,7 +84,12 @@ impl fmt::Display for CallError {
             CallFailure::TooLarge { len, max } => {
                 write!(f, "the request has {len} bytes, the link allows {max}; make it anew with a larger ?max=")
             }
-            CallFailure::TooManyCalls { limit } => {
+            CallFailure::TooManyCalls { limit, given_up } if given_up * 2 > *limit => write!(
+                f,
+                "{limit} calls are under way, as many as may be, and {given_up} of them were dropped, but no server has ended those yet; \
+                 start more servers, have them look whether a request is cancelled, or open another client"
+            ),
+            CallFailure::TooManyCalls { limit, .. } => {
                 write!(
                     f,
                     "{limit} calls are under way, as many as may be; receive the responses of some, or open another client"
@@ -111,7 +118,10 @@ impl fmt::Display for CallError {
             CallFailure::Broken(RecvFailure::Forked) => {
                 f.write_str("the client belongs to the parent of this process; open one of its own")
             }
-            CallFailure::Broken(reason) => write!(f, "its responses cannot be received: {reason:?}"),
+            CallFailure::Broken(reason) => {
+                f.write_str("its responses cannot be received: ")?;
+                reason.explain(f, &self.link)
+            }
         }
     }
 }
@@ -134,8 +144,7 @@ fn fmt_send(f: &mut fmt::Formatter<'_>, reason: &SendFailure, link: &str) -> fmt
         SendFailure::Corrupt(what) => write!(f, "{what}: a peer damaged it; remove it with `ginnel rm --force {link}`"),
         SendFailure::Interrupted => f.write_str("the wait was interrupted"),
         SendFailure::Forked => f.write_str("the handle belongs to the parent of this process; open one of its own"),
-        SendFailure::NoSpace(e) | SendFailure::Os(e) => write!(f, "no memory could be committed: {e}"),
-        other => write!(f, "{other:?}"),
+        other => other.explain(f, link),
     }
 }
 
@@ -216,7 +225,10 @@ impl fmt::Display for ServeError {
             ServeFailure::Broken(RecvFailure::Forked) => {
                 f.write_str("the server belongs to the parent of this process; open one of its own")
             }
-            ServeFailure::Broken(reason) => write!(f, "requests cannot be received: {reason:?}"),
+            ServeFailure::Broken(reason) => {
+                f.write_str("requests cannot be received: ")?;
+                reason.explain(f, &self.link)
+            }
         }
     }
 }
@@ -228,5 +240,37 @@ impl std::error::Error for ServeError {
             ServeFailure::Setup(e) => Some(&**e),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a failure says that is not a case of its own here.
+    #[test]
+    fn no_message_is_code() {
+        let link: Arc<str> = "shm:calc".into();
+        let call = |reason| CallError { reason, link: link.clone() }.to_string();
+        let serve = |reason| ServeError { reason, link: link.clone() }.to_string();
+        for (said, remedy) in [
+            (call(CallFailure::Broken(RecvFailure::CutOff { missed: 3 })), "?capacity="),
+            (serve(ServeFailure::Broken(RecvFailure::CutOff { missed: 3 })), "?capacity="),
+            (call(CallFailure::NotSent(SendFailure::TimedOut { limit: "memory", value: 7 })), "start more servers"),
+            (call(CallFailure::NotSent(SendFailure::NoRoom { limit: "writers", value: 7 })), "raise that limit"),
+            (call(CallFailure::NotSent(SendFailure::NoSpace(std::io::ErrorKind::StorageFull.into()))), "ginnel clean"),
+        ] {
+            assert!(said.contains(remedy) && !said.contains(['{', '}']), "{said}");
+        }
+    }
+
+    #[test]
+    fn too_many_calls_that_were_dropped_have_another_remedy() {
+        let said = |given_up| {
+            let reason = CallFailure::TooManyCalls { limit: 4, given_up };
+            CallError { reason, link: "shm:calc".into() }.to_string()
+        };
+        assert!(said(1).contains("receive the responses"), "{}", said(1));
+        assert!(said(3).contains("3 of them were dropped") && !said(3).contains("receive the"), "{}", said(3));
     }
 }

@@ -12,6 +12,7 @@ use crate::wait::{Interrupter, Until};
 use ginnel_core::Shape;
 use ginnel_os::{ofd_lock, process};
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Deref;
 use std::os::fd::AsFd;
@@ -19,12 +20,22 @@ use std::time::{Duration, Instant};
 
 /// Clients' links that a server keeps open.
 const OUTLETS_MAX: usize = 64;
-/// How long a client that does not receive may hold up a server that only wants to tell it that there is no answer.
+/// How long a server that is dropped stays for clients that it could not tell yet how their calls ended.
 const GRACE: Duration = Duration::from_secs(1);
+/// Calls whose end a server keeps in mind, because their clients could not be told: as many as all clients with an open link may have under way.
+const OWED_MAX: usize = OUTLETS_MAX * 256;
+/// Time between two attempts to tell them.
+const RETRY: Duration = Duration::from_millis(10);
+/// How often a server that waits for room in a client's link looks whether the call was given up.
+const SLICE: Duration = Duration::from_millis(50);
 
 /// The end that answers. Several, in any number of processes, share the requests of a link. A handle may move between threads, but one at a time uses it.
 ///
 /// Clients come and go: a server waits for the next one, until it is dropped or [interrupted](Self::interrupter).
+///
+/// A client that could not be told at once that its call ended without an answer, because it does not receive or this process has no descriptors, is told
+/// while this server receives, or up to a second after it was dropped. If it has no room by then, or this process is killed first, such a call has no end
+/// before its deadline or the death of the last server.
 ///
 /// # Examples
 /// ```no_run
@@ -41,6 +52,10 @@ pub struct Server {
     requests: shm::Receiver,
     /// The clients' links, the one that was used last at the end.
     outlets: RefCell<Vec<Outlet>>,
+    /// What clients could not be told, in the order in which it happened.
+    owed: RefCell<VecDeque<Debt>>,
+    /// When to try that again.
+    retry: Cell<Option<Instant>>,
     name: Name,
     wait: Wait,
     private: bool,
@@ -53,6 +68,13 @@ struct Outlet {
     pid: u32,
     random: u64,
     sender: shm::Sender,
+}
+
+/// A call that has ended here, and whose client does not know.
+struct Debt {
+    client: RequestHeading,
+    kind: Kind,
+    redelivered: bool,
 }
 
 impl Drop for Outlet {
@@ -77,7 +99,7 @@ impl Server {
         spec.follow = true;
         let requests = shm::Receiver::open(&spec, Mode::Open)?;
         let (wait, private, pid) = (spec.wait, spec.private, process::id());
-        Ok(Self { requests, outlets: RefCell::default(), name: spec.name, wait, private, pid })
+        Ok(Self::with(requests, spec.name, wait, private, pid))
     }
 
     /// Another server of the same link, for another thread.
@@ -86,14 +108,12 @@ impl Server {
     /// If the link has as many handles as it was made for.
     pub fn try_clone(&self) -> Result<Self, Error> {
         let requests = self.requests.try_clone()?;
-        Ok(Self {
-            requests,
-            outlets: RefCell::default(),
-            name: self.name.clone(),
-            wait: self.wait,
-            private: self.private,
-            pid: self.pid,
-        })
+        Ok(Self::with(requests, self.name.clone(), self.wait, self.private, self.pid))
+    }
+
+    fn with(requests: shm::Receiver, name: Name, wait: Wait, private: bool, pid: u32) -> Self {
+        let (outlets, owed, retry) = (RefCell::default(), RefCell::default(), Cell::new(None));
+        Self { requests, outlets, owed, retry, name, wait, private, pid }
     }
 
     /// The next request; waits for one. It is in hand until it is answered or dropped: if this process is killed before that, another server gets it,
@@ -147,15 +167,21 @@ impl Server {
 
     fn recv_until(&self, until: Until) -> Result<Request<'_>, ServeError> {
         loop {
+            if self.retry.get().is_some() {
+                self.tell_late();
+            }
             let held = match self.requests.take_fast(!matches!(until, Until::Now)) {
                 Some(held) => held,
-                None => self.wait(until).map_err(|reason| self.error(reason))?,
+                None => match self.wait(until).map_err(|reason| self.error(reason))? {
+                    Some(held) => held,
+                    None => continue,
+                },
             };
             let message = Message::new(Some(&self.requests), held);
             let Some(heading) = RequestHeading::parse(&message) else {
                 return Err(self.error(ServeFailure::Malformed));
             };
-            let request = Request { server: self, message, heading, answered: Cell::new(Answered::No) };
+            let request = Request { server: self, message, heading, answered: Cell::new(false) };
             if !(heading.tell && request.redelivered()) {
                 return Ok(request);
             }
@@ -163,13 +189,98 @@ impl Server {
         }
     }
 
+    /// Waits for a request, or, with `None`, until somebody should be told what could not be told before.
     #[cold]
-    fn wait(&self, until: Until) -> Result<Held, ServeFailure> {
-        self.requests.recv_slow(until).map_err(|e| match e.reason() {
-            RecvFailure::Empty => ServeFailure::Empty,
-            RecvFailure::TimedOut => ServeFailure::TimedOut,
-            other => ServeFailure::Broken(other),
+    fn wait(&self, until: Until) -> Result<Option<Held>, ServeFailure> {
+        let slice = self.retry.get().map_or(until, |retry| until.or_earlier(retry));
+        self.requests.recv_slow(slice).map(Some).or_else(|e| match e.reason() {
+            RecvFailure::Empty => Err(ServeFailure::Empty),
+            RecvFailure::TimedOut if !until.is_past() => Ok(None),
+            RecvFailure::TimedOut => Err(ServeFailure::TimedOut),
+            other => Err(ServeFailure::Broken(other)),
         })
+    }
+
+    /// Sends a message that belongs to a call.
+    fn send(
+        &self,
+        to: &RequestHeading,
+        heading: ResponseHeading,
+        response: &[u8],
+        until: Until,
+    ) -> Result<(), ServeFailure> {
+        let heading = heading.encode();
+        self.with_outlet(to, |sender| {
+            let max = most(sender);
+            if response.len() as u64 > max {
+                return Err(ServeFailure::TooLarge { len: response.len(), max });
+            }
+            // Without the clock while there is room. Then in slices: a client that gave the call up need not receive ever again, nor wake who waits for that.
+            let mut slice = Until::Now;
+            loop {
+                let failed = match heading::send(sender, &heading, response, slice) {
+                    Ok(()) => return Ok(()),
+                    Err(e) => e,
+                };
+                match failed.reason() {
+                    SendFailure::Closed { .. } => return Err(ServeFailure::ClientGone),
+                    SendFailure::Full { .. } | SendFailure::NoMemory { .. } if !matches!(until, Until::Now) => {}
+                    SendFailure::TimedOut { .. } if is_given_up(sender, to.call) => {
+                        return Err(ServeFailure::ClientGone);
+                    }
+                    SendFailure::TimedOut { .. } if until.is_past() => return Err(ServeFailure::TimedOut),
+                    SendFailure::TimedOut { .. } => {}
+                    _ => return Err(ServeFailure::NotSent(failed)),
+                }
+                slice = until.or_earlier(Instant::now() + SLICE);
+            }
+        })
+    }
+
+    /// Ends a call without an answer; later, if its client cannot be told now.
+    #[cold]
+    fn tell(&self, debt: Debt) {
+        if self.try_tell(&debt) {
+            return;
+        }
+        let mut owed = self.owed.borrow_mut();
+        if owed.len() >= OWED_MAX {
+            owed.pop_front();
+        }
+        owed.push_back(debt);
+        drop(owed);
+        if self.retry.get().is_none() {
+            self.retry.set(Some(Instant::now() + RETRY));
+        }
+    }
+
+    /// Whether the client was told, or never can be.
+    fn try_tell(&self, debt: &Debt) -> bool {
+        let Debt { client, kind, redelivered } = debt;
+        let heading = ResponseHeading { kind: *kind, redelivered: *redelivered, pid: self.pid, call: client.call };
+        self.send(client, heading, &[], Until::Now).err().is_none_or(|failure| !may_pass(&failure))
+    }
+
+    /// Tries again to tell those who could not be told, if it is time. Never waits.
+    #[cold]
+    fn tell_late(&self) {
+        if self.retry.get().is_none_or(|retry| Instant::now() < retry) {
+            return;
+        }
+        let mut vain: Vec<(u32, u64)> = Vec::new();
+        let owed = self.owed.take();
+        let left = owed.into_iter().filter(|debt| {
+            let client = (debt.client.pid, debt.client.random);
+            // A client that has no room for one has none for the next.
+            let told = !vain.contains(&client) && self.try_tell(debt);
+            if !told && !vain.contains(&client) {
+                vain.push(client);
+            }
+            !told
+        });
+        let left: VecDeque<Debt> = left.collect();
+        self.retry.set(if left.is_empty() { None } else { Some(Instant::now() + RETRY) });
+        self.owed.replace(left);
     }
 
     /// Does something with the link of a client.
@@ -228,27 +339,33 @@ impl Server {
     }
 }
 
+impl Drop for Server {
+    /// Whoever is not told now is so by the end of the link, if this is the last server.
+    fn drop(&mut self) {
+        if !self.requests.region().is_ours() {
+            return; // the parent's
+        }
+        let end = Instant::now() + GRACE;
+        while let Some(retry) = self.retry.get().filter(|_| Instant::now() < end) {
+            std::thread::sleep(retry.saturating_duration_since(Instant::now()));
+            self.tell_late();
+        }
+    }
+}
+
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("link", self.requests.address()).finish_non_exhaustive()
     }
 }
 
-/// A request in hand. It derefs to its bytes, which lie in the link. Dropping it without an answer tells the client so.
+/// A request in hand. It derefs to its bytes, which lie in the link. Dropping it without an answer tells the client so, and never waits: see [`Server`].
 #[must_use = "a request that is dropped is answered with a failure"]
 pub struct Request<'s> {
     server: &'s Server,
     message: Message<'s>,
     heading: RequestHeading,
-    answered: Cell<Answered>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Answered {
-    No,
-    /// It was tried, and failed.
-    InVain,
-    Yes,
+    answered: Cell<bool>,
 }
 
 impl Request<'_> {
@@ -276,17 +393,14 @@ impl Request<'_> {
     ///
     /// It is true as soon as the client has dropped the call, and within 100 ms of its death. A call whose deadline has passed is not cancelled by that.
     pub fn is_cancelled(&self) -> bool {
-        let asked = self.server.with_outlet(&self.heading, |sender| {
-            let byte = cancel_byte(self.heading.call);
-            Ok(matches!(ofd_lock::first_locked(sender.region().file().as_fd(), byte, 1), Ok(Some(_))))
-        });
+        let asked = self.server.with_outlet(&self.heading, |sender| Ok(is_given_up(sender, self.heading.call)));
         asked.unwrap_or_else(|failure| matches!(failure, ServeFailure::ClientGone))
     }
 
     /// Answers, as the last or only response. Waits while the client's link is full, until the client's deadline at most.
     ///
     /// # Errors
-    /// [`ServeFailure::ClientGone`]; [`ServeFailure::TooLarge`], and then the client is told that there is no answer.
+    /// [`ServeFailure::ClientGone`]; [`ServeFailure::TooLarge`]. After any other than the first the client is told that there is no answer.
     pub fn reply(self, response: &[u8]) -> Result<(), ServeError> {
         self.answer(Kind::Last, response, self.until())
     }
@@ -307,10 +421,10 @@ impl Request<'_> {
         self.answer(Kind::Last, response, Until::Instant(deadline))
     }
 
-    /// Sends one of several responses. Waits while the client's link is full, until the client's deadline at most.
+    /// Sends one of several responses. Waits while the client's link is full, until the client's deadline at most, or until the client drops the call.
     ///
     /// # Errors
-    /// As [`Self::reply`], but the request is still in hand.
+    /// As [`Self::reply`], but the request is still in hand. [`ServeFailure::ClientGone`] also if the call was dropped and the link is full.
     pub fn part(&self, response: &[u8]) -> Result<(), ServeError> {
         self.answer(Kind::Part, response, self.until())
     }
@@ -354,39 +468,38 @@ impl Request<'_> {
     }
 
     fn answer(&self, kind: Kind, response: &[u8], until: Until) -> Result<(), ServeError> {
-        let sent = self.send(kind, response, until);
-        match &sent {
-            Ok(()) if kind.ends() => self.answered.set(Answered::Yes),
-            Ok(()) => {}
-            Err(ServeFailure::ClientGone) => self.answered.set(Answered::Yes), // nobody is there to be told
-            Err(ServeFailure::TimedOut) if kind.ends() => self.answered.set(Answered::InVain),
-            Err(_) => {}
+        let (redelivered, pid, call) = (self.redelivered(), self.server.pid, self.heading.call);
+        let heading = ResponseHeading { kind, redelivered, pid, call };
+        let sent = self.server.send(&self.heading, heading, response, until);
+        if sent.is_ok() && kind.ends() {
+            self.answered.set(true);
         }
         sent.map_err(|reason| self.server.error(reason))
-    }
-
-    fn send(&self, kind: Kind, response: &[u8], until: Until) -> Result<(), ServeFailure> {
-        let (pid, call) = (self.server.pid, self.heading.call);
-        let heading = ResponseHeading { kind, redelivered: self.redelivered(), pid, call }.encode();
-        self.server.with_outlet(&self.heading, |sender| {
-            let max = most(sender);
-            if response.len() as u64 > max {
-                return Err(ServeFailure::TooLarge { len: response.len(), max });
-            }
-            heading::send(sender, &heading, response, until).map_err(|e| match e.reason() {
-                SendFailure::Closed { .. } => ServeFailure::ClientGone,
-                SendFailure::TimedOut { .. } => ServeFailure::TimedOut,
-                _ => ServeFailure::NotSent(e),
-            })
-        })
     }
 
     /// Ends the call without an answer.
     #[cold]
     fn tell(&self, kind: Kind) {
-        let until = if self.answered.get() == Answered::InVain { Until::Now } else { Until::after(GRACE) };
-        let _ = self.send(kind, &[], until);
-        self.answered.set(Answered::Yes);
+        self.answered.set(true);
+        self.server.tell(Debt { client: self.heading, kind, redelivered: self.redelivered() });
+    }
+}
+
+/// Whether the client of this link has dropped a call.
+fn is_given_up(sender: &shm::Sender, call: u64) -> bool {
+    matches!(ofd_lock::first_locked(sender.region().file().as_fd(), cancel_byte(call), 1), Ok(Some(_)))
+}
+
+/// Whether what kept a client from being told may be otherwise later.
+fn may_pass(failure: &ServeFailure) -> bool {
+    match failure {
+        ServeFailure::ClientGone | ServeFailure::TooLarge { .. } => false,
+        ServeFailure::NotSent(e) => !matches!(e.reason(), SendFailure::Corrupt(_) | SendFailure::Forked),
+        ServeFailure::Setup(e) => !matches!(
+            e.kind(),
+            ErrorKind::NotALink | ErrorKind::Mismatch | ErrorKind::PermissionDenied | ErrorKind::Unsupported
+        ),
+        _ => true,
     }
 }
 
@@ -397,7 +510,7 @@ fn most(sender: &shm::Sender) -> u64 {
 
 impl Drop for Request<'_> {
     fn drop(&mut self) {
-        if self.answered.get() != Answered::Yes && self.server.requests.region().is_ours() {
+        if !self.answered.get() && self.server.requests.region().is_ours() {
             self.tell(Kind::GivenUp);
         }
     }

@@ -15,7 +15,7 @@ pub enum MailFailure {
     Nobody,
     /// What came is no letter. It is gone; the next can be received.
     Malformed,
-    /// Letters of others are set aside, and the mailbox has no room for one from the sender that is waited for: receive those first.
+    /// Letters of others are set aside, and the mailbox has no room, or no memory, for one from the sender that is waited for: receive those first.
     SetAside {
         /// How many.
         letters: usize,
@@ -69,7 +69,7 @@ impl fmt::Display for MailError {
             MailFailure::Malformed => f.write_str("what came is no letter; its sender must use the same version of ginnel"),
             MailFailure::SetAside { letters, capacity } => write!(
                 f,
-                "{letters} letters of others are set aside, and it holds {capacity}; receive them, or make it anew with a larger ?capacity="
+                "{letters} letters of others are set aside, and it holds {capacity}; receive them, or make it anew with a larger ?capacity= or ?memory="
             ),
             MailFailure::TooLarge { len, max } => {
                 write!(f, "the letter has {len} bytes, it allows {max}; make it anew with a larger ?max=")
@@ -95,8 +95,8 @@ impl fmt::Display for MailError {
             MailFailure::NotSent(SendFailure::NoSpace(e) | SendFailure::Os(e)) => {
                 write!(f, "no memory could be committed: {e}; free some with `ginnel clean`")
             }
-            MailFailure::NotSent(other) => write!(f, "{other:?}"),
-            MailFailure::Broken(other) => write!(f, "{other:?}"),
+            MailFailure::NotSent(other) => other.explain(f, &self.mailbox),
+            MailFailure::Broken(other) => other.explain(f, &self.mailbox),
             MailFailure::Setup(e) => e.fmt(f),
         }
     }
@@ -108,6 +108,22 @@ impl std::error::Error for MailError {
             MailFailure::Setup(e) => Some(&**e),
             MailFailure::NotSent(SendFailure::NoSpace(e) | SendFailure::Os(e)) => Some(e),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_message_is_code() {
+        for (reason, remedy) in [
+            (MailFailure::NotSent(SendFailure::NoRoom { limit: "writers", value: 7 }), "raise that limit"),
+            (MailFailure::Broken(RecvFailure::CutOff { missed: 3 }), "?capacity="),
+        ] {
+            let said = MailError { reason, tried: "send to", mailbox: "bob".into() }.to_string();
+            assert!(said.contains(remedy) && !said.contains(['{', '}']), "{said}");
         }
     }
 }

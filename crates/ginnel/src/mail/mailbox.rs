@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// How often an owner may be seen to leave just when its name was refused.
 const TRIES: usize = 100;
+/// How often `recv_from` looks whether the letters that it set aside leave no memory for another.
+const SLICE: Duration = Duration::from_millis(50);
 
 /// A name, and the letters that come to it. A handle may move between threads, but one at a time uses it.
 ///
@@ -142,7 +144,7 @@ impl Mailbox {
 
     /// The next letter from one name; `""` is those who have none. Letters of others that came before it are set aside, and received later in the order in
     /// which they came. They keep their places in the link: when as many letters as the mailbox holds have come since the oldest of them, no more
-    /// can come, and this is an error.
+    /// can come, and this is an error. So it is when they have the memory for which a sender sleeps.
     ///
     /// # Errors
     /// As [`Self::recv`], and [`MailFailure::SetAside`].
@@ -222,7 +224,7 @@ impl Mailbox {
             return self.letter(held);
         }
         loop {
-            let held = self.take(until, &|| self.is_stuck()).map_err(|reason| self.error(reason))?;
+            let Some(held) = self.take_unless_stuck(until).map_err(|reason| self.error(reason))? else { continue };
             let message = Message::new(Some(&self.inbox), held);
             let Some((heading, _)) = LetterHeading::parse(&message) else {
                 return Err(self.error(MailFailure::Malformed));
@@ -237,6 +239,23 @@ impl Mailbox {
         }
     }
 
+    /// Takes a letter, or, with `None`, has waited for a while in vain.
+    fn take_unless_stuck(&self, until: Until) -> Result<Option<Held>, MailFailure> {
+        let some_aside = self.set_aside() > 0;
+        let slice = if some_aside { until.or_earlier(Instant::now() + SLICE) } else { until };
+        match self.take(slice, &|| self.is_stuck()) {
+            Err(MailFailure::Empty | MailFailure::TimedOut) if some_aside && self.is_out_of_memory() => {
+                Err(self.too_much_aside())
+            }
+            Err(MailFailure::TimedOut) if !until.is_past() => Ok(None),
+            taken => taken.map(Some),
+        }
+    }
+
+    fn too_much_aside(&self) -> MailFailure {
+        MailFailure::SetAside { letters: self.set_aside(), capacity: self.inbox.capacity() }
+    }
+
     fn take(&self, until: Until, stuck: &dyn Fn() -> Option<u64>) -> Result<Held, MailFailure> {
         if let Some(held) = self.inbox.take_fast(!matches!(until, Until::Now)) {
             return Ok(held);
@@ -244,9 +263,7 @@ impl Mailbox {
         self.inbox.recv_unless(until, stuck).map_err(|e| match e.reason() {
             RecvFailure::Empty => MailFailure::Empty,
             RecvFailure::TimedOut => MailFailure::TimedOut,
-            RecvFailure::Closed { .. } => {
-                MailFailure::SetAside { letters: self.set_aside(), capacity: self.inbox.capacity() }
-            }
+            RecvFailure::Closed { .. } => self.too_much_aside(),
             other => MailFailure::Broken(other),
         })
     }
@@ -256,6 +273,14 @@ impl Mailbox {
         let oldest = self.aside.borrow().iter().map(|(_, _, position)| *position).min()?;
         let next = self.inbox.positions().1;
         (next.wrapping_sub(oldest) >= self.inbox.capacity()).then_some(0)
+    }
+
+    /// Whether a sender sleeps for block memory while nothing is unread: only what is set aside could make room. A sender that falls asleep wakes
+    /// nobody, so this is asked now and then. One that spins is not seen.
+    fn is_out_of_memory(&self) -> bool {
+        let engine = self.inbox.engine();
+        let (taken, next) = self.inbox.positions();
+        taken == next && engine.room().is_announced() && engine.any_class_is_used_up()
     }
 }
 

@@ -171,6 +171,13 @@ impl Region {
             Shape::Listener if option == "shape" => {
                 "connect to it with `ginnel::stream::Stream`, or choose another name"
             }
+            Shape::Request if option == "shape" => {
+                "use `ginnel call` or `ginnel serve`, or `ginnel::call`; or choose another name"
+            }
+            Shape::Mailbox if option == "shape" => "use `ginnel mail`, or `ginnel::mail`; or choose another name",
+            Shape::Response if option == "shape" => {
+                "it belongs to one client, for the responses to its calls: choose another name"
+            }
             _ => "leave the option out, or remove the link and make it anew",
         };
         Err(error.problem(problem).remedy(remedy))

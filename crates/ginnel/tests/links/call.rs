@@ -137,7 +137,7 @@ fn limits_of_a_client_are_errors_that_name_them() {
     assert_eq!(client.limit(), 4);
     let mut calls: Vec<Call<'_>> = (0..4).map(|_| client.begin(b"x").unwrap()).collect();
     let error = client.begin(b"x").unwrap_err();
-    assert!(matches!(error.reason(), CallFailure::TooManyCalls { limit: 4 }), "{error}");
+    assert!(matches!(error.reason(), CallFailure::TooManyCalls { limit: 4, given_up: 0 }), "{error}");
     // One that is dropped counts until its server is done with it.
     drop(calls.remove(0));
     assert!(client.begin(b"x").is_err());
@@ -200,6 +200,119 @@ fn a_call_that_is_dropped_is_cancelled_and_no_other() {
         drop(client.begin(b"third").unwrap());
         assert!(server.recv().unwrap().is_cancelled());
     }
+}
+
+/// Its link is full of the stream of a call that it has dropped, and it does not receive.
+#[test]
+fn a_client_that_took_one_part_of_a_stream_holds_no_server_up() {
+    let _limit = place::limit(LIMIT);
+    for address in both("dropped-stream", "capacity=4&wait=block") {
+        let server = Server::open(&address).unwrap();
+        let client = Client::open(&address).unwrap();
+        std::thread::scope(|scope| {
+            let streaming = scope.spawn(move || {
+                let request = server.recv().unwrap();
+                let error = (0..100).find_map(|_| request.part(b"one of many").err()).unwrap();
+                assert!(matches!(error.reason(), ServeFailure::ClientGone), "{error}");
+                drop(request);
+                server
+            });
+            assert_eq!(&*client.call(b"stream").unwrap(), b"one of many");
+            let server = streaming.join().unwrap(); // nobody receives meanwhile
+            // All places are for new calls again, once the end of the dropped one came.
+            assert!(matches!(server.try_recv().unwrap_err().reason(), ServeFailure::Empty));
+            scope.spawn(move || serve(&server, 20));
+            for _ in 0..5 {
+                let mut calls: Vec<Call<'_>> = (0..4).map(|_| begin_patiently(&client)).collect();
+                calls.iter_mut().for_each(|call| assert_eq!(&*call.recv().unwrap().unwrap(), b"ba"));
+            }
+        });
+    }
+}
+
+/// Begins a call as soon as one is over that was dropped.
+fn begin_patiently(client: &Client) -> Call<'_> {
+    loop {
+        match client.begin(b"ab") {
+            Ok(call) => return call,
+            Err(e) => assert!(matches!(e.reason(), CallFailure::TooManyCalls { .. }), "{e}"),
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Parts fill the client's link, so the end of the call has no room: the server owes it, and whether it is tried in vain, dropped or both, does not wait.
+#[test]
+fn an_end_without_room_is_told_later() {
+    let _limit = place::limit(2 * LIMIT);
+    for address in both("owed", "capacity=4") {
+        let mut server = Server::open(&address).unwrap();
+        let client = Client::open(&address).unwrap();
+        for round in 0..4 {
+            let mut call = client.begin(b"x").unwrap();
+            let request = server.recv().unwrap();
+            (0..4).for_each(|_| request.part(b"part").unwrap());
+            if round % 2 == 0 {
+                let error = request.reply_timeout(b"no room", Duration::from_millis(5)).unwrap_err();
+                assert!(matches!(error.reason(), ServeFailure::TimedOut), "{error}");
+            } else {
+                drop(request);
+            }
+            assert!(matches!(server.try_recv().unwrap_err().reason(), ServeFailure::Empty));
+            (0..4).for_each(|_| assert_eq!(&*call.recv().unwrap().unwrap(), b"part"));
+            // It sleeps over its next request meanwhile, or is asked now and then.
+            let told = AtomicU64::new(0);
+            server = std::thread::scope(|scope| {
+                let told = &told;
+                let serving = scope.spawn(move || {
+                    while told.load(SeqCst) == 0 {
+                        let none = if round < 2 { server.recv_timeout(TOLD) } else { server.try_recv() };
+                        assert!(none.is_err());
+                    }
+                    server
+                });
+                let error = call.recv_timeout(LIMIT).unwrap_err();
+                assert!(matches!(error.reason(), CallFailure::GivenUp), "{error}");
+                told.store(1, SeqCst);
+                serving.join().unwrap()
+            });
+        }
+    }
+}
+
+#[test]
+fn a_server_that_is_dropped_tells_what_it_owes() {
+    let _limit = place::limit(LIMIT);
+    for address in both("owed-drop", "capacity=4") {
+        let server = Server::open(&address).unwrap();
+        let _other = server.try_clone().unwrap(); // so that the link does not end
+        let client = Client::open(&address).unwrap();
+        let mut call = client.begin(b"x").unwrap();
+        let request = server.recv().unwrap();
+        (0..4).for_each(|_| request.part(b"part").unwrap());
+        drop(request);
+        (0..4).for_each(|_| assert_eq!(&*call.recv().unwrap().unwrap(), b"part"));
+        drop(server);
+        assert!(matches!(call.try_recv().unwrap_err().reason(), CallFailure::GivenUp));
+    }
+}
+
+/// It has no descriptor for the client's link when its answer is ready.
+#[test]
+fn a_server_without_descriptors_tells_later() {
+    let _limit = place::limit(LIMIT);
+    let address = address("no-descriptors", "");
+    let client = Client::open(&address).unwrap();
+    let mut server = role(place::home());
+    server.must(&format!("serve {address}"));
+    let mut call = client.begin(b"x").unwrap();
+    server.must("take");
+    server.must("nofile 3");
+    assert!(server.ask("answer y").text().starts_with("err"), "no descriptor");
+    assert!(matches!(call.try_recv().unwrap_err().reason(), CallFailure::Empty));
+    server.must("nofile 64");
+    server.must("nothing");
+    assert!(matches!(call.recv_timeout(LIMIT).unwrap_err().reason(), CallFailure::GivenUp));
 }
 
 #[test]
@@ -325,8 +438,18 @@ fn shapes_are_not_mixed() {
         for error in [Sender::open(&address).unwrap_err(), Receiver::open(&address).unwrap_err()] {
             assert_eq!(error.kind(), ErrorKind::Mismatch, "{error}");
             assert!(error.to_string().contains("queue") && error.to_string().contains("request"), "{error}");
+            assert!(error.remedy_text().contains("`ginnel call`"), "{error}");
         }
-        drop(server);
+        let client = Client::open(&address).unwrap();
+        if address.starts_with("shm:") {
+            let response =
+                ginnel::list().unwrap().into_iter().flatten().find(|info| {
+                    info.geometry.shape == Shape::Response && info.address.contains(place::name_of(&address))
+                });
+            let error = Receiver::open(&response.unwrap().address).unwrap_err();
+            assert!(error.remedy_text().contains("belongs to one client"), "{error}");
+        }
+        drop((server, client));
         let _queue = Receiver::open(&address).unwrap();
         for error in [Client::open(&address).unwrap_err(), Server::open(&address).unwrap_err()] {
             assert_eq!(error.kind(), ErrorKind::Mismatch, "{error}");
@@ -667,6 +790,13 @@ impl Part {
                 self.call = Some(call);
             }
             ["whole", address] => return whole(address).map(|()| String::new()).map_err(|e| told(&*e)),
+            ["nofile", most] => {
+                crate::script::limit("nofile", most.parse().expect("a number")).map_err(|e| told(&e))?;
+            }
+            ["nothing"] => {
+                let none = self.server.expect("a server").recv_timeout(Duration::from_millis(100));
+                assert!(matches!(none.unwrap_err().reason(), ServeFailure::TimedOut));
+            }
             ["echo"] => echo(self.server.expect("a server")),
             ["pound", ms, seed] => {
                 let lasts = Duration::from_millis(ms.parse().expect("a number"));

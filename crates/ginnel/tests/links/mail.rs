@@ -115,6 +115,27 @@ fn who_waits_when_the_mailbox_is_full_of_others_is_told() {
     }
 }
 
+/// There are places, but those letters have all the memory; the sender waits already, or comes later.
+#[test]
+fn who_waits_when_others_have_all_the_memory_is_told() {
+    let _limit = place::limit(LIMIT);
+    for (to, _) in pairs("memory") {
+        let inbox = Mailbox::open(&format!("{to}?max=64KiB&memory=256KiB&wait=block")).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let post = Post::new();
+                (0..10).for_each(|number| post.send_to(&to, &stamped(number, 60_000)).unwrap());
+            });
+            let error = inbox.recv_from("carol").unwrap_err();
+            assert!(matches!(error.reason(), MailFailure::SetAside { .. }), "{error}");
+            assert!(error.to_string().contains("?memory="), "{error}");
+            (0..10).for_each(|number| assert_eq!(number_in(&inbox.recv().unwrap()), number));
+        });
+        // It has memory again.
+        assert!(matches!(inbox.try_recv_from("carol").unwrap_err().reason(), MailFailure::Empty));
+    }
+}
+
 #[test]
 fn a_name_that_nobody_has_is_as_it_was_asked() {
     let _limit = place::limit(LIMIT);
@@ -242,6 +263,7 @@ fn shapes_are_not_mixed() {
     for error in [Sender::open(&address).unwrap_err(), Receiver::open(&address).unwrap_err()] {
         assert_eq!(error.kind(), ErrorKind::Mismatch, "{error}");
         assert!(error.to_string().contains("queue") && error.to_string().contains("mailbox"), "{error}");
+        assert!(error.remedy_text().contains("`ginnel mail`"), "{error}");
     }
     let _queue = Receiver::open(&queue).unwrap();
     let error = Mailbox::open(&queue).unwrap_err();
