@@ -62,6 +62,9 @@ pub struct Select<'a> {
     ready: Vec<bool>,
 }
 
+/// Looks of one who does not wait, at most.
+const LOOKS: u32 = 200;
+
 /// A receiver, until it is removed.
 struct Entry<'a> {
     receiver: Option<&'a Receiver>,
@@ -157,6 +160,9 @@ impl<'a> Select<'a> {
             if let (Some(found), _) = self.look(false) {
                 return Some(found);
             }
+            if matches!(until, Until::Now) {
+                return self.look_again();
+            }
             if until.has_come() {
                 return None;
             }
@@ -170,6 +176,20 @@ impl<'a> Select<'a> {
             }
             self.sleep(until, busy, &mut naps);
         }
+    }
+
+    /// Looks that do not wait, as long as somebody is in the middle of a few instructions: as many as one receiver's.
+    #[cold]
+    fn look_again(&mut self) -> Option<Selected<'a>> {
+        for turn in 0..LOOKS {
+            match self.look(false) {
+                (Some(found), _) => return Some(found),
+                (None, false) => return None,
+                (None, true) if turn < LOOKS / 2 => std::hint::spin_loop(),
+                (None, true) => std::thread::yield_now(),
+            }
+        }
+        None
     }
 
     /// Looks at each, from the next one on. And whether one of those that had nothing was busy.

@@ -25,6 +25,7 @@ mod wait;
 mod wake;
 
 pub(crate) use latest::{LatestReceiver, LatestSender, WRITERS};
+pub(crate) use sender::GROWTH;
 pub use list::{Info, Liveness, ParticipantInfo, list};
 pub(crate) use list::{clean, clean_connections_of, info};
 pub(crate) use loan::Loan;

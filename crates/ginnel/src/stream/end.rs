@@ -7,7 +7,7 @@
 //! | was killed | `ConnectionReset` | `BrokenPipe` |
 //! | never came, and its listener is gone | `ConnectionReset` | `BrokenPipe` |
 
-use super::call::Pending;
+use super::call::Asked;
 use crate::address::Wait;
 use crate::shm::{Look, Membership, Peers, Region, Waiter};
 use crate::wait::{Interrupter, Until};
@@ -32,7 +32,9 @@ pub(super) struct End {
     nonblocking: Cell<bool>,
     corrupt: Cell<Option<Corrupt>>,
     /// Until the other end has come.
-    pending: RefCell<Option<Arc<Pending>>>,
+    asked: RefCell<Option<Arc<Asked>>>,
+    /// Whether it was not accepted when this was last looked at.
+    awaits: Cell<bool>,
     /// The connection's other way.
     other: RefCell<Weak<Region>>,
     address: Arc<str>,
@@ -61,7 +63,8 @@ impl End {
             timeout: Cell::new(None),
             nonblocking: Cell::new(false),
             corrupt: Cell::new(None),
-            pending: RefCell::new(None),
+            asked: RefCell::new(None),
+            awaits: Cell::new(false),
             other: RefCell::default(),
             address,
             membership,
@@ -80,8 +83,9 @@ impl End {
     }
 
     /// Nobody has accepted yet.
-    pub(super) fn awaits(&self, pending: Arc<Pending>) {
-        self.pending.replace(Some(pending));
+    pub(super) fn awaits(&self, asked: Arc<Asked>) {
+        self.asked.replace(Some(asked));
+        self.awaits.set(true);
     }
 
     /// Whether the listener went without accepting: nobody else will come.
@@ -129,6 +133,9 @@ impl End {
     #[inline(always)]
     pub(super) fn check(&self) -> io::Result<()> {
         if self.region().is_ours() && self.corrupt.get().is_none() {
+            if self.awaits.get() {
+                self.look_for_acceptance();
+            }
             return Ok(());
         }
         Err(self.unusable())
@@ -148,7 +155,7 @@ impl End {
     /// How the other end has gone, if it has. Ask before the last look at the ring: what came before it went is then seen.
     #[inline]
     pub(super) fn gone(&self) -> Option<Gone> {
-        let over = self.pending.borrow().as_ref().is_some_and(|pending| pending.is_over(self.engine()));
+        let over = self.awaits.get() && self.asked.borrow().as_ref().is_some_and(|asked| asked.is_over(self.engine()));
         match self.peers.are_gone(self.engine()) {
             Some(0) => Some(Gone::Left),
             Some(_) => Some(Gone::Died),
@@ -165,8 +172,9 @@ impl End {
         until: Until,
         mut look: impl FnMut() -> Result<Option<T>, Corrupt>,
     ) -> io::Result<Option<T>> {
-        if self.pending.borrow().is_some() {
-            self.watch_for_acceptance();
+        self.look_for_acceptance();
+        if let Some(asked) = &*self.asked.borrow() {
+            asked.watch();
         }
         let waited = self.waiter.wait(
             self.region(),
@@ -193,12 +201,12 @@ impl End {
         }
     }
 
-    /// Forgets about the listener when it has accepted; else has it watched.
-    fn watch_for_acceptance(&self) {
-        if self.peers.have_come(self.engine()) {
-            self.pending.replace(None);
-        } else if let Some(pending) = &*self.pending.borrow() {
-            pending.watch();
+    /// Forgets about the listener when it has accepted.
+    #[cold]
+    fn look_for_acceptance(&self) {
+        if self.peers.have_come(self.engine()) && self.asked.borrow().as_ref().is_none_or(|asked| asked.let_go()) {
+            self.asked.replace(None);
+            self.awaits.set(false);
         }
     }
 

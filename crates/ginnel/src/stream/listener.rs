@@ -4,11 +4,12 @@ use super::call::{self, REQUEST_MAX, Way};
 use super::{Peer, Reader, Stream, Writer};
 use crate::address::Wanted;
 use crate::error::{Error, ErrorKind, RecvError, RecvFailure};
-use crate::message::Message;
-use crate::shm::{self, Mode, Spec};
+use crate::message::{Held, Message};
+use crate::shm::{self, Membership, Mode, Spec};
 use crate::wait::{Interrupter, Until};
 use ginnel_core::{Role, Shape};
 use ginnel_os::process;
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,10 +47,22 @@ const PARTICIPANTS: u32 = 256;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Listener {
+    /// Before the requests: it goes first.
+    begun: Cell<Option<Begun>>,
     requests: shm::Receiver,
     spec: Spec,
     link: Arc<str>,
 }
+
+/// A connection that could not be joined for want of descriptors or memory: the next call goes on with it.
+struct Begun {
+    request: Held,
+    ways: Ways,
+}
+
+/// What of a connection's ways was joined: up, down. `Some(None)` if a way is not there any more.
+#[derive(Default)]
+struct Ways([Option<Option<Membership>>; 2]);
 
 impl Listener {
     /// Listens under a name: `shm:NAME`, or `mem:NAME` in this process. What a listener of that name left that was killed is collected.
@@ -89,13 +102,14 @@ impl Listener {
         };
         let requests = shm::Receiver::open(&Spec { wanted, follow: true, ..spec.clone() }, Mode::Open)?;
         let link = spec.link().into();
-        Ok(Self { requests, spec, link })
+        Ok(Self { begun: Cell::new(None), requests, spec, link })
     }
 
     /// Waits for the next connection.
     ///
     /// # Errors
-    /// If it cannot be joined: no descriptors, say. Or an [`Interrupter`] ended the wait.
+    /// If it cannot be joined. [`NoDescriptors`](crate::ErrorKind::NoDescriptors), [`NoSpace`](crate::ErrorKind::NoSpace): it waits on, and a later
+    /// call accepts it, once there are some. Or an [`Interrupter`] ended the wait.
     pub fn accept(&self) -> Result<Stream, Error> {
         loop {
             if let Some(stream) = self.accept_until(Until::Forever)? {
@@ -122,35 +136,51 @@ impl Listener {
 
     fn accept_until(&self, until: Until) -> Result<Option<Stream>, Error> {
         loop {
-            let held = match self.requests.take_fast(false) {
-                Some(held) => held,
-                None => match self.requests.recv_slow(until) {
-                    Ok(held) => held,
-                    Err(error) if matches!(error.reason, RecvFailure::Empty | RecvFailure::TimedOut) => {
-                        return Ok(None);
-                    }
-                    Err(error) => return Err(self.failed(&error)),
-                },
-            };
-            let request = Message::new(Some(&self.requests), held);
+            let Some(Begun { request, mut ways }) = self.next(until)? else { return Ok(None) };
+            let message = Message::new(Some(&self.requests), request);
             // The request is released when the connection is joined: killed before that, it goes back.
-            if let Some(stream) = self.join(&request)? {
-                return Ok(Some(stream));
+            match self.join(&message, &mut ways) {
+                Ok(None) => {}
+                Ok(stream) => return Ok(stream),
+                Err(error) => {
+                    if matches!(error.kind(), ErrorKind::NoDescriptors | ErrorKind::NoSpace) {
+                        let request = message.into_held();
+                        self.begun.set(Some(Begun { request, ways }));
+                    }
+                    return Err(error);
+                }
             }
         }
     }
 
-    /// Joins both ways of a connection and removes their names. `None` if nothing of it is left.
-    fn join(&self, request: &[u8]) -> Result<Option<Stream>, Error> {
+    /// The next connection to join.
+    fn next(&self, until: Until) -> Result<Option<Begun>, Error> {
+        // In a forked child it is the parent's: receiving says so.
+        if let Some(begun) = self.requests.region().is_ours().then(|| self.begun.take()).flatten() {
+            return Ok(Some(begun));
+        }
+        let taken = self.requests.take_fast(false).map_or_else(|| self.requests.recv_slow(until), Ok);
+        match taken {
+            Ok(request) => Ok(Some(Begun { request, ways: Ways::default() })),
+            Err(error) if matches!(error.reason, RecvFailure::Empty | RecvFailure::TimedOut) => Ok(None),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    /// Joins both ways of a connection, and removes their names. `None` if nothing of it is left.
+    fn join(&self, request: &[u8], ways: &mut Ways) -> Result<Option<Stream>, Error> {
         let request = std::str::from_utf8(request).ok().and_then(|request| Some((request, call::pid_of(request)?)));
         let Some((request, pid)) = request else { return Ok(None) };
-        let up = call::join(&self.spec, request, Way::Up);
-        let down = call::join(&self.spec, request, Way::Down);
-        for way in [&up, &down].into_iter().filter_map(|way| way.as_ref().ok()?.as_ref()) {
+        for (joined, way) in ways.0.iter_mut().zip([Way::Up, Way::Down]) {
+            if joined.is_none() {
+                *joined = Some(call::join(&self.spec, request, way)?);
+            }
+        }
+        let [up, down] = std::mem::take(ways).0.map(Option::flatten);
+        for way in [&up, &down].into_iter().flatten() {
             // Nobody else joins them. What cannot be removed now goes with its last participant.
             let _ = way.region.end(true);
         }
-        let (up, down) = (up?, down?);
         if up.is_none() && down.is_none() {
             return Ok(None);
         }
@@ -188,8 +218,15 @@ impl Listener {
 impl Drop for Listener {
     /// Those who wait to be accepted are told, and what they have written goes.
     fn drop(&mut self) {
-        while let Ok(Some(stream)) = self.try_accept() {
-            drop(stream);
+        loop {
+            match self.try_accept() {
+                Ok(Some(stream)) => drop(stream),
+                Ok(None) => break,
+                Err(_) => match self.begun.take() {
+                    Some(begun) => drop(Message::new(Some(&self.requests), begun.request)),
+                    None => break,
+                },
+            }
         }
     }
 }

@@ -215,7 +215,7 @@ fn set_directory(path: &str) {
     unsafe { std::env::set_var(ginnel::DIRECTORY_VARIABLE, path) };
 }
 
-fn limit(what: &str, value: u64) -> std::io::Result<()> {
+pub(crate) fn limit(what: &str, value: u64) -> std::io::Result<()> {
     let resource = match what {
         "nofile" => libc::RLIMIT_NOFILE,
         "as" => libc::RLIMIT_AS,
