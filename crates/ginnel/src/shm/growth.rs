@@ -5,10 +5,10 @@
 
 use super::region::Region;
 use crate::error::SendFailure;
+use crate::wait::Until;
 use ginnel_core::{Extent, GROW_BYTE, Growth, Span};
 use ginnel_os::{fallocate, tmpfile};
 use std::os::fd::{AsFd, BorrowedFd};
-use crate::wait::Until;
 use std::time::{Duration, Instant};
 
 /// Block memory that is committed at a time, in bytes; at least one extent.

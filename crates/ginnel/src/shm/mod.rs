@@ -25,7 +25,6 @@ mod wait;
 mod wake;
 
 pub(crate) use latest::{LatestReceiver, LatestSender, WRITERS};
-pub(crate) use sender::GROWTH;
 pub use list::{Info, Liveness, ParticipantInfo, list};
 pub(crate) use list::{clean, clean_connections_of, info};
 pub(crate) use loan::Loan;
@@ -33,6 +32,7 @@ pub(crate) use peers::Peers;
 pub(crate) use receiver::Receiver;
 pub use region::Mode;
 pub(crate) use region::{Membership, Region};
+pub(crate) use sender::GROWTH;
 pub(crate) use sender::Sender;
 pub(crate) use wait::{Look, Waiter};
 

@@ -479,7 +479,10 @@ fn starved() {
         let refused = first.as_ref().is_err();
         let accepted = first.unwrap_or_else(|error| {
             assert_eq!(error.kind(), ErrorKind::NoDescriptors, "{error}");
-            assert!(error.to_string().contains(&format!("RLIMIT_NOFILE allows this process {}", next + spare)), "{error}");
+            assert!(
+                error.to_string().contains(&format!("RLIMIT_NOFILE allows this process {}", next + spare)),
+                "{error}"
+            );
             assert!(error.to_string().contains("ulimit -n"), "{error}");
             listener.accept_timeout(SOON).unwrap()
         });
@@ -512,7 +515,11 @@ fn lets_go() {
         assert!(mapped() > before, "it is told when the listener goes");
         let mut server = listener.accept().unwrap();
         server.write_all(b"x").unwrap();
-        if writes { client.write_all(b"y").unwrap() } else { client.read_exact(&mut [0]).unwrap() }
+        if writes {
+            client.write_all(b"y").unwrap()
+        } else {
+            client.read_exact(&mut [0]).unwrap()
+        }
         assert_eq!(mapped(), before, "writes: {writes}");
     }
 }

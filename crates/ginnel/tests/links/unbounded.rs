@@ -126,7 +126,8 @@ fn so_do_blocks_of_who_listens() {
                 (0..40).for_each(|number| sender.send(&stamped(number, 1 << 20)).unwrap());
                 assert!(pool().committed >= 40 << 20);
                 let file = file_to_lock(&address);
-                let lock = refused.then(|| ofd_lock::try_lock(file.as_fd(), Kind::Write, GROW_BYTE..=GROW_BYTE).unwrap());
+                let lock =
+                    refused.then(|| ofd_lock::try_lock(file.as_fd(), Kind::Write, GROW_BYTE..=GROW_BYTE).unwrap());
                 drain(&mut receiver, 40);
                 if refused {
                     assert!(pool().committed >= 40 << 20);
