@@ -106,7 +106,7 @@ impl Sender {
     ///
     /// # Errors
     /// If it cannot be sent: too long, nobody left who could make room, or no memory.
-    #[inline]
+    #[inline(always)] // the fast path is what is inlined: the rest is `send_slow`
     pub fn send<M: AsRef<[u8]> + ?Sized>(&self, message: &M) -> Result<(), SendError> {
         self.send_until(0, message.as_ref(), Until::Forever)
     }
@@ -115,7 +115,7 @@ impl Sender {
     ///
     /// # Errors
     /// As [`Self::send`].
-    #[inline]
+    #[inline(always)] // the fast path is what is inlined: the rest is `send_slow`
     pub fn send_tagged<M: AsRef<[u8]> + ?Sized>(&self, tag: u16, message: &M) -> Result<(), SendError> {
         self.send_until(tag, message.as_ref(), Until::Forever)
     }
@@ -124,7 +124,7 @@ impl Sender {
     ///
     /// # Errors
     /// As [`Self::try_send`].
-    #[inline]
+    #[inline(always)] // the fast path is what is inlined: the rest is `send_slow`
     pub fn try_send_tagged<M: AsRef<[u8]> + ?Sized>(&self, tag: u16, message: &M) -> Result<(), SendError> {
         self.send_until(tag, message.as_ref(), Until::Now)
     }
@@ -147,7 +147,7 @@ impl Sender {
     /// # Errors
     /// As [`Self::send`], and [`SendFailure::Full`](crate::SendFailure::Full), [`SendFailure::NoRoom`](crate::SendFailure::NoRoom) or [`SendFailure::NoMemory`](crate::SendFailure::NoMemory) if there is no room. Of a stream,
     /// a part of a large message may be on its way then: sent again, it goes on; if another is sent, it never arrives.
-    #[inline]
+    #[inline(always)] // the fast path is what is inlined: the rest is `send_slow`
     pub fn try_send<M: AsRef<[u8]> + ?Sized>(&self, message: &M) -> Result<(), SendError> {
         self.send_until(0, message.as_ref(), Until::Now)
     }
