@@ -147,7 +147,7 @@ pub struct Look<'a> {
 }
 
 /// A value that was copied whole, without its bytes: what there is to know about it, checked. While `current` is the same, the value is, and its cell has
-/// the same generation [I3] [I4]; so whoever keeps this reads it again with one look at `current`, and one behind the copy: [`Engine::look_again`].
+/// the same generation (I3 and I4 of this module); so whoever keeps this reads it again with one look at `current`, and one behind the copy: [`Engine::look_again`].
 #[derive(Clone, Copy, Debug)]
 pub struct Known {
     current: Current,

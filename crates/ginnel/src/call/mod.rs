@@ -8,7 +8,7 @@
 //!      +---- shm:calc.re-4712-RANDOM, shape=response <-------+
 //!            one receiver, the client; each server that got a request from it sends
 //! ```
-//! A request tells in its [heading](heading) which client waits, for which call, and until when. A server keeps the request in hand until it has
+//! A request tells in its heading which client waits, for which call, and until when. A server keeps the request in hand until it has
 //! answered: so if it is killed, the queue delivers the request again, to another server, marked; or, if the client asked for
 //! that, the other server only tells the client that it was killed. Servers open a client's link when they first answer, and keep the
 //! latest few.
@@ -19,13 +19,13 @@
 //! - *One call is given up, and its client lives.* The client locks byte `CANCEL_BASE` + call of its link's file, and keeps the lock until the call has
 //!   ended. Whoever serves the call, now or after a redelivery, asks the kernel for that lock; also while it waits for room in the client's link. No message is needed, which could come late or go to the wrong
 //!   server, and a client that dies has cancelled everything.
-//!
-//! [I1] A server lets go of a request after its last response was committed, or after it gave the request up: never before.
-//! [I2] Each request that a living server lets go of is answered by exactly one message that ends the call. One for which there is no room, or no descriptor,
-//!      is owed, and sent while the server goes on receiving or is dropped. Not sent is what is owed by a server that is killed, or to a client that has no
-//!      room for a second after the server was dropped.
-//! [I3] A client has at most as many calls under way as its link holds messages, so a server that answers each call once need not wait for it.
-//! [I4] A client's link ends with its client: the client removes it, and if it was killed, the next server that notices, or `clean`.
+
+// - [I1] A server lets go of a request after its last response was committed, or after it gave the request up: never before.
+// - [I2] Each request that a living server lets go of is answered by exactly one message that ends the call. One for which there is no room, or no descriptor,
+//      is owed, and sent while the server goes on receiving or is dropped. Not sent is what is owed by a server that is killed, or to a client that has no
+//      room for a second after the server was dropped.
+// - [I3] A client has at most as many calls under way as its link holds messages, so a server that answers each call once need not wait for it.
+// - [I4] A client's link ends with its client: the client removes it, and if it was killed, the next server that notices, or `clean`.
 
 mod client;
 mod error;

@@ -5,7 +5,7 @@
 //!   inbox    shm:alice, shape=mailbox <------    send_to("alice", ..)
 //!   send_to("bob", ..)   ------>                 inbox    shm:bob, shape=mailbox
 //! ```
-//! Each name is a link with one receiver, who owns the name as long as it lives. A letter begins with a [heading](letter) in which the library writes
+//! Each name is a link with one receiver, who owns the name as long as it lives. A letter begins with a heading in which the library writes
 //! who sends it: its name, pid and uid. A program cannot say something else by mistake; one that wants to can, as it may write to the
 //! link's memory anyway: the boundary is the uid, and a link belongs to one.
 //!
@@ -19,9 +19,9 @@
 //! `NAME`, or `NAME?capacity=16&max=64KiB`: a name and the options of a link that is made for it. `shm:NAME` is the same, `mem:NAME` a mailbox between
 //! threads. A name holds neither `:` nor `@`. `NAME@HOST` is somebody on another host; that is refused, as nothing takes letters there yet. HOST is a host name
 //! or an address: 1 to 253 letters, digits, `.`, `-`, `_`, or an IPv6 address in brackets.
-//!
-//! [I1] A letter is in its link until its guard is dropped, whether it is set aside or not.
-//! [I2] A mailbox hands out the letters of each sender in the order in which they were sent, but for what a dead owner had in hand.
+
+// - [I1] A letter is in its link until its guard is dropped, whether it is set aside or not.
+// - [I2] A mailbox hands out the letters of each sender in the order in which they were sent, but for what a dead owner had in hand.
 
 mod error;
 mod letter;
