@@ -8,7 +8,7 @@
 use crate::engine::{Corrupt, Delivery, Engine, Meta, PopError};
 use crate::header::{HEAD, RELEASED, RETURNS};
 use crate::layout::SLOT_HEAD;
-use crate::memory::Line;
+use crate::memory::{Line, fetch_second};
 use crate::pace::Pace;
 use crate::participants::{BYTES, Participant, REDELIVERED, Role, SKIPPED, add};
 use crate::ring::{RUN_MAX, WORD};
@@ -54,6 +54,8 @@ impl Run {
     }
 }
 
+/// Bytes of a message in the first 64 of its slot.
+const FIRST_LINE: usize = 64 - SLOT_HEAD;
 /// A position that no slot has.
 const NEVER: u64 = u64::MAX;
 
@@ -140,6 +142,10 @@ impl Engine {
         let head = consumer.head.get();
         let offset = self.layout().slot(head);
         let slot = self.memory().line(offset);
+        if self.layout().inline_max() > FIRST_LINE {
+            // It comes while the first does, if the sender has just written both: else a message of two lines is waited for twice.
+            fetch_second(slot);
+        }
         // ORDERING [S9@ring]: acquire; the message.
         let ready = slot[WORD].load(Acquire) == Word::ready(self.layout().lap(head)).0;
         let meta = self.meta_in(slot);
