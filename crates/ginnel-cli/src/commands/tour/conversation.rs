@@ -4,7 +4,7 @@
 //! part 0                                            the others
 //! opens shm:ready                                   open what they need, then send to shm:ready
 //! hears from all of them, opens what it needs,
-//! and begins                                        do their part until it has ended
+//! and begins                                        do their part until it has ended (bob and carol have written by then)
 //! ```
 //! As with the mechanisms, each says what it found on stderr, as a line of JSON, and ends by itself if its parent does or time is over.
 
@@ -19,7 +19,7 @@ use ginnel::{Link, Receiver, RecvFailure, Sender};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{BufRead, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
@@ -31,10 +31,10 @@ const PATIENCE: Duration = Duration::from_secs(4);
 const TIME: Duration = Duration::from_millis(300);
 
 /// No more of the file than this, through an unbounded queue: all of it is in memory at once. And by broadcast, to three.
-const HOARD: u64 = 16 << 20;
+const HOARD: u64 = 8 << 20;
 const NEWS: u64 = 128 << 20;
-/// Bytes of a message of these two, and of a write to a stream.
-const SMALL: usize = 4 << 10;
+/// Bytes of a message of the former, which lies in its slot: blocks for larger ones would be kept for a while. And of the latter, and of a write to a stream.
+const SMALL: usize = 64;
 const LARGE: usize = 64 << 10;
 /// Words of a newest value, which is as long as a page.
 const WORDS: usize = 512;
@@ -62,8 +62,8 @@ pub(super) enum Found {
     Asked { questions: u64, p50_ns: u64, p99_ns: u64, answered_by: Vec<u64> },
     /// It answered.
     Answered { questions: u64 },
-    /// It read letters, by their senders.
-    Read { letters: u64, set_aside: u64 },
+    /// It read letters by their senders: who wrote the first, and how many of that one's waited while the other's were read.
+    Read { letters: u64, first: String, set_aside: u64 },
     /// It wrote letters, and got an answer.
     Wrote { letters: u64 },
     /// It sent bytes, and heard what had arrived.
@@ -120,7 +120,7 @@ fn pour(
     mut put: impl FnMut(&[u8]) -> Result<(), Fault>,
 ) -> Result<(u64, u64), Fault> {
     let (end, most) = (Instant::now() + TIME, most.min(task.bytes));
-    let (mut file, mut buffer) = (File::open(&task.file)?, vec![0; piece]);
+    let (mut file, mut buffer) = (BufReader::with_capacity(BLOCK, File::open(&task.file)?), vec![0; piece]);
     let (mut bytes, mut pieces) = (0, 0);
     while bytes < most && (bytes % BLOCK as u64 > 0 || Instant::now() < end) {
         let len = usize::try_from(most - bytes).map_or(piece, |left| left.min(piece));
@@ -148,7 +148,7 @@ fn receive_all(receiver: &Receiver) -> Result<(u64, u64, u32), Fault> {
 
 // ---- unbounded
 
-const ITEMS: &str = "shm:items?unbounded&max=4KiB";
+const ITEMS: &str = "shm:items?unbounded&max=64";
 const START: &str = "shm:start?follow";
 
 fn produce(task: &Task) -> Result<Found, Fault> {
@@ -295,23 +295,30 @@ fn letter(number: u64, name: &str) -> String {
     format!("letter {number} of {name}")
 }
 
-/// Alice reads all of carol's letters, then bob's, which came between them, and answers both.
+/// Alice reads one letter, then all of whoever did not write it: those of the first come between them, and have to wait. She answers both.
 fn read_letters() -> Result<Found, Fault> {
     let alice = open(|| Mailbox::open("alice?capacity=1024"))?;
-    let mut set_aside = 0;
-    for name in ["carol", "bob"] {
-        for number in 0..LETTERS {
-            let letter_ = alice.recv_from_timeout(name, PATIENCE).map_err(Fault::new)?;
+    wait_for(2)?;
+    let first = alice.recv_timeout(PATIENCE).map_err(Fault::new)?.sender().to_owned();
+    let other = if first == "bob" { "carol" } else { "bob" };
+    let read = |name: &str, begin: u64| -> Result<(), Fault> {
+        for number in begin..LETTERS {
+            let came = alice.recv_from_timeout(name, PATIENCE).map_err(Fault::new)?;
             let due = letter(number, name);
-            if letter_.sender() != name || letter_.bytes() != due.as_bytes() {
-                let (text, sender) = (String::from_utf8_lossy(letter_.bytes()).into_owned(), letter_.sender());
+            if came.sender() != name || came.bytes() != due.as_bytes() {
+                let (text, sender) = (String::from_utf8_lossy(came.bytes()), came.sender());
                 return Err(Fault::new(format!("{text:?} came from {sender}, and {due:?} was next")));
             }
         }
-        set_aside = set_aside.max(alice.set_aside() as u64);
+        Ok(())
+    };
+    read(other, 0)?;
+    let set_aside = alice.set_aside() as u64;
+    read(&first, 1)?;
+    for name in [&first, other] {
         alice.send_to(name, b"thanks").map_err(Fault::new)?;
     }
-    Ok(Found::Read { letters: 2 * LETTERS, set_aside })
+    Ok(Found::Read { letters: 2 * LETTERS, first, set_aside })
 }
 
 fn write_letters(name: &str) -> Result<Found, Fault> {
@@ -319,6 +326,7 @@ fn write_letters(name: &str) -> Result<Found, Fault> {
     for number in 0..LETTERS {
         mailbox.send_to_timeout("alice", letter(number, name).as_bytes(), PATIENCE).map_err(Fault::new)?;
     }
+    ready()?;
     let answer = mailbox.recv_from_timeout("alice", PATIENCE).map_err(Fault::new)?;
     match answer.bytes() {
         b"thanks" => Ok(Found::Wrote { letters: LETTERS }),

@@ -99,9 +99,12 @@ fn told(found: &[Found], sample: &Sample) -> Result<String, String> {
             let (shares, servers) = (shares.join(" and "), servers.len());
             Ok(format!("{questions} right answers, half of them within {p50}, 99% within {p99}; by {servers} servers: {shares}"))
         }
-        [Found::Read { letters, set_aside }, Found::Wrote { .. }, Found::Wrote { .. }] => Ok(format!(
-            "alice read carol's letters first, then bob's, of which {set_aside} waited; {letters} in all, and thanked both"
-        )),
+        [Found::Read { letters, first, set_aside }, Found::Wrote { .. }, Found::Wrote { .. }] => {
+            let other = if first == "bob" { "carol" } else { "bob" };
+            Ok(format!(
+                "{letters} to alice; {first} wrote first, she read {other}'s first, while {set_aside} waited in their order"
+            ))
+        }
         [Found::Streamed { bytes, crc32, took_ns }, Found::Received { .. }] => {
             agree(sample, [0, *bytes], [0, *bytes], *crc32)?;
             let (size, rate) = (units::size(*bytes), rate(*bytes, *took_ns));
