@@ -14,9 +14,6 @@
 //! |---|---|---|---|
 //! | [S1] | `turn` store, sender | `turn` load, receiver | that a burst has been sent |
 //! | [S2] | `done` addition, receiver | `done` load, sender | that a burst has been received |
-//!
-//! Unsafe here follows pointers to two words in the region. The argument: whoever follows one keeps the region mapped, and zero bytes are valid atomics.
-#![allow(unsafe_code)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
@@ -104,14 +101,12 @@ impl Turns {
 
     /// Bursts that were sent.
     fn turn(&self) -> &AtomicU32 {
-        // SAFETY: the word lies in the region that `self` keeps mapped, and zero bytes are a valid atomic.
-        unsafe { self.region.at(0).as_ref() }
+        self.region.word(0)
     }
 
     /// Bursts that were received, by each receiver.
     fn done(&self) -> &AtomicU32 {
-        // SAFETY: as above.
-        unsafe { self.region.at(LINE).as_ref() }
+        self.region.word(LINE)
     }
 
     /// The receivers' turn; returns when they are done.
@@ -204,4 +199,81 @@ fn receive<S: Several>(
 
 fn parts(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).map_or(u64::MAX, |ns| ns.saturating_mul(PARTS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Mechanism, Placement, RawConsumer, RawProducer, RawRing, Way};
+
+    /// A ring to one receiver, which may be shown the wrong thing.
+    struct Faulty {
+        ring: RawRing,
+        fault: fn(u64, &mut [u8]),
+    }
+
+    struct FaultyReceiver {
+        consumer: RawConsumer,
+        fault: fn(u64, &mut [u8]),
+        received: u64,
+    }
+
+    impl Several for Faulty {
+        type Out = Flushed;
+        type In = FaultyReceiver;
+
+        fn sender(&self) -> Result<Flushed, Failure> {
+            Ok(Flushed(self.ring.sender(Way::There)?))
+        }
+
+        fn receiver(&self) -> Result<FaultyReceiver, Failure> {
+            let consumer = self.ring.receiver(Way::There)?;
+            Ok(FaultyReceiver { consumer, fault: self.fault, received: 0 })
+        }
+    }
+
+    /// The ring publishes in batches.
+    struct Flushed(RawProducer);
+
+    impl Outlet for Flushed {
+        fn send_with(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<(), Failure> {
+            self.0.send_with(len, fill)?;
+            self.0.flush()
+        }
+    }
+
+    impl Inlet for FaultyReceiver {
+        fn recv_with<R>(&mut self, take: impl FnOnce(&[u8]) -> R) -> Result<R, Failure> {
+            let (fault, number) = (self.fault, self.received + 1);
+            self.received = number;
+            self.consumer.recv_with(|bytes| {
+                let mut bytes = bytes.to_vec();
+                fault(number, &mut bytes);
+                take(&bytes)
+            })
+        }
+    }
+
+    fn sent(fault: fn(u64, &mut [u8])) -> Result<Sample, RunError> {
+        let case = Case::send(64);
+        let terms = Terms { placement: Placement::Auto, limit: Duration::from_secs(20), stop: None };
+        let faulty = Faulty { ring: RawRing::new(&Case::stream(crate::Mode::Block, 64)).unwrap(), fault };
+        measure(&faulty, 1, &case, Count { warm_up: 16, messages: 600 }, &terms)
+    }
+
+    #[test]
+    fn sends_are_counted_where_they_arrive_and_timed() {
+        let sample = sent(|_, _| ()).unwrap();
+        assert_eq!(sample.messages, 2 * BURST, "whole bursts");
+        assert!(sample.times.unwrap().p50_ns > 0.0 && sample.rate() > 0.0);
+    }
+
+    #[test]
+    fn a_receiver_that_gets_something_else_says_so() {
+        let lost = sent(|number, bytes| message::stamp(bytes, if number < 700 { number } else { number + 1 }));
+        let lost = lost.unwrap_err().to_string();
+        assert_eq!(lost, "the receiver failed: expected message 700, the bytes say 701: lost, repeated or out of order");
+        let altered = sent(|number, bytes| bytes[40] ^= u8::from(number == 1000)).unwrap_err().to_string();
+        assert!(altered.contains("message 1000 is damaged"), "{altered}");
+    }
 }

@@ -12,7 +12,7 @@
 //! that this module forked are signalled, through their pidfd, and all are reaped before [`run`] returns. Should the caller die,
 //! the kernel kills its members.
 //!
-//! Unsafe here is `fork`, `_exit`, and the gate's word in shared memory. The argument for `fork`: the member never returns
+//! Unsafe here is `fork` and `_exit`. The argument for `fork`: the member never returns
 //! into the caller's code (it leaves with `_exit`, a panic included), and allocating after a fork is sound with glibc and
 //! musl, whose allocators survive one. In a caller with several threads a lock of the standard library that another thread
 //! held (standard error's, say) stays locked in the member: call from a process with one thread, or live with the time limit.
@@ -23,7 +23,6 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -91,9 +90,7 @@ impl Gate {
 
     /// Arrives and spins until everybody has; to be called once by each member, after it has opened its handles.
     pub fn wait(&self) {
-        let arrived: NonNull<AtomicU32> = self.region.at(0);
-        // SAFETY: the word lies in the region that `self` keeps mapped, and zero bytes are a valid atomic.
-        let arrived = unsafe { arrived.as_ref() };
+        let arrived = self.region.word(0);
         // Release and acquire: what a member prepared before the gate is seen by the others behind it.
         arrived.fetch_add(1, Ordering::AcqRel);
         while arrived.load(Ordering::Acquire) < self.members {

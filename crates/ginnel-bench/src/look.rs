@@ -5,9 +5,6 @@
 //!
 //! Proof: each value is stamped with its number in every word (see `message`). Within the timed part each look compares the first word with the last
 //! and with that of the look before: whole, and never older. After each batch one look more is checked byte by byte.
-//!
-//! Unsafe here follows a pointer to a word in the region. The argument: whoever follows it keeps the region mapped, and a zero is a valid atomic.
-#![allow(unsafe_code)]
 
 use std::hint::{black_box, spin_loop};
 use std::sync::Arc;
@@ -89,8 +86,7 @@ impl Flag {
     }
 
     fn word(&self) -> &AtomicU32 {
-        // SAFETY: the word lies in the region that `self` keeps mapped, and a zero is a valid atomic.
-        unsafe { self.0.at(0).as_ref() }
+        self.0.word(0)
     }
 }
 
@@ -152,13 +148,84 @@ fn batches(
             *last = number;
         }
         record(begin.elapsed());
-        let size = case.size;
-        *last = reader.look(|value| message::number_of(value, size).and_then(|n| message::check(value, size, n).map(|()| n)))??;
+        *last = reader.look(|value| whole(value, case.size))??;
     }
     Ok(())
+}
+
+/// The number of a value, every byte of which is right.
+fn whole(value: &[u8], size: usize) -> Result<u64, Failure> {
+    let number = message::number_of(value, size)?;
+    message::check(value, size, number).map(|()| number)
 }
 
 #[cold]
 fn went_back(last: u64, number: u64) -> Failure {
     Failure::new(format_args!("value {number} was shown after value {last}: the newest may not become older"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Placement, RawSeqlock};
+
+    /// A seqlock whose reader is shown something else at a certain look.
+    struct Faulty {
+        seqlock: RawSeqlock,
+        fault: fn(&mut [u8]),
+    }
+
+    struct FaultyReader {
+        seqlock: RawSeqlock,
+        fault: fn(&mut [u8]),
+        looks: u32,
+    }
+
+    impl Newest for Faulty {
+        type Write = RawSeqlock;
+        type Read = FaultyReader;
+
+        fn writer(&self) -> Result<RawSeqlock, Failure> {
+            self.seqlock.writer()
+        }
+
+        fn reader(&self) -> Result<FaultyReader, Failure> {
+            Ok(FaultyReader { seqlock: self.seqlock.reader()?, fault: self.fault, looks: 0 })
+        }
+    }
+
+    impl Read for FaultyReader {
+        fn look<R>(&mut self, show: impl FnOnce(&[u8]) -> R) -> Result<R, Failure> {
+            let mut value = self.seqlock.get().to_vec();
+            self.looks += 1;
+            if self.looks > 100 {
+                (self.fault)(&mut value);
+            }
+            Ok(show(&value))
+        }
+    }
+
+    fn looked(fault: fn(&mut [u8])) -> Result<Sample, RunError> {
+        let case = Case::look(64);
+        let terms = Terms { placement: Placement::Auto, limit: Duration::from_secs(20), stop: None };
+        let faulty = Faulty { seqlock: RawSeqlock::new(&case).unwrap(), fault };
+        measure(&faulty, &case, Count { warm_up: 16, messages: 300 }, &terms)
+    }
+
+    #[test]
+    fn looks_are_counted_and_timed() {
+        let sample = looked(|_| ()).unwrap();
+        assert_eq!(sample.messages, 320, "whole batches");
+        assert!(sample.times.unwrap().p50_ns > 0.0);
+    }
+
+    #[test]
+    fn a_torn_and_an_older_value_are_found() {
+        let torn = looked(|value| value[60] ^= 1).unwrap_err().to_string();
+        assert!(torn.starts_with("the reader failed: message") && torn.contains("damaged"), "{torn}");
+        let inside = looked(|value| value[20] ^= 1).unwrap_err().to_string();
+        assert!(inside.contains("damaged"), "between the ends, found after a batch: {inside}");
+        let older = looked(|value| message::stamp(value, 0)).unwrap_err().to_string();
+        assert!(older.contains("value 0 was shown after value"), "{older}");
+    }
 }

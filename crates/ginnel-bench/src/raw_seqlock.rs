@@ -20,14 +20,16 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use crate::region::{LINE, Region};
 use crate::look::{Newest, Read, Write};
+use crate::region::{LINE, Region};
 use crate::{Case, Failure};
 
 /// A sequence and a value, shared with every child forked after its creation.
 #[derive(Clone, Debug)]
 pub struct RawSeqlock {
     region: Arc<Region>,
+    sequence: NonNull<AtomicU64>,
+    value: NonNull<u8>,
     size: usize,
     /// The reader's copy.
     copy: Vec<u8>,
@@ -42,18 +44,14 @@ impl RawSeqlock {
     pub fn new(case: &Case) -> Result<Self, Failure> {
         let region = Region::new(LINE + case.size)?;
         region.populate();
-        Ok(Self { region, size: case.size, copy: vec![0; case.size] })
+        let (sequence, value) = (region.at(0), region.at(LINE));
+        Ok(Self { region, sequence, value, size: case.size, copy: vec![0; case.size] })
     }
 
-    #[inline]
+    #[inline(always)]
     fn sequence(&self) -> &AtomicU64 {
         // SAFETY: the word lies in the region that `self` keeps mapped, and zero bytes are a valid atomic.
-        unsafe { self.region.at(0).as_ref() }
-    }
-
-    #[inline]
-    fn value(&self) -> NonNull<u8> {
-        self.region.at(LINE)
+        unsafe { self.sequence.as_ref() }
     }
 
     /// Makes `value`, which has the size of the case, the newest. One process at a time.
@@ -69,7 +67,7 @@ impl RawSeqlock {
         // ORDERING [S2]: release; who copies one of the bytes below sees an odd or another sequence.
         fence(Ordering::Release);
         // SAFETY: both have `size` bytes.
-        unsafe { std::ptr::copy_nonoverlapping(value.as_ptr(), self.value().as_ptr(), self.size) };
+        unsafe { std::ptr::copy_nonoverlapping(value.as_ptr(), self.value.as_ptr(), self.size) };
         // ORDERING [S1]: release; the value is whole.
         self.sequence().store(sequence + 2, Ordering::Release);
     }
@@ -77,7 +75,7 @@ impl RawSeqlock {
     /// The newest value.
     #[inline]
     pub fn get(&mut self) -> &[u8] {
-        let (from, to) = (self.value(), self.copy.as_mut_ptr());
+        let (from, to) = (self.value, self.copy.as_mut_ptr());
         loop {
             // ORDERING [S1]: acquire; even means whole.
             let sequence = self.sequence().load(Ordering::Acquire);

@@ -201,8 +201,9 @@ struct Signals {
 
 impl Signals {
     fn hold_off() -> Result<Self, Failure> {
-        let heeded = [Signal::INT, Signal::TERM, Signal::HUP];
-        let set: Set = heeded.into_iter().filter(|signal| !interrupt::is_ignored(signal.number())).collect();
+        let outlives_terminal = interrupt::is_ignored(Signal::HUP.number());
+        let heeded = [Signal::INT, Signal::TERM, Signal::HUP].into_iter();
+        let set: Set = heeded.filter(|signal| *signal != Signal::HUP || !outlives_terminal).collect();
         let blocked = set.block();
         let coming = SignalFd::new(&set).map_err(|e| cannot_watch(&e))?;
         Ok(Self { coming, _blocked: blocked })

@@ -24,7 +24,7 @@ use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 /// Where the others say that they are there.
-const READY: &str = "shm:ready?follow";
+const READY: &str = "shm:ready?follow&capacity=16&max=8&participants=8";
 /// How long they may take.
 const PATIENCE: Duration = Duration::from_secs(4);
 /// How long a shape is shown, about.
@@ -149,7 +149,7 @@ fn receive_all(receiver: &Receiver) -> Result<(u64, u64, u32), Fault> {
 // ---- unbounded
 
 const ITEMS: &str = "shm:items?unbounded&max=64";
-const START: &str = "shm:start?follow";
+const START: &str = "shm:start?follow&capacity=16&max=8&participants=8";
 
 fn produce(task: &Task) -> Result<Found, Fault> {
     wait_for(1)?;

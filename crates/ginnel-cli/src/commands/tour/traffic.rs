@@ -153,7 +153,10 @@ impl From<Error> for Fault {
 
 impl From<SendError> for Fault {
     fn from(e: SendError) -> Self {
-        Self::new(e)
+        match e.reason() {
+            SendFailure::NoSpace(_) => Self::not_here(e),
+            _ => Self::new(e),
+        }
     }
 }
 
