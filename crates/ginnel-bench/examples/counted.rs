@@ -1,5 +1,5 @@
-//! Operations of the shapes, so often, in one process that waits for nobody: for a tool that counts instructions. `xtask/show/{broadcast,latest,call}.sh`
-//! run it under callgrind with two numbers, and divide the difference.
+//! Operations of the shapes, so often, in one process that waits for nobody: for a tool that counts instructions.
+//! `xtask/show/{broadcast,latest,call}.sh` run it under callgrind with two numbers, and divide the difference.
 //!
 //! - `counted TIMES send RECEIVERS`: sends of 64 bytes to so many receivers of a broadcast, none of which reads.
 //! - `counted TIMES raw|latest_into|latest BYTES`: looks at the newest value.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use ginnel_bench::{Amount, Case, Contender, Mode, Plan, RawRing, Role, RingShape, contest, table};
+use ginnel_bench::{Amount, Case, Contender, Mode, Plan, RawRing, RingShape, Role, contest, table};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut sizes: Vec<usize> = std::env::args().skip(1).map(|size| size.parse()).collect::<Result<_, _>>()?;

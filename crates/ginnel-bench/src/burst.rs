@@ -1,14 +1,15 @@
 //! What a send costs the sender, by the number of receivers that get it.
 //!
-//! Not a throughput: how fast many receivers read depends on how many cores they have. So sender and receivers take turns, and only the sends are
-//! timed; nobody waits for a message meanwhile, and the link holds two bursts, so that nobody waits for room.
+//! Not a throughput: how fast many receivers read depends on how many cores they have. So sender and receivers take turns, and only the
+//! sends are timed; nobody waits for a message meanwhile, and the link holds two bursts, so that nobody waits for room.
 //!
 //! ```text
 //! sender      [ BURST sends, timed ]  turn += 1 ...................... [ BURST sends, timed ]
 //! receivers   asleep on turn .......  [ BURST receives, checked ] done += 1   asleep ........
 //! ```
 //!
-//! Every receiver is a process, and checks every message. The time of a burst is divided by its sends: one reading of the clock costs as much as a send.
+//! Every receiver is a process, and checks every message. The time of a burst is divided by its sends: one reading of the clock costs as
+//! much as a send.
 //!
 //! | pair | release side | acquire side | publishes |
 //! |---|---|---|---|
@@ -139,13 +140,7 @@ impl Turns {
     }
 }
 
-fn send<S: Several>(
-    several: &S,
-    case: &Case,
-    bursts: Bursts,
-    turns: &Turns,
-    gate: &Gate,
-) -> Result<Side, Failure> {
+fn send<S: Several>(several: &S, case: &Case, bursts: Bursts, turns: &Turns, gate: &Gate) -> Result<Side, Failure> {
     let mut out = several.sender()?;
     let mut times = Histogram::<u64>::new_with_bounds(1, 60_000_000_000 * PARTS, 3).map_err(Failure::new)?;
     gate.wait();
@@ -172,13 +167,7 @@ fn send<S: Several>(
     })
 }
 
-fn receive<S: Several>(
-    several: &S,
-    case: &Case,
-    bursts: Bursts,
-    turns: &Turns,
-    gate: &Gate,
-) -> Result<Side, Failure> {
+fn receive<S: Several>(several: &S, case: &Case, bursts: Bursts, turns: &Turns, gate: &Gate) -> Result<Side, Failure> {
     let mut inlet = several.receiver()?;
     gate.wait();
     let (mut sequence, mut usage, mut start) = (0, Usage::now(), Instant::now());
@@ -272,7 +261,10 @@ mod tests {
     fn a_receiver_that_gets_something_else_says_so() {
         let lost = sent(|number, bytes| message::stamp(bytes, if number < 700 { number } else { number + 1 }));
         let lost = lost.unwrap_err().to_string();
-        assert_eq!(lost, "the receiver failed: expected message 700, the bytes say 701: lost, repeated or out of order");
+        assert_eq!(
+            lost,
+            "the receiver failed: expected message 700, the bytes say 701: lost, repeated or out of order"
+        );
         let altered = sent(|number, bytes| bytes[40] ^= u8::from(number == 1000)).unwrap_err().to_string();
         assert!(altered.contains("message 1000 is damaged"), "{altered}");
     }

@@ -112,7 +112,8 @@ impl Case {
         Self { shape: Shape::Queue, workload: Workload::Stream, mode, size, payload: Payload::Whole }
     }
 
-    /// A stream of bytes in writes of `size`; from [`COPIES_FROM`] on all of them are summed where they arrive, below it each write is checked.
+    /// A stream of bytes in writes of `size`; from [`COPIES_FROM`] on all of them are summed where they arrive, below it each write is
+    /// checked.
     #[must_use]
     pub fn bytes(mode: Mode, size: usize) -> Self {
         let payload = if size >= COPIES_FROM { Payload::Summed } else { Payload::Whole };

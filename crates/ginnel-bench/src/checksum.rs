@@ -1,7 +1,7 @@
 //! A sum over every byte of a stream, in whatever pieces it comes: writes have no bounds where they arrive.
 //!
-//! Not against a faulty medium, as the proof of `message` is not: it depends on the place of each 8 bytes, so that nothing is lost, repeated or
-//! moved unseen, at a cost far below that of copying. Eight lanes, one for each word of a line, each rotated and added to.
+//! Not against a faulty medium, as the proof of `message` is not: it depends on the place of each 8 bytes, so that nothing is lost,
+//! repeated or moved unseen, at a cost far below that of copying. Eight lanes, one for each word of a line, each rotated and added to.
 
 use crate::Failure;
 
@@ -38,7 +38,9 @@ pub(crate) fn expect(sum: &Checksum, size: usize, writes: u64) -> Result<(), Fai
         return Ok(());
     }
     let (found, due) = (sum.bytes, expected.bytes);
-    Err(Failure::new(format_args!("{found} bytes arrived, {due} were sent, and they differ: lost, repeated or altered")))
+    Err(Failure::new(format_args!(
+        "{found} bytes arrived, {due} were sent, and they differ: lost, repeated or altered"
+    )))
 }
 
 /// The sum so far.

@@ -30,13 +30,17 @@ impl Connection {
     /// One whose bytes are read by a copy, or summed where they lie.
     pub(crate) fn new(case: &Case, in_place: bool) -> Result<Self, Failure> {
         let address = fresh_address();
-        let removed = Removed::new(&address)?;
+        let removed = Removed::new(&address);
         let address = format!("{address}?{}", wait_option(case));
         Ok(Self { address, size: case.size, in_place, halves: RefCell::default(), _removed: removed })
     }
 
     /// Has the halves of this process's end, and makes the connection if that is not made yet.
-    fn halves<R>(&self, connects: bool, choose: impl FnOnce(&mut (Option<Reader>, Option<Writer>)) -> Option<R>) -> Result<R, Failure> {
+    fn halves<R>(
+        &self,
+        connects: bool,
+        choose: impl FnOnce(&mut (Option<Reader>, Option<Writer>)) -> Option<R>,
+    ) -> Result<R, Failure> {
         let mut halves = self.halves.borrow_mut();
         if halves.is_none() {
             let stream = if connects { self.connect()? } else { self.accept()? };

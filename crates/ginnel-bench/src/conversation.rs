@@ -9,7 +9,8 @@
 //! | mailbox | `send_to`, `recv` | the same |
 //! | stream | `Read`, `Write`; `BufRead` in place | a Unix stream socket |
 //!
-//! Not the queue itself, which [`baselines`](crate::baselines), [`links`](crate::links) and [`kernel_streams`](crate::kernel_streams) are for.
+//! Not the queue itself, which [`baselines`](crate::baselines), [`links`](crate::links) and [`kernel_streams`](crate::kernel_streams) are
+//! for.
 
 use crate::burst;
 use crate::connection::Connection;

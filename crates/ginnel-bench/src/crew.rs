@@ -319,9 +319,7 @@ impl Drop for Child {
             return;
         }
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
-        while let Err(rustix::io::Errno::INTR) =
-            waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED)
-        {}
+        while let Err(rustix::io::Errno::INTR) = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED) {}
     }
 }
 

@@ -1,5 +1,5 @@
-//! A `shm:` link of ginnel as a mechanism to be measured: opened by address in each process, as a user would. A queue, bounded or not; a broadcast; the
-//! newest value.
+//! A `shm:` link of ginnel as a mechanism to be measured: opened by address in each process, as a user would. A queue, bounded or not; a
+//! broadcast; the newest value.
 //!
 //! Not tuned beyond what a user can say in an address: the largest message, how many may join, and how to wait.
 
@@ -51,18 +51,30 @@ pub(crate) fn wait_option(case: &Case) -> &'static str {
     }
 }
 
-/// A link that is removed when this is dropped: it is only there if a side was killed.
-pub(crate) struct Removed(Link);
+/// A name that is free again when this is dropped: links are only there still if a side was killed. Among them are those that a client or
+/// a connection made beside it, whose names begin with it.
+pub(crate) struct Removed {
+    name: String,
+}
 
 impl Removed {
-    pub(crate) fn new(address: &str) -> Result<Self, Failure> {
-        Link::new(address).map(Self).map_err(Failure::new)
+    pub(crate) fn new(address: &str) -> Self {
+        Self { name: address.trim_start_matches("shm:").to_owned() }
     }
+}
+
+/// Whether a link is of this name: it has no digit behind it, so that 12 is not of 1.
+fn is_of(name: &str, link: &str) -> bool {
+    link.strip_prefix(name).is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_digit()))
 }
 
 impl Drop for Removed {
     fn drop(&mut self) {
-        let _ = self.0.unlink(true);
+        let names = std::fs::read_dir(ginnel::directory()).into_iter().flatten().flatten();
+        let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+        for link in names.filter(|link| is_of(&self.name, link)) {
+            let _ = Link::new(&format!("shm:{link}")).and_then(|link| link.unlink(true));
+        }
     }
 }
 
@@ -70,6 +82,7 @@ impl Drop for Removed {
 struct Links {
     there: Link,
     back: Link,
+    _removed: Removed,
 }
 
 impl Links {
@@ -80,7 +93,7 @@ impl Links {
             let link = Link::new(&format!("{address}-{way}")).map_err(Failure::new)?;
             Ok(options(link.max(case.size as u64).wait(wait(case))))
         };
-        Ok(Self { there: link("there")?, back: link("back")? })
+        Ok(Self { there: link("there")?, back: link("back")?, _removed: Removed::new(&address) })
     }
 
     fn sender(&self, way: Way) -> Result<Sender, Failure> {
@@ -95,14 +108,6 @@ impl Links {
         match way {
             Way::There => &self.there,
             Way::Back => &self.back,
-        }
-    }
-}
-
-impl Drop for Links {
-    fn drop(&mut self) {
-        for link in [&self.there, &self.back] {
-            let _ = link.unlink(true); // only there if a side was killed
         }
     }
 }
@@ -280,7 +285,7 @@ impl GinnelBroadcast {
     /// A link for so many receivers.
     pub(crate) fn new(case: &Case, receivers: u32) -> Result<Self, Failure> {
         let (address, size, handles) = (fresh_address(), case.size, receivers + 1);
-        let removed = Removed::new(&address)?;
+        let removed = Removed::new(&address);
         let address =
             format!("{address}?shape=broadcast&full=block&capacity={CAPACITY}&max={size}&participants={handles}");
         Ok(Self { address, _removed: removed })
@@ -311,7 +316,7 @@ impl GinnelLatest {
     /// Looked at in place, or copied into a vector that is used again.
     pub(crate) fn new(case: &Case, in_place: bool) -> Result<Self, Failure> {
         let address = fresh_address();
-        let removed = Removed::new(&address)?;
+        let removed = Removed::new(&address);
         Ok(Self { address: format!("{address}?shape=latest&max={}", case.size), in_place, _removed: removed })
     }
 }
@@ -358,5 +363,20 @@ impl Read for LatestReceiver {
         }
         self.receiver.latest_into(&mut self.copy).map_err(Failure::new)?;
         Ok(show(&self.copy))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_removed_has_the_name_and_no_other() {
+        for link in ["bench-7-1", "bench-7-1-there", "bench-7-1.re-8-0a", "bench-7-1~8-1.up"] {
+            assert!(is_of("bench-7-1", link), "{link}");
+        }
+        for link in ["bench-7-12", "bench-7-12-there", "bench-71-1", "bench"] {
+            assert!(!is_of("bench-7-1", link), "{link}");
+        }
     }
 }

@@ -18,14 +18,14 @@ pub(crate) struct Letters {
     options: String,
     /// This process's mailbox, once it is open.
     mailbox: RefCell<Weak<Mailbox>>,
-    _removed: [Removed; 2],
+    _removed: Removed,
 }
 
 impl Letters {
     pub(crate) fn new(case: &Case) -> Result<Self, Failure> {
         let address = fresh_address();
         let (asker, answerer) = (format!("{address}-asker"), format!("{address}-answerer"));
-        let removed = [Removed::new(&asker)?, Removed::new(&answerer)?];
+        let removed = Removed::new(&address);
         let options = format!("?{}&max={}", wait_option(case), case.size + HEADING);
         Ok(Self { asker, answerer, options, mailbox: RefCell::default(), _removed: removed })
     }

@@ -1,10 +1,10 @@
 //! What a look at the newest value costs, while another process writes all the time, with short pauses.
 //!
-//! Not a measure of the writer. A reader looks as often as it can: most looks find the value of the look before, some a new one, and some one that
-//! is being written. The time of a batch of looks is divided by their number, as one reading of the clock costs as much as a look.
+//! Not a measure of the writer. A reader looks as often as it can: most looks find the value of the look before, some a new one, and some
+//! one that is being written. The time of a batch of looks is divided by their number, as one reading of the clock costs as much as a look.
 //!
-//! Proof: each value is stamped with its number in every word (see `message`). Within the timed part each look compares the first word with the last
-//! and with that of the look before: whole, and never older. After each batch one look more is checked byte by byte.
+//! Proof: each value is stamped with its number in every word (see `message`). Within the timed part each look compares the first word
+//! with the last and with that of the look before: whole, and never older. After each batch one look more is checked byte by byte.
 
 use std::hint::{black_box, spin_loop};
 use std::sync::Arc;

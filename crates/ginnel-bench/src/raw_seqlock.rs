@@ -10,10 +10,10 @@
 //! | pair | release side | acquire side | publishes |
 //! |---|---|---|---|
 //! | [S1] | even `sequence` store, `write` | first `sequence` load, `look` | the value's bytes |
-//! | [S2] | odd `sequence` store, release fence, `write` | acquire fence, second `sequence` load, `look` | that what was copied may be torn |
+//! | [S2] | odd `sequence` store, release fence, `write` | acquire fence, second `sequence` load, `look` | that a copy may be torn |
 //!
-//! Unsafe here copies into and out of the region while the other side may write: a data race, which is what makes this baseline raw. The argument: handles
-//! keep the region mapped, copies stay within it, and what may be torn is thrown away.
+//! Unsafe here copies into and out of the region while the other side may write: a data race, which is what makes this baseline raw. The
+//! argument: handles keep the region mapped, copies stay within it, and what may be torn is thrown away.
 #![allow(unsafe_code)]
 
 use std::ptr::NonNull;

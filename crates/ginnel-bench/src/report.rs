@@ -73,7 +73,8 @@ pub struct Row {
     pub sender: Option<Cost>,
     /// What the receiver (answerer) cost.
     pub receiver: Option<Cost>,
-    /// Against the baseline of the same round. Of a stream it is rate by rate, below 1 is slower; of all else time by time, above 1 is slower.
+    /// Against the baseline of the same round. Of a stream it is rate by rate, below 1 is slower; of all else time by time, above 1 is
+    /// slower.
     pub ratio: Option<Spread>,
     /// The time of a round trip against the bare cache line of the same round.
     pub line_ratio: Option<Spread>,

@@ -5,7 +5,8 @@
 //! answerer   receive: Server::recv, it is shown    send: Request::reply
 //! ```
 //!
-//! So both handles of a process share one end. It lives as long as they do, and leaves in good order; only a server stays for ever, as the request in its hand borrows it.
+//! So both handles of a process share one end. It lives as long as they do, and leaves in good order; only a server stays for ever, as the
+//! request in its hand borrows it.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -45,7 +46,7 @@ enum Party {
 impl Requests {
     pub(crate) fn new(case: &Case) -> Result<Self, Failure> {
         let address = fresh_address();
-        let removed = Removed::new(&address)?;
+        let removed = Removed::new(&address);
         let address = format!("{address}?{}&max={}", wait_option(case), case.size + HEADING);
         Ok(Self { address, end: RefCell::default(), _removed: removed })
     }

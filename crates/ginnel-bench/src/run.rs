@@ -71,12 +71,7 @@ impl Sample {
 /// # Errors
 ///
 /// [`RunError`], when a side failed, died, or did not finish within `limit`.
-pub fn measure<M: Mechanism>(
-    mechanism: &M,
-    case: &Case,
-    count: Count,
-    terms: &Terms,
-) -> Result<Sample, RunError> {
+pub fn measure<M: Mechanism>(mechanism: &M, case: &Case, count: Count, terms: &Terms) -> Result<Sample, RunError> {
     if case.size == 0 || count.messages == 0 {
         return Err(RunError::Setup(Failure::new("nothing to measure: no bytes or no messages")));
     }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use ginnel_bench::{
     Amount, ByteStream, CacheLine, Case, Contender, Count, Failure, Inlet, Mechanism, Mode, Outlet, Payload, Placement,
-    Plan, RawConsumer, RawProducer, RawRing, RawSlots, RingShape, Role, RunError, Sample, Shape, Terms, Way, Workload, baselines,
-    contest, kernel_streams, measure, table,
+    Plan, RawConsumer, RawProducer, RawRing, RawSlots, RingShape, Role, RunError, Sample, Shape, Terms, Way, Workload,
+    baselines, contest, kernel_streams, measure, table,
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -33,7 +33,13 @@ fn every_case(sizes: &[usize]) -> Vec<Case> {
     for workload in [Workload::RoundTrip, Workload::Stream] {
         for mode in [Mode::Spin, Mode::Block] {
             for payload in [Payload::Whole, Payload::Ends] {
-                cases.extend(sizes.iter().map(|size| Case { shape: Shape::Queue, workload, mode, size: *size, payload }));
+                cases.extend(sizes.iter().map(|size| Case {
+                    shape: Shape::Queue,
+                    workload,
+                    mode,
+                    size: *size,
+                    payload,
+                }));
             }
         }
     }
@@ -95,7 +101,9 @@ fn pipes_and_sockets_deliver_in_every_case() {
 fn impossible_shapes_and_empty_cases_are_refused() {
     let case = Case::stream(Mode::Spin, 64);
     let good = RingShape::best(&case);
-    for bad in [RingShape { slots: 3, ..good }, RingShape { batch: 0, ..good }, RingShape { batch: good.slots + 1, ..good }] {
+    for bad in
+        [RingShape { slots: 3, ..good }, RingShape { batch: 0, ..good }, RingShape { batch: good.slots + 1, ..good }]
+    {
         assert!(RawRing::with_shape(&case, bad).is_err(), "{bad:?}");
     }
     assert!(RawSlots::with_shape(&case, 2, 3, 8, 0).is_err());

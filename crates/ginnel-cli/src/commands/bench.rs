@@ -142,7 +142,10 @@ impl Shape {
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if !args.receivers.is_empty() && !args.shape.contains(&Shape::Broadcast) {
-        return Err(Failure::new(Code::Usage, "--receivers is for a broadcast: add --shape broadcast, or leave it out"));
+        return Err(Failure::new(
+            Code::Usage,
+            "--receivers is for a broadcast: add --shape broadcast, or leave it out",
+        ));
     }
     let signals = Signals::hold_off()?;
     let plan = Plan {
@@ -192,8 +195,8 @@ fn cases(args: &Args, shape: Shape) -> Vec<Case> {
     modes.iter().flat_map(|mode| shape.cases(*mode, sizes)).collect()
 }
 
-/// Signals that ask for an end, blocked from now on, here and in the processes that measure: Ctrl-C reaches them all, and this one is to tidy up.
-/// A thread that waits for signals will not do, as a process that forks has one thread.
+/// Signals that ask for an end, blocked from now on, here and in the processes that measure: Ctrl-C reaches them all, and this one is to
+/// tidy up. A thread that waits for signals will not do, as a process that forks has one thread.
 struct Signals {
     coming: SignalFd,
     _blocked: Blocked,

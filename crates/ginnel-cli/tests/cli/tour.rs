@@ -92,7 +92,10 @@ fn json_has_what_every_process_of_a_shape_found() {
     let counts = shapes.iter().map(|story| story["processes"].as_array().unwrap().len());
     assert_eq!(counts.collect::<Vec<_>>(), [2, 4, 2, 3, 3, 2]);
     let drained = &shapes[0]["processes"][1];
-    assert_eq!((&drained["part"], &drained["did"], &drained["waiting"]), (&"consumer".into(), &"drained".into(), &1563.into()));
+    assert_eq!(
+        (&drained["part"], &drained["did"], &drained["waiting"]),
+        (&"consumer".into(), &"drained".into(), &1563.into())
+    );
     let heard = shapes[1]["processes"].as_array().unwrap()[1..].iter().map(|one| one["crc32"].as_u64().unwrap());
     assert!(heard.eq([json["crc32"].as_u64().unwrap(); 3]), "{json}");
     let letters = &shapes[4]["processes"][0];
@@ -101,7 +104,9 @@ fn json_has_what_every_process_of_a_shape_found() {
 
 #[test]
 fn a_process_of_a_shape_that_dies_is_a_failure_and_the_others_go_on() {
-    for (shape, victim) in [("unbounded", 1), ("broadcast", 2), ("latest", 0), ("call", 0), ("mailbox", 1), ("stream", 1)] {
+    for (shape, victim) in
+        [("unbounded", 1), ("broadcast", 2), ("latest", 0), ("call", 0), ("mailbox", 1), ("stream", 1)]
+    {
         let place = Place::new();
         let tour = place.start(["tour", "--json", "--only", &format!("{shape},pipe")]);
         let is_of = |id: &u32| {

@@ -33,7 +33,8 @@ const TIME: Duration = Duration::from_millis(300);
 /// No more of the file than this, through an unbounded queue: all of it is in memory at once. And by broadcast, to three.
 const HOARD: u64 = 8 << 20;
 const NEWS: u64 = 128 << 20;
-/// Bytes of a message of the former, which lies in its slot: blocks for larger ones would be kept for a while. And of the latter, and of a write to a stream.
+/// Bytes of a message of the former, which lies in its slot: blocks for larger ones would be kept for a while. And of the latter, and of a
+/// write to a stream.
 const SMALL: usize = 64;
 const LARGE: usize = 64 << 10;
 /// Words of a newest value, which is as long as a page.

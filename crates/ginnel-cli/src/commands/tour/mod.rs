@@ -1,5 +1,6 @@
 //! `ginnel tour`: a file goes from one process to another through every mechanism, its bytes are checked, and a table shows
-//! what each gave on this machine; then processes have every shape of conversation that shared memory carries. The first thing that a newcomer runs.
+//! what each gave on this machine; then processes have every shape of conversation that shared memory carries. The first thing that a
+//! newcomer runs.
 //!
 //! | what | where |
 //! |---|---|

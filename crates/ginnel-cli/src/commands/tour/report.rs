@@ -123,7 +123,14 @@ impl Row {
 impl Report {
     pub(super) fn new(sample: &Sample) -> Self {
         let cores = ginnel_os::process::cores().map_or(1, |cores| cores.len());
-        Self { bytes: sample.bytes, crc32: sample.crc32, cores, total_ns: 0, mechanisms: Vec::new(), shapes: Vec::new() }
+        Self {
+            bytes: sample.bytes,
+            crc32: sample.crc32,
+            cores,
+            total_ns: 0,
+            mechanisms: Vec::new(),
+            shapes: Vec::new(),
+        }
     }
 
     /// Which mechanisms and shapes are in a state, and why.
@@ -138,7 +145,9 @@ impl Report {
         let mut text = String::new();
         if !self.mechanisms.is_empty() {
             let size = units::size(self.bytes);
-            text += &format!("{size} from one process to another, and a small message there and back; every byte checked\n\n");
+            text += &format!(
+                "{size} from one process to another, and a small message there and back; every byte checked\n\n"
+            );
             text += &self.measured();
             for row in self.mechanisms.iter().filter(|row| row.state == State::NotHere) {
                 text += &format!("\n{} is not here: {}\n", row.name(), row.error());
@@ -148,7 +157,8 @@ impl Report {
             text += "\n";
         }
         if !self.shapes.is_empty() {
-            text += "What shared memory carries beside queues, each between processes of its own, all of it checked:\n\n";
+            text +=
+                "What shared memory carries beside queues, each between processes of its own, all of it checked:\n\n";
             self.shapes.iter().for_each(|story| text += &story.lines());
             text += "\n";
         }

@@ -65,16 +65,23 @@ impl Story {
 /// What happened, or what does not agree.
 fn told(found: &[Found], sample: &Sample) -> Result<String, String> {
     match found {
-        [Found::Sent { messages, bytes, .. }, Found::Drained { messages: taken, bytes: got, crc32, waiting, before, peak, after }] => {
+        [
+            Found::Sent { messages, bytes, .. },
+            Found::Drained { messages: taken, bytes: got, crc32, waiting, before, peak, after },
+        ] => {
             agree(sample, [*messages, *bytes], [*taken, *got], *crc32)?;
             if waiting != messages {
                 return Err(format!("{waiting} messages were there before the first was received, of {messages}"));
             }
             let [before, peak, after] = [before, peak, after].map(|bytes| units::size(*bytes));
             let size = units::size(*bytes);
-            Ok(format!("{messages} messages, {size}, were sent before one was received; memory {before}, {peak}, {after}"))
+            Ok(format!(
+                "{messages} messages, {size}, were sent before one was received; memory {before}, {peak}, {after}"
+            ))
         }
-        [Found::Sent { messages, bytes, took_ns }, heard @ ..] if heard.iter().all(|one| matches!(one, Found::Received { .. })) => {
+        [Found::Sent { messages, bytes, took_ns }, heard @ ..]
+            if heard.iter().all(|one| matches!(one, Found::Received { .. })) =>
+        {
             for one in heard {
                 let Found::Received { messages: got, bytes: many, crc32, dropped } = one else { continue };
                 agree(sample, [*messages, *bytes], [*got, *many], *crc32)?;
@@ -87,17 +94,22 @@ fn told(found: &[Found], sample: &Sample) -> Result<String, String> {
         }
         [Found::Sent { messages, took_ns, .. }, Found::Looked { looks, values }] => {
             let time = units::time(*took_ns);
-            Ok(format!("{messages} values of 4KiB in {time}; {looks} looks saw {values} of them, each whole, none older than the last"))
+            Ok(format!(
+                "{messages} values of 4KiB in {time}; {looks} looks saw {values} of them, each whole, none older than the last"
+            ))
         }
         [Found::Asked { questions, p50_ns, p99_ns, answered_by }, servers @ ..] => {
-            let answered: u64 = servers.iter().map(|one| if let Found::Answered { questions } = one { *questions } else { 0 }).sum();
+            let answered: u64 =
+                servers.iter().map(|one| if let Found::Answered { questions } = one { *questions } else { 0 }).sum();
             if answered != *questions {
                 return Err(format!("{questions} questions were asked, and {answered} answered"));
             }
             let [p50, p99] = [p50_ns, p99_ns].map(|ns| units::time(*ns));
             let shares: Vec<String> = answered_by.iter().map(u64::to_string).collect();
             let (shares, servers) = (shares.join(" and "), servers.len());
-            Ok(format!("{questions} right answers, half of them within {p50}, 99% within {p99}; by {servers} servers: {shares}"))
+            Ok(format!(
+                "{questions} right answers, half of them within {p50}, 99% within {p99}; by {servers} servers: {shares}"
+            ))
         }
         [Found::Read { letters, first, set_aside }, Found::Wrote { .. }, Found::Wrote { .. }] => {
             let other = if first == "bob" { "carol" } else { "bob" };
@@ -121,7 +133,9 @@ fn agree(sample: &Sample, sent: [u64; 2], received: [u64; 2], crc32: u32) -> Res
     }
     let ([messages, bytes], [taken, got]) = (sent, received);
     let due = sample.crc32_of(bytes).unwrap_or_default();
-    Err(format!("{taken} messages of {got} bytes arrived with checksum {crc32:08x}, {messages} of {bytes} were sent with {due:08x}"))
+    Err(format!(
+        "{taken} messages of {got} bytes arrived with checksum {crc32:08x}, {messages} of {bytes} were sent with {due:08x}"
+    ))
 }
 
 fn rate(bytes: u64, time_ns: u64) -> String {
