@@ -65,65 +65,66 @@ impl Story {
 /// What happened, or what does not agree.
 fn told(found: &[Found], sample: &Sample) -> Result<String, String> {
     match found {
-        [
-            Found::Sent { messages, bytes, .. },
-            Found::Drained { messages: taken, bytes: got, crc32, waiting, before, peak, after },
-        ] => {
-            agree(sample, [*messages, *bytes], [*taken, *got], *crc32)?;
-            if waiting != messages {
-                return Err(format!("{waiting} messages were there before the first was received, of {messages}"));
-            }
-            let [before, peak, after] = [before, peak, after].map(|bytes| units::size(*bytes));
-            let size = units::size(*bytes);
-            Ok(format!(
-                "{messages} messages, {size}, were sent before one was received; memory {before}, {peak}, {after}"
-            ))
+        [sent @ Found::Sent { .. }, drained @ Found::Drained { .. }] => hoarded(sent, drained, sample),
+        [Found::Sent { messages, took_ns, .. }, Found::Looked { looks, values }] => {
+            let (time, seen) = (units::time(*took_ns), format!("{looks} looks saw {values} of them"));
+            Ok(format!("{messages} values of 4KiB in {time}; {seen}, each whole, none older than the last"))
         }
-        [Found::Sent { messages, bytes, took_ns }, heard @ ..]
-            if heard.iter().all(|one| matches!(one, Found::Received { .. })) =>
-        {
-            for one in heard {
-                let Found::Received { messages: got, bytes: many, crc32, dropped } = one else { continue };
-                agree(sample, [*messages, *bytes], [*got, *many], *crc32)?;
-                if *dropped > 0 {
-                    return Err(format!("a receiver missed {dropped} messages"));
-                }
-            }
+        [Found::Sent { messages, bytes, took_ns }, heard @ ..] => {
+            heard.iter().try_for_each(|one| heard_all([*messages, *bytes], one, sample))?;
             let (many, size, rate) = (heard.len(), units::size(*bytes), rate(*bytes, *took_ns));
             Ok(format!("each of {many} processes got the same {messages} messages, {size}, at {rate}"))
         }
-        [Found::Sent { messages, took_ns, .. }, Found::Looked { looks, values }] => {
-            let time = units::time(*took_ns);
-            Ok(format!(
-                "{messages} values of 4KiB in {time}; {looks} looks saw {values} of them, each whole, none older than the last"
-            ))
-        }
-        [Found::Asked { questions, p50_ns, p99_ns, answered_by }, servers @ ..] => {
-            let answered: u64 =
-                servers.iter().map(|one| if let Found::Answered { questions } = one { *questions } else { 0 }).sum();
-            if answered != *questions {
-                return Err(format!("{questions} questions were asked, and {answered} answered"));
-            }
-            let [p50, p99] = [p50_ns, p99_ns].map(|ns| units::time(*ns));
-            let shares: Vec<String> = answered_by.iter().map(u64::to_string).collect();
-            let (shares, servers) = (shares.join(" and "), servers.len());
-            Ok(format!(
-                "{questions} right answers, half of them within {p50}, 99% within {p99}; by {servers} servers: {shares}"
-            ))
-        }
+        [asked @ Found::Asked { .. }, servers @ ..] => answered(asked, servers),
         [Found::Read { letters, first, set_aside }, Found::Wrote { .. }, Found::Wrote { .. }] => {
             let other = if first == "bob" { "carol" } else { "bob" };
-            Ok(format!(
-                "{letters} to alice; {first} wrote first, she read {other}'s first, while {set_aside} waited in their order"
-            ))
+            let waited = format!("while {set_aside} waited in their order");
+            Ok(format!("{letters} to alice; {first} wrote first, she read {other}'s first, {waited}"))
         }
         [Found::Streamed { bytes, crc32, took_ns }, Found::Received { .. }] => {
             agree(sample, [0, *bytes], [0, *bytes], *crc32)?;
             let (size, rate) = (units::size(*bytes), rate(*bytes, *took_ns));
             Ok(format!("{size} went at {rate}, were read where they lay, and their checksum came back"))
         }
-        _ => Err("the processes found other things than their parts have".into()),
+        _ => Err(other_things()),
     }
+}
+
+fn other_things() -> String {
+    "the processes found other things than their parts have".into()
+}
+
+fn hoarded(sent: &Found, drained: &Found, sample: &Sample) -> Result<String, String> {
+    let Found::Sent { messages, bytes, .. } = sent else { return Err(other_things()) };
+    let Found::Drained { messages: taken, bytes: got, crc32, waiting, before, peak, after } = drained else {
+        return Err(other_things());
+    };
+    agree(sample, [*messages, *bytes], [*taken, *got], *crc32)?;
+    if waiting != messages {
+        return Err(format!("{waiting} messages were there before the first was received, of {messages}"));
+    }
+    let [before, peak, after] = [before, peak, after].map(|bytes| units::size(*bytes));
+    let all = format!("{messages} messages, {}", units::size(*bytes));
+    Ok(format!("{all}, were sent before one was received; memory {before}, {peak}, {after}"))
+}
+
+fn heard_all(sent: [u64; 2], heard: &Found, sample: &Sample) -> Result<(), String> {
+    let Found::Received { messages, bytes, crc32, dropped } = heard else { return Err(other_things()) };
+    agree(sample, sent, [*messages, *bytes], *crc32)?;
+    if *dropped > 0 { Err(format!("a receiver missed {dropped} messages")) } else { Ok(()) }
+}
+
+fn answered(asked: &Found, servers: &[Found]) -> Result<String, String> {
+    let Found::Asked { questions, p50_ns, p99_ns, answered_by } = asked else { return Err(other_things()) };
+    let by = |one: &Found| if let Found::Answered { questions } = one { *questions } else { 0 };
+    let answered: u64 = servers.iter().map(by).sum();
+    if answered != *questions {
+        return Err(format!("{questions} questions were asked, and {answered} answered"));
+    }
+    let [p50, p99] = [p50_ns, p99_ns].map(|ns| units::time(*ns));
+    let shares: Vec<String> = answered_by.iter().map(u64::to_string).collect();
+    let shares = format!("by {} servers: {}", servers.len(), shares.join(" and "));
+    Ok(format!("{questions} right answers, half of them within {p50}, 99% within {p99}; {shares}"))
 }
 
 /// Whether what was received is what was sent, and is the beginning of the file.
@@ -133,9 +134,8 @@ fn agree(sample: &Sample, sent: [u64; 2], received: [u64; 2], crc32: u32) -> Res
     }
     let ([messages, bytes], [taken, got]) = (sent, received);
     let due = sample.crc32_of(bytes).unwrap_or_default();
-    Err(format!(
-        "{taken} messages of {got} bytes arrived with checksum {crc32:08x}, {messages} of {bytes} were sent with {due:08x}"
-    ))
+    let arrived = format!("{taken} messages of {got} bytes arrived with checksum {crc32:08x}");
+    Err(format!("{arrived}, {messages} of {bytes} were sent with {due:08x}"))
 }
 
 fn rate(bytes: u64, time_ns: u64) -> String {
