@@ -35,7 +35,7 @@ pub(crate) struct End {
 }
 
 enum Party {
-    Client(Client),
+    Client(Box<Client>),
     Server {
         server: &'static Server,
         /// What it has not answered yet.
@@ -57,7 +57,7 @@ impl Requests {
             return Ok(end);
         }
         let party = if is_asker {
-            Party::Client(Client::open(&self.address).map_err(Failure::new)?)
+            Party::Client(Box::new(Client::open(&self.address).map_err(Failure::new)?))
         } else {
             let server = Box::leak(Box::new(Server::open(&self.address).map_err(Failure::new)?));
             Party::Server { server, in_hand: Cell::new(None) }
