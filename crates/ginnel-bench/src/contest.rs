@@ -328,7 +328,9 @@ impl<'a> Heat<'a> {
             }
             // A trial that was too short says too little.
             if trial as f64 / rate >= time / 20.0 || trial >= 1 << 32 {
-                return Ok(Count::of(((rate * time) as u64).max(20)));
+                // Percentiles of a few bursts are none.
+                let fewest = if self.case.workload == Workload::Send { 32 * burst::BURST } else { 20 };
+                return Ok(Count::of(((rate * time) as u64).max(fewest)));
             }
             trial *= 8;
         }
