@@ -1,21 +1,24 @@
 #!/usr/bin/env bash
-# A look at the newest value (?shape=latest) against a raw seqlock read, in turns in one process; and, where valgrind is there, in instructions.
+# A look at the newest value (?shape=latest) against a raw seqlock read, while another process writes, in turns (ginnel bench); and, where valgrind is there, in instructions.
 # Usage: latest.sh [ROUNDS]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-cargo build --quiet --release -p ginnel --example latest
-latest=${CARGO_TARGET_DIR:-target}/release/examples/latest
-timeout 300 "$latest" "${1:-21}"
+cargo build --quiet --release -p ginnel-cli
+cargo build --quiet --release -p ginnel-bench --example counted
+release=${CARGO_TARGET_DIR:-target}/release
+work=$(mktemp -d) GINNEL_DIR=$(mktemp -d /dev/shm/ginnel-show.XXXXXX)
+export GINNEL_DIR
+trap 'rm -rf "$work" "$GINNEL_DIR"' EXIT
+timeout 300 "$release/ginnel" bench --shape latest --rounds "${1:-11}"
 command -v valgrind >/dev/null || { echo "instructions: left out, as there is no valgrind"; exit 0; }
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-instructions() { # WHAT BYTES: of one read, as the difference of two runs
-    for reads in 10000 20000; do
-        timeout 120 valgrind --quiet --tool=callgrind --callgrind-out-file="$work/$reads" "$latest" --reads $reads "$1" "$2" 2>/dev/null
-    done
-    echo $((($(awk '/^(summary|totals):/ { print $2; exit }' "$work/20000") - $(awk '/^(summary|totals):/ { print $2; exit }' "$work/10000")) / 10000))
+counted() { # TIMES WHAT BYTES: instructions of the whole run
+    timeout 120 valgrind --tool=callgrind --callgrind-out-file="$work/out" "$release/examples/counted" "$1" "$2" "$3" 2>&1 |
+        awk '/Collected/ { print $NF }'
+}
+instructions() { # WHAT BYTES: of one look
+    echo $((($(counted 20000 "$1" "$2") - $(counted 10000 "$1" "$2")) / 10000))
 }
 for bytes in 8 64 1024; do
     printf '%8d bytes, instructions:  raw %d, latest_into %d, latest %d\n' "$bytes" \
-        "$(instructions raw "$bytes")" "$(instructions into "$bytes")" "$(instructions message "$bytes")"
+        "$(instructions raw "$bytes")" "$(instructions latest_into "$bytes")" "$(instructions latest "$bytes")"
 done

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use ginnel_bench::{Amount, Case, Contender, Mode, Plan, RawRing, Role, Shape, contest, table};
+use ginnel_bench::{Amount, Case, Contender, Mode, Plan, RawRing, RingShape, Role, contest, table};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut sizes: Vec<usize> = std::env::args().skip(1).map(|size| size.parse()).collect::<Result<_, _>>()?;
@@ -24,23 +24,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// The chosen shape, as the baseline, and others that differ from it in one number.
 fn neighbours() -> Vec<Contender> {
-    let ring = |name: &str, change: fn(Shape) -> Shape| {
-        Contender::new(name, move |case: &Case| RawRing::with_shape(case, change(Shape::best(case))))
+    let ring = |name: &str, change: fn(RingShape) -> RingShape| {
+        Contender::new(name, move |case: &Case| RawRing::with_shape(case, change(RingShape::best(case))))
     };
     vec![
-        ring("chosen", |shape| shape).role(Role::Raw),
-        ring("half the slots", |shape| Shape {
+        ring("chosen", |shape| shape).role(Role::Baseline),
+        ring("half the slots", |shape| RingShape {
             slots: (shape.slots / 2).max(1),
             batch: shape.batch.div_ceil(2),
             ..shape
         }),
-        ring("twice the slots", |shape| Shape { slots: shape.slots * 2, ..shape }),
-        ring("half the batch", |shape| Shape { batch: shape.batch.div_ceil(2), ..shape }),
-        ring("one ahead", |shape| Shape { ahead: 1, ..shape }),
-        ring("eight ahead", |shape| Shape { ahead: 8, ..shape }),
-        ring("no pause", |shape| Shape { pauses: 0, ..shape }),
-        ring("two pauses", |shape| Shape { pauses: 2, ..shape }),
-        ring("half the looks", |shape| Shape { looks: shape.looks / 2, ..shape }),
-        ring("five times the looks", |shape| Shape { looks: shape.looks * 5, ..shape }),
+        ring("twice the slots", |shape| RingShape { slots: shape.slots * 2, ..shape }),
+        ring("half the batch", |shape| RingShape { batch: shape.batch.div_ceil(2), ..shape }),
+        ring("one ahead", |shape| RingShape { ahead: 1, ..shape }),
+        ring("eight ahead", |shape| RingShape { ahead: 8, ..shape }),
+        ring("no pause", |shape| RingShape { pauses: 0, ..shape }),
+        ring("two pauses", |shape| RingShape { pauses: 2, ..shape }),
+        ring("half the looks", |shape| RingShape { looks: shape.looks / 2, ..shape }),
+        ring("five times the looks", |shape| RingShape { looks: shape.looks * 5, ..shape }),
     ]
 }

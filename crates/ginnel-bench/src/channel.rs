@@ -99,4 +99,13 @@ pub trait Inlet {
             }
         })?
     }
+
+    /// Receives `room.len()` bytes and shows them to `take` in their order, in whatever pieces they come: in place where the mechanism
+    /// can, else through `room`.
+    #[inline]
+    fn recv_pieces(&mut self, room: &mut [u8], mut take: impl FnMut(&[u8])) -> Result<(), Failure> {
+        let len = self.recv(room)?;
+        take(&room[..len]);
+        Ok(())
+    }
 }

@@ -12,19 +12,20 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::burst;
 use crate::report::{self, Record, Report};
 use crate::run::{self, Sample};
 use crate::{
     Amount, ByteStream, CacheLine, Case, Count, Environment, Failure, Mechanism, Mode, Payload, Placement, RawRing,
-    RawSlots, RunError, Workload,
+    RawSlots, RunError, Shape, Stop, Terms, Workload,
 };
 
 /// What a contender stands for in a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// A raw baseline; the best of them is what the others are compared with.
-    Raw,
+    /// A baseline, in most cases a raw one; the best of them is what the others are compared with.
+    Baseline,
     /// A bare cache line; the best of them is the second baseline of round trips. It moves 8 bytes, whatever the size of the case.
     CacheLine,
     /// A mechanism to be judged.
@@ -32,12 +33,13 @@ pub enum Role {
 }
 
 type Covers = dyn Fn(&Case) -> bool;
-type Run = dyn Fn(&Case, Count, Placement, Duration) -> Result<Sample, RunError>;
+type Run = dyn Fn(&Case, Count, &Terms) -> Result<Sample, RunError>;
 
 /// A mechanism that takes part, by name.
 pub struct Contender {
     name: String,
     role: Role,
+    shape: Shape,
     covers: Box<Covers>,
     run: Box<Run>,
 }
@@ -49,15 +51,26 @@ impl Contender {
         M: Mechanism,
         F: Fn(&Case) -> Result<M, Failure> + 'static,
     {
-        Self {
-            name: name.into(),
-            role: Role::Measured,
-            covers: Box::new(|_| true),
-            run: Box::new(move |case, count, placement, limit| {
-                let mechanism = make(case).map_err(RunError::Setup)?;
-                run::measure(&mechanism, case, count, placement, limit)
-            }),
-        }
+        Self::running(name, move |case, count, terms| {
+            let mechanism = make(case).map_err(RunError::Setup)?;
+            run::measure(&mechanism, case, count, terms)
+        })
+    }
+
+    /// One that runs in its own way: what has not two processes with two directions between them.
+    pub(crate) fn running(
+        name: impl Into<String>,
+        run: impl Fn(&Case, Count, &Terms) -> Result<Sample, RunError> + 'static,
+    ) -> Self {
+        let (role, shape) = (Role::Measured, Shape::Queue);
+        Self { name: name.into(), role, shape, covers: Box::new(|_| true), run: Box::new(run) }
+    }
+
+    /// The same, taking part in the cases of another shape than a queue's.
+    #[must_use]
+    pub fn shape(mut self, shape: Shape) -> Self {
+        self.shape = shape;
+        self
     }
 
     /// The same in another role.
@@ -80,6 +93,11 @@ impl Contender {
         &self.name
     }
 
+    /// Whether it takes part in a case.
+    fn takes(&self, case: &Case) -> bool {
+        self.shape == case.shape && (self.covers)(case)
+    }
+
     /// The case as this contender runs it.
     fn adapt(&self, case: &Case) -> Case {
         if self.role == Role::CacheLine { Case { size: 8, payload: Payload::Whole, ..*case } } else { *case }
@@ -97,11 +115,11 @@ pub fn baselines() -> Vec<Contender> {
     vec![
         line("cache line", 1).only(spinning_round_trip),
         line("cache line, unpaused", 0).only(spinning_round_trip),
-        Contender::new("raw ring", RawRing::new).role(Role::Raw),
-        Contender::new("raw ring, unpaused", RawRing::unpaused).role(Role::Raw).only(spinning_round_trip),
+        Contender::new("raw ring", RawRing::new).role(Role::Baseline),
+        Contender::new("raw ring, unpaused", RawRing::unpaused).role(Role::Baseline).only(spinning_round_trip),
         // Where the copying dominates, the place of the sequence cannot matter.
         Contender::new("raw slots", RawSlots::new)
-            .role(Role::Raw)
+            .role(Role::Baseline)
             .only(|case| case.mode == Mode::Spin && case.size <= 256 && case.payload == Payload::Whole),
     ]
 }
@@ -128,6 +146,14 @@ pub struct Plan {
     pub placement: Placement,
     /// How long one run may take before its processes are killed.
     pub limit: Duration,
+    /// What ends the contest before its time, if anything; its processes are gone then, and so is what they made.
+    pub stop: Option<Stop>,
+}
+
+impl Plan {
+    fn terms(&self) -> Terms {
+        Terms { placement: self.placement, limit: self.limit, stop: self.stop.clone() }
+    }
 }
 
 impl Default for Plan {
@@ -144,6 +170,7 @@ impl Default for Plan {
             amount: Amount::Time(Duration::from_millis(100)),
             placement: Placement::Auto,
             limit: Duration::from_secs(20),
+            stop: None,
         }
     }
 }
@@ -167,14 +194,14 @@ pub struct Progress<'a> {
 ///
 /// # Errors
 ///
-/// [`RunError`], when not even the environment can be observed.
+/// [`RunError`], when not even the environment can be observed; [`RunError::Stopped`], when the plan's `stop` says so.
 pub fn contest(
     plan: &Plan,
     contenders: &[Contender],
     mut progress: impl FnMut(Progress<'_>),
 ) -> Result<Report, RunError> {
     let environment = Environment::observe(plan.placement)?;
-    let entries = |case: &Case| contenders.iter().filter(|contender| (contender.covers)(case)).count();
+    let entries = |case: &Case| contenders.iter().filter(|contender| contender.takes(case)).count();
     let entries: usize = plan.cases.iter().map(entries).sum();
     let total = u32::try_from(entries).unwrap_or(u32::MAX).saturating_mul(plan.rounds);
     let mut done = 0;
@@ -182,7 +209,7 @@ pub fn contest(
     for case in &plan.cases {
         let mut heats: Vec<Heat<'_>> = contenders
             .iter()
-            .filter(|contender| (contender.covers)(case))
+            .filter(|contender| contender.takes(case))
             .map(|contender| Heat::new(contender, case, plan))
             .collect();
         let heats_in_case = heats.len();
@@ -190,7 +217,7 @@ pub fn contest(
             for turn in 0..heats_in_case {
                 let heat = &mut heats[(round + turn) % heats_in_case];
                 progress(Progress { case, mechanism: heat.contender.name(), done, total });
-                heat.run();
+                heat.run()?;
                 done += 1;
             }
         }
@@ -228,17 +255,20 @@ impl<'a> Heat<'a> {
         Self { contender, plan, case, count: None, record }
     }
 
-    fn run(&mut self) {
+    /// Runs once, or notes why it cannot.
+    fn run(&mut self) -> Result<(), RunError> {
         if self.record.failure.is_some() {
-            return;
+            return Ok(());
         }
         match self.sample() {
             Ok(sample) => self.record.samples.push(sample),
+            Err(RunError::Stopped) => return Err(RunError::Stopped),
             Err(error) => {
                 self.record.samples.clear();
                 self.record.failure = Some(error.to_string());
             }
         }
+        Ok(())
     }
 
     fn sample(&mut self) -> Result<Sample, RunError> {
@@ -261,11 +291,15 @@ impl<'a> Heat<'a> {
     }
 
     fn once(&self, count: Count) -> Result<Sample, RunError> {
-        (self.contender.run)(&self.case, count, self.plan.placement, self.plan.limit)
+        (self.contender.run)(&self.case, count, &self.plan.terms())
     }
 
     fn was_disturbed(&self, sample: &Sample) -> bool {
-        let taken = f64::max(sample.sender.queued_s / sample.sender_s, sample.receiver.queued_s / sample.receiver_s);
+        let mut taken = sample.sender.queued_s / sample.sender_s;
+        // Several receivers on one core queue for it themselves.
+        if self.case.workload != Workload::Send {
+            taken = taken.max(sample.receiver.queued_s / sample.receiver_s);
+        }
         let share = f64::min(sample.sender.cpu_s / sample.sender_s, sample.receiver.cpu_s / sample.receiver_s);
         // Below a few milliseconds neither time is exact enough to tell.
         sample.elapsed_s > 0.005 && (taken > TAKEN || self.case.mode == Mode::Spin && share < 1.0 - TAKEN)
@@ -280,16 +314,23 @@ impl<'a> Heat<'a> {
         let mut trial = match self.case.workload {
             Workload::RoundTrip => 200,
             Workload::Stream => ((4 << 20) / self.case.size as u64).clamp(50, 20_000),
+            Workload::Send => 4 * burst::BURST,
+            Workload::Look => ((4 << 20) / self.case.size as u64).clamp(100, 20_000),
         };
         // Disturbances only slow a trial down, so the fastest of three is the one to believe.
         loop {
             let mut rate = 0.0;
             for _ in 0..3 {
-                rate = f64::max(rate, self.once(Count::of(trial))?.rate());
+                let sample = self.once(Count::of(trial))?;
+                // Of sends, and of looks, only a part of the run is timed.
+                let seconds = if sample.times.is_some() { sample.sender_s } else { sample.elapsed_s };
+                rate = f64::max(rate, sample.messages as f64 / seconds);
             }
             // A trial that was too short says too little.
             if trial as f64 / rate >= time / 20.0 || trial >= 1 << 32 {
-                return Ok(Count::of(((rate * time) as u64).max(20)));
+                // Percentiles of a few bursts are none.
+                let fewest = if self.case.workload == Workload::Send { 32 * burst::BURST } else { 20 };
+                return Ok(Count::of(((rate * time) as u64).max(fewest)));
             }
             trial *= 8;
         }

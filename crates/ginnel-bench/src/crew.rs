@@ -12,7 +12,7 @@
 //! that this module forked are signalled, through their pidfd, and all are reaped before [`run`] returns. Should the caller die,
 //! the kernel kills its members.
 //!
-//! Unsafe here is `fork`, `_exit`, and the gate's word in shared memory. The argument for `fork`: the member never returns
+//! Unsafe here is `fork` and `_exit`. The argument for `fork`: the member never returns
 //! into the caller's code (it leaves with `_exit`, a panic included), and allocating after a fork is sound with glibc and
 //! musl, whose allocators survive one. In a caller with several threads a lock of the standard library that another thread
 //! held (standard error's, say) stays locked in the member: call from a process with one thread, or live with the time limit.
@@ -20,10 +20,9 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -72,6 +71,9 @@ pub enum RunError {
         /// The limit of the run.
         limit: Duration,
     },
+    /// The run was to end before its time.
+    #[error("stopped")]
+    Stopped,
 }
 
 /// Where members wait for each other: all of them start when the last has arrived.
@@ -88,9 +90,7 @@ impl Gate {
 
     /// Arrives and spins until everybody has; to be called once by each member, after it has opened its handles.
     pub fn wait(&self) {
-        let arrived: NonNull<AtomicU32> = self.region.at(0);
-        // SAFETY: the word lies in the region that `self` keeps mapped, and zero bytes are a valid atomic.
-        let arrived = unsafe { arrived.as_ref() };
+        let arrived = self.region.word(0);
         // Release and acquire: what a member prepared before the gate is seen by the others behind it.
         arrived.fetch_add(1, Ordering::AcqRel);
         while arrived.load(Ordering::Acquire) < self.members {
@@ -116,12 +116,45 @@ impl<'a, T> Member<'a, T> {
     }
 }
 
+/// What ends a run, or a contest, before its time: a descriptor that becomes readable, as that of a signal does.
+#[derive(Clone, Debug)]
+pub struct Stop(Arc<OwnedFd>);
+
+impl Stop {
+    /// Stops when `file` can be read.
+    ///
+    /// # Errors
+    ///
+    /// When there are no descriptors left.
+    pub fn when_readable(file: impl AsFd) -> std::io::Result<Self> {
+        Ok(Self(Arc::new(file.as_fd().try_clone_to_owned()?)))
+    }
+
+    /// Whether it is to stop now.
+    fn is_now(&self) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+}
+
 /// Runs all members at once and returns their results in the order given.
 ///
 /// # Errors
 ///
 /// [`RunError`], when a member failed, died, or did not finish within `limit`. No member is left in any case.
 pub fn run<T>(members: Vec<Member<'_, T>>, limit: Duration) -> Result<Vec<T>, RunError>
+where
+    T: Serialize + DeserializeOwned,
+{
+    run_until(members, limit, None)
+}
+
+/// The same, and fails with [`RunError::Stopped`] when told to stop.
+pub(crate) fn run_until<T>(
+    members: Vec<Member<'_, T>>,
+    limit: Duration,
+    stop: Option<&Stop>,
+) -> Result<Vec<T>, RunError>
 where
     T: Serialize + DeserializeOwned,
 {
@@ -132,19 +165,22 @@ where
     for member in members {
         children.push(Child::spawn(member, &gate).map_err(RunError::Setup)?);
     }
-    watch(&mut children, deadline, limit)?;
+    watch(&mut children, deadline, limit, stop)?;
     children.iter().map(Child::result).collect()
 }
 
 /// Waits until every child has left in good order, or returns the first thing that went wrong.
-fn watch(children: &mut [Child], deadline: Instant, limit: Duration) -> Result<(), RunError> {
+fn watch(children: &mut [Child], deadline: Instant, limit: Duration, stop: Option<&Stop>) -> Result<(), RunError> {
     while children.iter().any(|child| child.ended.is_none()) {
+        if stop.is_some_and(Stop::is_now) {
+            return Err(RunError::Stopped);
+        }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             let hung: Vec<_> = children.iter().filter(|child| child.ended.is_none()).map(|child| child.name).collect();
             return Err(RunError::Hung { who: hung.join(" and the "), limit });
         }
-        wait_for_any(children, left).map_err(|errno| RunError::Setup(errno.into()))?;
+        wait_for_any(children, left, stop).map_err(|errno| RunError::Setup(errno.into()))?;
         for child in children.iter_mut() {
             child.reap_if_ended().map_err(|errno| RunError::Setup(errno.into()))?;
         }
@@ -159,10 +195,11 @@ fn watch(children: &mut [Child], deadline: Instant, limit: Duration) -> Result<(
     Ok(())
 }
 
-/// Sleeps until a child that still runs leaves, or `left` has passed.
-fn wait_for_any(children: &[Child], left: Duration) -> rustix::io::Result<()> {
+/// Sleeps until a child that still runs leaves, it is time to stop, or `left` has passed.
+fn wait_for_any(children: &[Child], left: Duration, stop: Option<&Stop>) -> rustix::io::Result<()> {
     let running = children.iter().filter(|child| child.ended.is_none());
-    let mut fds: Vec<_> = running.map(|child| PollFd::new(&child.pidfd, PollFlags::IN)).collect();
+    let files = running.map(|child| &child.pidfd).chain(stop.map(|stop| &*stop.0));
+    let mut fds: Vec<_> = files.map(|file| PollFd::new(file, PollFlags::IN)).collect();
     let timeout =
         Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(left.subsec_nanos()) };
     match poll(&mut fds, Some(&timeout)) {
@@ -218,7 +255,7 @@ impl Child {
             return Ok(());
         }
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        self.ended = match waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(&self.pidfd)), options) {
+        self.ended = match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
             Ok(None) | Err(rustix::io::Errno::INTR) => None,
             Ok(Some(status)) => Some(match (status.exit_status(), status.terminating_signal()) {
                 (Some(code), _) => Ended::Exited(code),
@@ -282,9 +319,7 @@ impl Drop for Child {
             return;
         }
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
-        while let Err(rustix::io::Errno::INTR) =
-            waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(&self.pidfd)), WaitIdOptions::EXITED)
-        {}
+        while let Err(rustix::io::Errno::INTR) = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED) {}
     }
 }
 
@@ -365,6 +400,17 @@ mod tests {
         });
         let error = run(vec![member], LIMIT).unwrap_err().to_string();
         assert!(error.starts_with("the leaver died: it left no result"), "{error}");
+    }
+
+    #[test]
+    fn a_run_that_is_stopped_ends_at_once_and_leaves_nobody() {
+        let (told, tell) = std::io::pipe().unwrap();
+        let stop = Stop::when_readable(&told).unwrap();
+        drop(tell); // the end of a pipe is readable
+        let begun = Instant::now();
+        let members = vec![Member::new("sleeper", None, |_: &Gate| nap())];
+        assert!(matches!(run_until(members, LIMIT, Some(&stop)), Err(RunError::Stopped)));
+        assert!(begun.elapsed() < LIMIT);
     }
 
     #[test]

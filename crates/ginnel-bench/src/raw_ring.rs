@@ -50,7 +50,7 @@ const _: () = assert!(size_of::<Header>() == SLOTS_AT);
 
 /// The numbers that a ring is tuned by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
+pub struct RingShape {
     /// How many slots; a power of two.
     pub slots: u64,
     /// How many messages a side handles before it publishes its position.
@@ -63,7 +63,7 @@ pub struct Shape {
     pub looks: u32,
 }
 
-impl Shape {
+impl RingShape {
     /// The shape that measured best for `case`; `examples/sweep.rs` compares it with its neighbours.
     ///
     /// A stream gets 128 KiB of slots, but no fewer than 8 (2 above 8 MiB) and no more than 4,096 of them: the footprint made no
@@ -81,7 +81,7 @@ impl Shape {
                 let slots = if case.size > 4096 { 1 } else { 64 };
                 Self { slots, batch: 1, ahead: 0, pauses: 1, looks: 0 }
             }
-            Workload::Stream => {
+            Workload::Stream | Workload::Send | Workload::Look => {
                 let fewest = if case.size > 8 << 20 { 2 } else { 8 };
                 let slots = ((128 << 10) / case.size.max(1)).next_power_of_two().clamp(fewest, 4096) as u64;
                 let share = if case.mode == Mode::Spin { 2 } else { 8 };
@@ -99,7 +99,7 @@ pub struct RawRing {
     back: Arc<Region>,
     size: usize,
     mode: Mode,
-    shape: Shape,
+    shape: RingShape,
 }
 
 impl RawRing {
@@ -109,7 +109,7 @@ impl RawRing {
     ///
     /// When the memory cannot be mapped.
     pub fn new(case: &Case) -> Result<Self, Failure> {
-        Self::with_shape(case, Shape::best(case))
+        Self::with_shape(case, RingShape::best(case))
     }
 
     /// The same without a pause between two looks at the other's position.
@@ -118,7 +118,7 @@ impl RawRing {
     ///
     /// When the memory cannot be mapped.
     pub fn unpaused(case: &Case) -> Result<Self, Failure> {
-        Self::with_shape(case, Shape { pauses: 0, ..Shape::best(case) })
+        Self::with_shape(case, RingShape { pauses: 0, ..RingShape::best(case) })
     }
 
     /// A ring for `case` in a given shape.
@@ -126,7 +126,7 @@ impl RawRing {
     /// # Errors
     ///
     /// When `shape` is none of a ring, or the memory cannot be mapped.
-    pub fn with_shape(case: &Case, shape: Shape) -> Result<Self, Failure> {
+    pub fn with_shape(case: &Case, shape: RingShape) -> Result<Self, Failure> {
         if !shape.slots.is_power_of_two() || shape.batch == 0 || shape.batch > shape.slots {
             return Err(Failure::new(format_args!("not the shape of a ring: {shape:?}")));
         }
@@ -204,7 +204,7 @@ struct End {
     stride: usize,
     size: usize,
     mask: u64,
-    shape: Shape,
+    shape: RingShape,
     sleeps: bool,
     /// Messages this side has handled.
     position: u64,

@@ -53,7 +53,7 @@ impl RawSlots {
     pub fn new(case: &Case) -> Result<Self, Failure> {
         match case.workload {
             Workload::RoundTrip => Self::with_shape(case, 64, 1, 64, 1),
-            Workload::Stream => Self::with_shape(case, 1024, 64, 8, 1),
+            Workload::Stream | Workload::Send | Workload::Look => Self::with_shape(case, 1024, 64, 8, 1),
         }
     }
 

@@ -9,6 +9,7 @@
 
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
@@ -51,6 +52,16 @@ impl Region {
     pub(crate) fn populate(&self) {
         // SAFETY: the advice only faults pages of this mapping in; it changes neither contents nor protection.
         let _ = unsafe { madvise(self.base.as_ptr().cast(), self.len, Advice::LinuxPopulateWrite) };
+    }
+
+    /// A word of the region, zero at first, which all who share it read and write as an atomic.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::at`].
+    pub(crate) fn word(&self, offset: usize) -> &AtomicU32 {
+        // SAFETY: the word lies in the mapping, which `self` keeps, and any bytes are a valid atomic.
+        unsafe { self.at(offset).as_ref() }
     }
 
     /// The address of the `T` at `offset` bytes.

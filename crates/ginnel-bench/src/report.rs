@@ -38,8 +38,8 @@ impl Report {
 pub struct Group {
     /// What was measured.
     pub case: Case,
-    /// The raw mechanism that did best, which the ratios are against; none if no raw one ran.
-    pub raw: Option<String>,
+    /// The baseline that did best, which the ratios are against; none if none ran.
+    pub baseline: Option<String>,
     /// The bare cache line that did best, for round trips that spin.
     pub cache_line: Option<String>,
     /// The contenders, in the order in which they ran.
@@ -67,14 +67,14 @@ pub struct Row {
     pub rate_per_s: Option<Spread>,
     /// Payload bytes a second, one way.
     pub bytes_per_s: Option<Spread>,
-    /// The round trips' times; none for a stream.
+    /// The times of round trips, sends or looks; none for a stream.
     pub times: Option<Times>,
     /// What the sender (asker) cost.
     pub sender: Option<Cost>,
     /// What the receiver (answerer) cost.
     pub receiver: Option<Cost>,
-    /// Against the raw baseline of the same round. Of a round trip it is time by time, above 1 is slower; of a stream rate
-    /// by rate, below 1 is slower.
+    /// Against the baseline of the same round. Of a stream it is rate by rate, below 1 is slower; of all else time by time, above 1 is
+    /// slower.
     pub ratio: Option<Spread>,
     /// The time of a round trip against the bare cache line of the same round.
     pub line_ratio: Option<Spread>,
@@ -104,7 +104,7 @@ impl Spread {
     }
 }
 
-/// The round trips' times, ns: each percentile is taken over every message of a round, then its spread over the rounds.
+/// The times of round trips, sends or looks, ns: each percentile is taken over every message of a round, then its spread over the rounds.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Times {
     /// The median.
@@ -171,11 +171,11 @@ impl Record {
             Spread::of(self.samples.iter().filter_map(|sample| sample.times.as_ref()).map(of))
         };
         Some(Times {
-            p50_ns: spread(&|times| times.p50_ns as f64)?,
-            p90_ns: spread(&|times| times.p90_ns as f64)?,
-            p99_ns: spread(&|times| times.p99_ns as f64)?,
-            p999_ns: spread(&|times| times.p999_ns as f64)?,
-            max_ns: spread(&|times| times.max_ns as f64)?,
+            p50_ns: spread(&|times| times.p50_ns)?,
+            p90_ns: spread(&|times| times.p90_ns)?,
+            p99_ns: spread(&|times| times.p99_ns)?,
+            p999_ns: spread(&|times| times.p999_ns)?,
+            max_ns: spread(&|times| times.max_ns)?,
             middle_ns: spread(&|times| times.middle_ns)?,
         })
     }
@@ -196,11 +196,11 @@ impl Record {
         })
     }
 
-    fn row(&self, case: &Case, raw: Option<&Self>, line: Option<&Self>) -> Row {
-        let ratio = raw.and_then(|raw| {
-            let slower = self.slower_than(raw);
+    fn row(&self, case: &Case, baseline: Option<&Self>, line: Option<&Self>) -> Row {
+        let ratio = baseline.and_then(|best| {
+            let slower = self.slower_than(best);
             match case.workload {
-                Workload::RoundTrip => Spread::of(slower),
+                Workload::RoundTrip | Workload::Send | Workload::Look => Spread::of(slower),
                 Workload::Stream => Spread::of(slower.map(|ratio| 1.0 / ratio)),
             }
         });
@@ -225,13 +225,13 @@ impl Record {
 
 /// Makes the group of a case out of its contenders' samples.
 pub(crate) fn group(case: &Case, records: &[Record]) -> Group {
-    let raw = best_of(records, Role::Raw);
+    let baseline = best_of(records, Role::Baseline);
     let line = best_of(records, Role::CacheLine);
     Group {
         case: *case,
-        raw: raw.map(|raw| raw.mechanism.clone()),
+        baseline: baseline.map(|best| best.mechanism.clone()),
         cache_line: line.map(|line| line.mechanism.clone()),
-        rows: records.iter().map(|record| record.row(case, raw, line)).collect(),
+        rows: records.iter().map(|record| record.row(case, baseline, line)).collect(),
     }
 }
 
@@ -278,13 +278,13 @@ mod tests {
     #[test]
     fn ratios_are_taken_round_by_round_against_the_best_raw_one() {
         let records = [
-            stream("slow raw", Role::Raw, &[3.0, 3.0, 3.0]),
+            stream("slow raw", Role::Baseline, &[3.0, 3.0, 3.0]),
             // The whole machine was ten times as slow in the second round: no ratio shows it.
-            stream("good raw", Role::Raw, &[1.0, 10.0, 1.0]),
+            stream("good raw", Role::Baseline, &[1.0, 10.0, 1.0]),
             stream("other", Role::Measured, &[2.0, 20.0, 2.0]),
         ];
         let group = group(&Case::stream(Mode::Spin, 64), &records);
-        assert_eq!(group.raw.as_deref(), Some("good raw"));
+        assert_eq!(group.baseline.as_deref(), Some("good raw"));
         assert_eq!(group.rows[2].ratio, Some(Spread { median: 0.5, min: 0.5, max: 0.5 }));
         assert_eq!(group.rows[2].sender.unwrap().sleeps_per_message.median, 0.5);
         assert_eq!(group.rows[2].rate_per_s.unwrap().median, 50.0);
@@ -292,10 +292,10 @@ mod tests {
 
     #[test]
     fn a_failed_contender_is_no_baseline_and_is_listed() {
-        let mut failed = stream("raw", Role::Raw, &[]);
+        let mut failed = stream("raw", Role::Baseline, &[]);
         failed.failure = Some("no luck".to_owned());
         let group = group(&Case::stream(Mode::Spin, 64), &[failed, stream("other", Role::Measured, &[1.0])]);
-        assert_eq!(group.raw, None);
+        assert_eq!(group.baseline, None);
         assert_eq!(group.rows[0].rate_per_s, None);
         assert_eq!(group.rows[1].ratio, None);
     }

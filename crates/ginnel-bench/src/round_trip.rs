@@ -15,36 +15,39 @@ use crate::run::Side;
 use crate::usage::Usage;
 use crate::{Case, Count, Failure, Inlet, Mechanism, Outlet, Payload, Way, message};
 
-/// The distribution of the round trips of one run, ns.
+/// The distribution of what was timed in one run (round trips, sends, looks), ns.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
     /// The fastest.
-    pub min_ns: u64,
+    pub min_ns: f64,
     /// Half of them took no longer.
-    pub p50_ns: u64,
+    pub p50_ns: f64,
     /// Nine of ten took no longer.
-    pub p90_ns: u64,
+    pub p90_ns: f64,
     /// 99 of a hundred took no longer.
-    pub p99_ns: u64,
+    pub p99_ns: f64,
     /// 999 of a thousand took no longer.
-    pub p999_ns: u64,
+    pub p999_ns: f64,
     /// The slowest.
-    pub max_ns: u64,
+    pub max_ns: f64,
     /// The mean of the middle half (from the 25th to the 75th percentile). Ratios are made of it: it ignores outliers as the
     /// median does, but is not rounded to the tick of the clock, which is 10 ns on some machines.
     pub middle_ns: f64,
 }
 
 impl Percentiles {
-    fn of(histogram: &Histogram<u64>) -> Self {
+    /// Of what was recorded in units of so many nanoseconds.
+    pub(crate) fn of(histogram: &Histogram<u64>, unit_ns: f64) -> Self {
+        let ns = |value: u64| value as f64 * unit_ns;
+        let at = |quantile| ns(histogram.value_at_quantile(quantile));
         Self {
-            min_ns: histogram.min(),
-            p50_ns: histogram.value_at_quantile(0.5),
-            p90_ns: histogram.value_at_quantile(0.9),
-            p99_ns: histogram.value_at_quantile(0.99),
-            p999_ns: histogram.value_at_quantile(0.999),
-            max_ns: histogram.max(),
-            middle_ns: middle(histogram),
+            min_ns: ns(histogram.min()),
+            p50_ns: at(0.5),
+            p90_ns: at(0.9),
+            p99_ns: at(0.99),
+            p999_ns: at(0.999),
+            max_ns: ns(histogram.max()),
+            middle_ns: middle(histogram) * unit_ns,
         }
     }
 }
@@ -81,7 +84,7 @@ pub(crate) fn ask<M: Mechanism>(mechanism: &M, case: &Case, count: Count, gate: 
         messages: times.len(),
         elapsed_s: start.elapsed().as_secs_f64(),
         usage: Usage::since(&usage),
-        times: Some(Percentiles::of(&times)),
+        times: Some(Percentiles::of(&times, 1.0)),
     })
 }
 
@@ -210,7 +213,8 @@ mod tests {
 
     #[test]
     fn percentiles_are_those_of_the_values() {
-        let p = Percentiles::of(&histogram(1..=1000));
-        assert_eq!((p.min_ns, p.p50_ns, p.p90_ns, p.p99_ns, p.p999_ns, p.max_ns), (1, 500, 900, 990, 999, 1000));
+        let p = Percentiles::of(&histogram(1..=1000), 0.5);
+        let all = [p.min_ns, p.p50_ns, p.p90_ns, p.p99_ns, p.p999_ns, p.max_ns];
+        assert_eq!(all, [1, 500, 900, 990, 999, 1000].map(|value| f64::from(value) / 2.0));
     }
 }

@@ -7,6 +7,7 @@ use std::hint::black_box;
 use std::ops::RangeInclusive;
 use std::time::Instant;
 
+use crate::checksum::{self, Checksum};
 use crate::crew::Gate;
 use crate::run::Side;
 use crate::usage::Usage;
@@ -15,7 +16,7 @@ use crate::{Case, Count, Failure, Inlet, Mechanism, Outlet, Payload, Way, messag
 /// The sending process.
 pub(crate) fn send<M: Mechanism>(mechanism: &M, case: &Case, count: Count, gate: &Gate) -> Result<Side, Failure> {
     let mut out = mechanism.sender(Way::There)?;
-    let mut buffer = vec![1; if case.copies() { case.size } else { 0 }];
+    let mut buffer = room(case);
     gate.wait();
     send_each(&mut out, case, &mut buffer, 1..=count.warm_up)?;
     let usage = Usage::now();
@@ -33,18 +34,31 @@ pub(crate) fn send<M: Mechanism>(mechanism: &M, case: &Case, count: Count, gate:
 /// The receiving process.
 pub(crate) fn receive<M: Mechanism>(mechanism: &M, case: &Case, count: Count, gate: &Gate) -> Result<Side, Failure> {
     let mut inlet = mechanism.receiver(Way::There)?;
-    let mut buffer = vec![1; if case.copies() { case.size } else { 0 }];
+    let (mut buffer, mut sum) = (room(case), Checksum::default());
     gate.wait();
-    receive_each(&mut inlet, case, &mut buffer, 1..=count.warm_up)?;
+    receive_each(&mut inlet, case, &mut buffer, &mut sum, 1..=count.warm_up)?;
     let usage = Usage::now();
     let start = Instant::now();
-    receive_each(&mut inlet, case, &mut buffer, count.warm_up + 1..=count.warm_up + count.messages)?;
-    Ok(Side {
+    receive_each(&mut inlet, case, &mut buffer, &mut sum, count.warm_up + 1..=count.warm_up + count.messages)?;
+    let side = Side {
         messages: count.messages,
         elapsed_s: start.elapsed().as_secs_f64(),
         usage: Usage::since(&usage),
         times: None,
-    })
+    };
+    if case.payload == Payload::Summed {
+        checksum::expect(&sum, case.size, count.warm_up + count.messages)?;
+    }
+    Ok(side)
+}
+
+/// The private copy of a message, for those that are copied.
+fn room(case: &Case) -> Vec<u8> {
+    match case.payload {
+        Payload::Summed => checksum::payload(case.size),
+        _ if case.copies() => vec![1; case.size],
+        _ => Vec::new(),
+    }
 }
 
 /// Sends the messages of `sequences`, with the sizes of the tables as constants of the loop, as they are in a program whose
@@ -58,6 +72,13 @@ fn send_each<O: Outlet>(
     if case.copies() {
         for sequence in sequences {
             message::seal(buffer, sequence);
+            out.send(buffer)?;
+        }
+        return Ok(());
+    }
+    if case.payload == Payload::Summed {
+        for sequence in sequences {
+            checksum::number(buffer, sequence);
             out.send(buffer)?;
         }
         return Ok(());
@@ -92,17 +113,24 @@ fn send_stamped<O: Outlet, const SIZE: usize>(
     Ok(())
 }
 
-/// Receives the messages of `sequences` and checks each.
+/// Receives the messages of `sequences` and checks each, or adds it to the sum.
 fn receive_each<I: Inlet>(
     inlet: &mut I,
     case: &Case,
     buffer: &mut [u8],
+    sum: &mut Checksum,
     sequences: RangeInclusive<u64>,
 ) -> Result<(), Failure> {
     if case.copies() {
         for sequence in sequences {
             let len = inlet.recv(buffer)?;
             message::check_seal(&black_box(&mut *buffer)[..len], case.size, sequence)?;
+        }
+        return Ok(());
+    }
+    if case.payload == Payload::Summed {
+        for _ in sequences {
+            inlet.recv_pieces(buffer, |piece| sum.add(piece))?;
         }
         return Ok(());
     }

@@ -45,13 +45,14 @@ fn header(environment: &Environment, rounds: u32) -> String {
     );
     let _ = writeln!(
         out,
-        "median of {rounds} rounds; ratios round by round against the best raw one (*), (lowest to highest)"
+        "median of {rounds} rounds; ratios round by round against the best baseline (*), (lowest to highest)"
     );
     out
 }
 
 fn titles(group: &Group) -> Vec<String> {
     let columns: &[&str] = match group.case.workload {
+        Workload::Send | Workload::Look => &["", "ratio", "", "p50", "p90", "p99", "p99.9", "max", "cpu"],
         Workload::RoundTrip => &["", "ratio", "", "to line", "p50", "p90", "p99", "p99.9", "max", "cpu", "sleeps/trip"],
         Workload::Stream => &["", "ratio", "", "M/s", "GB/s", "cpu ns/msg", "cpu", "sleeps/1000"],
     };
@@ -64,7 +65,7 @@ fn cells(group: &Group, row: &Row) -> Vec<String> {
         let _ = write!(name, " ({})", Bytes(row.size));
     }
     let baseline = match row.role {
-        Role::Raw => &group.raw,
+        Role::Baseline => &group.baseline,
         Role::CacheLine => &group.cache_line,
         Role::Measured => &None,
     };
@@ -82,22 +83,23 @@ fn cells(group: &Group, row: &Row) -> Vec<String> {
         let sides = [row.sender, row.receiver].map(|cost| number(cost.as_ref().map(of), unit, digits));
         sides.join(" + ")
     };
+    let shares = per_message(|cost| cost.cpu_share, 1.0, 2);
     match group.case.workload {
         Workload::RoundTrip => {
             cells.push(ratio(row.line_ratio));
-            let times = row.times.map(|times| [times.p50_ns, times.p90_ns, times.p99_ns, times.p999_ns, times.max_ns]);
-            match times {
-                Some(times) => cells.extend(times.map(|time| duration(time.median))),
-                None => cells.extend([(); 5].map(|()| dash())),
-            }
-            cells.push(per_message(|cost| cost.cpu_share, 1.0, 2));
+            cells.extend(times(row));
+            cells.push(shares);
             cells.push(per_message(|cost| cost.sleeps_per_message, 1.0, 2));
+        }
+        Workload::Send | Workload::Look => {
+            cells.extend(times(row));
+            cells.push(shares);
         }
         Workload::Stream => {
             cells.push(number(row.rate_per_s, 1e6, 3));
             cells.push(number(row.bytes_per_s, 1e9, 2));
             cells.push(per_message(|cost| cost.cpu_ns_per_message, 1.0, 1));
-            cells.push(per_message(|cost| cost.cpu_share, 1.0, 2));
+            cells.push(shares);
             cells.push(per_message(|cost| cost.sleeps_per_message, 1e-3, 2));
         }
     }
@@ -105,6 +107,12 @@ fn cells(group: &Group, row: &Row) -> Vec<String> {
         cells.push(format!("{} disturbed", row.disturbed));
     }
     cells
+}
+
+/// The percentiles.
+fn times(row: &Row) -> [String; 5] {
+    let times = row.times.map(|times| [times.p50_ns, times.p90_ns, times.p99_ns, times.p999_ns, times.max_ns]);
+    times.map_or_else(|| [(); 5].map(|()| dash()), |times| times.map(|time| duration(time.median)))
 }
 
 /// What cannot stand in a column.
@@ -140,7 +148,8 @@ fn duration(ns: f64) -> String {
     match ns {
         ns if ns >= 1e7 => format!("{:.1} ms", ns / 1e6),
         ns if ns >= 1e4 => format!("{:.1} us", ns / 1e3),
-        ns => format!("{ns:.0} ns"),
+        ns if ns >= 100.0 || ns.fract() == 0.0 => format!("{ns:.0} ns"),
+        ns => format!("{ns:.1} ns"),
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use ginnel_bench::{
     Amount, ByteStream, CacheLine, Case, Contender, Count, Failure, Inlet, Mechanism, Mode, Outlet, Payload, Placement,
-    Plan, RawConsumer, RawProducer, RawRing, RawSlots, Role, RunError, Sample, Shape, Way, Workload, baselines,
-    contest, kernel_streams, measure, table,
+    Plan, RawConsumer, RawProducer, RawRing, RawSlots, RingShape, Role, RunError, Sample, Shape, Terms, Way, Workload,
+    baselines, contest, kernel_streams, measure, table,
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -20,8 +20,12 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn terms(limit: Duration) -> Terms {
+    Terms { placement: Placement::Auto, limit, stop: None }
+}
+
 fn few<M: Mechanism>(mechanism: &M, case: &Case) -> Result<Sample, RunError> {
-    measure(mechanism, case, Count { warm_up: 20, messages: 300 }, Placement::Auto, LIMIT)
+    measure(mechanism, case, Count { warm_up: 20, messages: 300 }, &terms(LIMIT))
 }
 
 fn every_case(sizes: &[usize]) -> Vec<Case> {
@@ -29,7 +33,13 @@ fn every_case(sizes: &[usize]) -> Vec<Case> {
     for workload in [Workload::RoundTrip, Workload::Stream] {
         for mode in [Mode::Spin, Mode::Block] {
             for payload in [Payload::Whole, Payload::Ends] {
-                cases.extend(sizes.iter().map(|size| Case { workload, mode, size: *size, payload }));
+                cases.extend(sizes.iter().map(|size| Case {
+                    shape: Shape::Queue,
+                    workload,
+                    mode,
+                    size: *size,
+                    payload,
+                }));
             }
         }
     }
@@ -45,7 +55,7 @@ fn arrives<M: Mechanism>(name: &str, cases: &[Case], make: impl Fn(&Case) -> Res
         assert_eq!(sample.times.is_some(), case.workload == Workload::RoundTrip, "{name}, {case}");
         if let Some(times) = sample.times {
             assert!(times.min_ns <= times.p50_ns && times.p50_ns <= times.p999_ns && times.p999_ns <= times.max_ns);
-            assert!(times.middle_ns >= times.min_ns as f64 && times.middle_ns <= times.max_ns as f64);
+            assert!(times.middle_ns >= times.min_ns && times.middle_ns <= times.max_ns);
         }
     }
 }
@@ -61,10 +71,10 @@ fn the_raw_ring_delivers_in_every_case() {
 #[test]
 fn the_raw_ring_delivers_when_it_is_always_full_or_always_asleep() {
     for looks in [0, 5] {
-        let shape = Shape { slots: 2, batch: 1, ahead: 1, pauses: 0, looks };
+        let shape = RingShape { slots: 2, batch: 1, ahead: 1, pauses: 0, looks };
         arrives("a ring of two", &every_case(&[8, 64]), |case| RawRing::with_shape(case, shape));
     }
-    let shape = Shape { slots: 4, batch: 4, ahead: 0, pauses: 1, looks: 0 };
+    let shape = RingShape { slots: 4, batch: 4, ahead: 0, pauses: 1, looks: 0 };
     arrives("a whole ring a batch", &every_case(&[64]), |case| RawRing::with_shape(case, shape));
 }
 
@@ -90,8 +100,10 @@ fn pipes_and_sockets_deliver_in_every_case() {
 #[test]
 fn impossible_shapes_and_empty_cases_are_refused() {
     let case = Case::stream(Mode::Spin, 64);
-    let good = Shape::best(&case);
-    for bad in [Shape { slots: 3, ..good }, Shape { batch: 0, ..good }, Shape { batch: good.slots + 1, ..good }] {
+    let good = RingShape::best(&case);
+    for bad in
+        [RingShape { slots: 3, ..good }, RingShape { batch: 0, ..good }, RingShape { batch: good.slots + 1, ..good }]
+    {
         assert!(RawRing::with_shape(&case, bad).is_err(), "{bad:?}");
     }
     assert!(RawSlots::with_shape(&case, 2, 3, 8, 0).is_err());
@@ -179,7 +191,7 @@ fn accident(case: &Case, sabotage: Sabotage, limit: Duration) -> RunError {
     let saboteur = Saboteur { ring: RawRing::new(case).unwrap(), sabotage };
     let count = Count { warm_up: 20, messages: 300 };
     let started = Instant::now();
-    let error = measure(&saboteur, case, count, Placement::Auto, limit).expect_err("an accident");
+    let error = measure(&saboteur, case, count, &terms(limit)).expect_err("an accident");
     assert!(started.elapsed() < LIMIT, "{error}");
     error
 }
@@ -239,7 +251,7 @@ fn a_contest_of_everything_fills_its_table() {
     assert_eq!(report.failures().count(), 4);
     assert_eq!(steps, 2 * report.groups.iter().map(|group| group.rows.len()).sum::<usize>());
     for group in &report.groups {
-        assert!(group.raw.is_some());
+        assert!(group.baseline.is_some());
         assert_eq!(group.cache_line.is_some(), group.case == Case::round_trip(Mode::Spin, 64));
         for row in group.rows.iter().filter(|row| row.failure.is_none()) {
             assert_eq!(row.messages, 200);

@@ -1,5 +1,6 @@
 //! The tool as a whole: real processes, one file a command. Each test has a directory of links of its own.
 
+mod bench;
 mod broadcast;
 mod call;
 mod clean;

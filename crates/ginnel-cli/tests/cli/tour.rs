@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 const ALL: [&str; 12] =
     ["shm", "mem", "pipe", "fifo", "mq", "sysv", "unix", "seqpacket", "dgram", "tcp", "udp", "signal"];
 
+const SHAPES: [&str; 6] = ["unbounded", "broadcast", "latest", "call", "mailbox", "stream"];
+
 /// Names of what the tour could have left in its directory, and beside that of the links.
 fn left(place: &Place) -> Vec<String> {
     let names =
@@ -57,15 +59,87 @@ fn json_has_every_figure() {
 }
 
 #[test]
+fn every_shape_is_shown_between_processes_and_told() {
+    let place = Place::new();
+    let file = place.write("file", &noise(3_000_003));
+    let done = place.run(["tour", "--only", &SHAPES.join(","), &file], b"");
+    assert_eq!((done.status, done.err.as_str()), (0, ""));
+    let text = done.out_text();
+    for (shape, happened) in SHAPES.iter().zip([
+        "46876 messages, 2.9MiB, were sent before one was received",
+        "each of 3 processes got the same 46 messages, 2.9MiB",
+        "each whole, none older than the last",
+        "right answers, half of them within ",
+        "400 to alice; ",
+        "2.9MiB went at ",
+    ]) {
+        let mut lines = text.lines().skip_while(|line| !line.starts_with(&format!("{shape} ")));
+        assert!(lines.next().is_some_and(|line| line.contains("  ok        ")), "{shape}: {text}");
+        assert!(lines.next().is_some_and(|line| line.contains(happened)), "{shape}: {text}");
+    }
+    assert!(!text.contains("MECHANISM"), "{text}");
+    assert_eq!(left(&place), [""; 0]);
+}
+
+#[test]
+fn json_has_what_every_process_of_a_shape_found() {
+    let place = Place::new();
+    let file = place.write("file", &noise(100_000));
+    let json = place.run(["tour", "--json", "--only", &SHAPES.join(","), &file], b"").json();
+    let shapes = json["shapes"].as_array().unwrap();
+    let all = |name: &str| shapes.iter().map(|story| story[name].clone()).collect::<Vec<_>>();
+    assert_eq!((all("shape"), all("ok")), (SHAPES.map(Into::into).to_vec(), [true; 6].map(Into::into).to_vec()));
+    let counts = shapes.iter().map(|story| story["processes"].as_array().unwrap().len());
+    assert_eq!(counts.collect::<Vec<_>>(), [2, 4, 2, 3, 3, 2]);
+    let drained = &shapes[0]["processes"][1];
+    assert_eq!(
+        (&drained["part"], &drained["did"], &drained["waiting"]),
+        (&"consumer".into(), &"drained".into(), &1563.into())
+    );
+    let heard = shapes[1]["processes"].as_array().unwrap()[1..].iter().map(|one| one["crc32"].as_u64().unwrap());
+    assert!(heard.eq([json["crc32"].as_u64().unwrap(); 3]), "{json}");
+    let letters = &shapes[4]["processes"][0];
+    assert_eq!((&letters["part"], &letters["letters"]), (&"alice".into(), &400.into()));
+}
+
+#[test]
+fn a_process_of_a_shape_that_dies_is_a_failure_and_the_others_go_on() {
+    for (shape, victim) in
+        [("unbounded", 1), ("broadcast", 2), ("latest", 0), ("call", 0), ("mailbox", 1), ("stream", 1)]
+    {
+        let place = Place::new();
+        let tour = place.start(["tour", "--json", "--only", &format!("{shape},pipe")]);
+        let is_of = |id: &u32| {
+            let text = std::fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();
+            text.split('\0').nth(2) == Some(shape)
+        };
+        let parts = || children(tour.id()).into_iter().filter(is_of).collect::<Vec<_>>();
+        wait_until("it has begun", || parts().len() > victim);
+        let kill = format!("kill -KILL {}", parts()[victim]);
+        let _ = std::process::Command::new("sh").arg("-c").arg(kill).status();
+        let done = tour.end();
+        let json = done.json();
+        assert_eq!(json["mechanisms"][0]["ok"], true, "{shape}: {json}");
+        // Somebody on a busy machine may be too late to kill it.
+        if json["shapes"][0]["ok"] == false {
+            assert_eq!(done.status, 1, "{shape}: {json}");
+            assert!(done.err.contains(&format!("{shape} failed: ")), "{}", done.err);
+        }
+        assert_eq!(left(&place), [""; 0], "{shape}");
+    }
+}
+
+#[test]
 fn only_what_was_chosen_runs() {
     let place = Place::new();
     let file = place.write("file", &noise(1000));
     let json = place.run(["tour", "--json", "--only", "fifo,mq", &file], b"").json();
     let names: Vec<_> = json["mechanisms"].as_array().unwrap().iter().map(|row| row["mechanism"].clone()).collect();
     assert_eq!(names, ["fifo", "mq"]);
+    assert_eq!(json["shapes"], serde_json::json!([]));
     let done = place.run(["tour", "--only", "pigeon", &file], b"");
     assert_eq!(done.status, 2);
-    assert!(done.err.contains("seqpacket"), "it lists what there is: {}", done.err);
+    assert!(done.err.contains("seqpacket") && done.err.contains("mailbox"), "it lists what there is: {}", done.err);
 }
 
 /// A tour of a small file under a limit that `prlimit(1)` sets.
@@ -166,6 +240,30 @@ fn an_interrupt_leaves_no_process_and_nothing_that_has_a_name() {
             place.run(["clean"], b""); // its children may just have left the rest to it
         }
         is_clean(&place, &queues);
+    }
+}
+
+#[test]
+fn an_interrupted_shape_leaves_neither_processes_nor_links() {
+    for (signal, shape) in [("INT", "stream"), ("KILL", "mailbox"), ("INT", "broadcast"), ("KILL", "call")] {
+        let place = Place::new();
+        let tour = place.start(["tour", "--only", shape]);
+        wait_until("its processes run", || children(tour.id()).len() >= 2);
+        let started = children(tour.id());
+        std::thread::sleep(Duration::from_millis(60)); // into the middle, most likely
+        tour.signal(signal);
+        let done = tour.end();
+        assert_eq!(done.status, if signal == "INT" { 130 } else { 128 + 9 }, "{shape}: {}", done.err);
+        for id in started {
+            wait_until("it ends", || !std::path::Path::new(&format!("/proc/{id}")).exists());
+        }
+        if signal == "KILL" {
+            wait_until("clean finds the rest", || {
+                place.run(["clean"], b"");
+                left(&place).is_empty()
+            });
+        }
+        is_clean(&place, &[]);
     }
 }
 

@@ -25,7 +25,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// Looks before a sleep. Less than usual: a wake-up costs little of the many bytes that come with it, and where both ends share a core, spinning takes
-/// from the other's time. Measured with `stream_rate`, on one core and on two: with 2048 each, half of a Unix socket's rate on one core.
+/// from the other's time. Measured with `ginnel bench`, on one core and on two: with 2048 each, half of a Unix socket's rate on one core.
 const WRITER_SPINS: u32 = 256;
 const READER_SPINS: u32 = 512;
 

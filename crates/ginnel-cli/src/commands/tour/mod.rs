@@ -1,40 +1,50 @@
 //! `ginnel tour`: a file goes from one process to another through every mechanism, its bytes are checked, and a table shows
-//! what each gave on this machine. The first thing that a newcomer runs.
+//! what each gave on this machine; then processes have every shape of conversation that shared memory carries. The first thing that a
+//! newcomer runs.
 //!
 //! | what | where |
 //! |---|---|
 //! | the file | `sample` |
 //! | the mechanisms: names, promises | `mechanism` |
 //! | where two processes meet, and how it is removed | `place` |
-//! | two processes, their time limit, what they report | `pair` |
-//! | what these processes do | `traffic` |
+//! | the processes, their time limit, what they report | `pair` |
+//! | what the two of a mechanism do | `traffic` |
 //! | how the file goes from the one to the other | `freight` |
+//! | the shapes: names, parts | `shape` |
+//! | what the processes of a shape do; what came of it | `conversation`; `story` |
 //! | what is shown | `report` |
 
+mod conversation;
 mod freight;
 mod mechanism;
 mod pair;
 mod place;
 mod report;
 mod sample;
+mod shape;
+mod story;
 mod traffic;
 
 use crate::exit::{Code, Failure, say};
 use crate::{interrupt, json, output, units};
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use mechanism::Mechanism;
 use place::Place;
 use report::{Report, Row, State};
 use sample::Sample;
+use shape::Shape;
 use std::io::{IsTerminal, stderr};
 use std::path::PathBuf;
 use std::time::Instant;
+use story::Story;
 pub(crate) use traffic::child;
 
 const AFTER_HELP: &str = "\
-Both processes are real, and are started anew for each mechanism. The rate is
+The processes are real, and are started anew for each mechanism and shape. The rate is
 that of reading the file, moving it, and checksumming what arrived, all at
 once; a mechanism that is slow here moves as much as it can in about a second.
-Signals carry 10000 numbers instead of the file. Nothing is pinned to a core,
+Signals carry 10000 numbers instead of the file. Each shape takes about 300ms. Nothing is pinned to a core,
 and nothing is left behind. For figures that can be compared, with baselines,
 see `ginnel bench`.
 
@@ -46,28 +56,64 @@ Examples:
   ginnel tour                    256MiB of pseudo-random bytes
   ginnel tour video.mkv          a file of yours, up to its first 1GiB
   ginnel tour --only mq,fifo     two of the mechanisms
+  ginnel tour --only broadcast   one of the shapes
   ginnel tour --json | jq '.mechanisms[] | {mechanism, gb_per_s}'";
 
-/// Move a file between two processes through every mechanism, and show what each gave
+/// Move a file between processes through every mechanism, in every shape, and show what each gave
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
     /// File to move, instead of one that is made for this
     file: Option<PathBuf>,
 
-    /// These mechanisms only
-    #[arg(long, value_enum, value_delimiter = ',', value_name = "MECHANISM,...")]
-    only: Vec<Mechanism>,
+    /// These mechanisms and shapes only
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "NAME,...")]
+    only: Vec<Stop>,
 
     /// Print JSON: one object
     #[arg(long)]
     json: bool,
 }
 
+/// Where a tour stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    Mechanism(Mechanism),
+    Shape(Shape),
+}
+
+impl Stop {
+    const ALL: [Self; Mechanism::ALL.len() + Shape::ALL.len()] = {
+        let mut all = [Self::Mechanism(Mechanism::Shm); Mechanism::ALL.len() + Shape::ALL.len()];
+        let mut at = 0;
+        while at < all.len() {
+            all[at] = match at.checked_sub(Mechanism::ALL.len()) {
+                None => Self::Mechanism(Mechanism::ALL[at]),
+                Some(at) => Self::Shape(Shape::ALL[at]),
+            };
+            at += 1;
+        }
+        all
+    };
+}
+
+impl ValueEnum for Stop {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Self::Mechanism(mechanism) => mechanism.to_possible_value(),
+            Self::Shape(shape) => shape.to_possible_value(),
+        }
+    }
+}
+
 impl Args {
-    fn mechanisms(&self) -> impl Iterator<Item = Mechanism> {
+    fn stops(&self) -> impl Iterator<Item = Stop> {
         let only = &self.only;
-        Mechanism::ALL.into_iter().filter(move |mechanism| only.is_empty() || only.contains(mechanism))
+        Stop::ALL.into_iter().filter(move |stop| only.is_empty() || only.contains(stop))
     }
 }
 
@@ -84,13 +130,25 @@ pub(crate) fn run(args: &Args, quiet: bool) -> Result<(), Failure> {
         None => Sample::make()?,
     };
     let mut report = Report::new(&sample);
-    for mechanism in args.mechanisms() {
+    for stop in args.stops() {
         if talk {
-            say(&format!("moving it through {}", mechanism.name()));
+            say(&match stop {
+                Stop::Mechanism(mechanism) => format!("moving it through {}", mechanism.name()),
+                Stop::Shape(shape) => format!("{}: {}", shape.name(), shape.is()),
+            });
         }
-        let outcome = pair::run(mechanism, &sample);
-        interrupt::check()?;
-        report.mechanisms.push(Row::new(mechanism, outcome, &sample));
+        match stop {
+            Stop::Mechanism(mechanism) => {
+                let outcome = pair::run(mechanism, &sample);
+                interrupt::check()?;
+                report.mechanisms.push(Row::new(mechanism, outcome, &sample));
+            }
+            Stop::Shape(shape) => {
+                let found = pair::show(shape, &sample);
+                interrupt::check()?;
+                report.shapes.push(Story::new(shape, found, &sample));
+            }
+        }
     }
     report.total_ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
     if args.json {
@@ -114,8 +172,8 @@ pub(crate) fn clean(dry_run: bool) -> Vec<PathBuf> {
 }
 
 fn verdict(report: &Report) -> Result<(), Failure> {
-    for row in report.in_state(State::Failed) {
-        say(&format!("{} failed: {}", row.name(), row.error()));
+    for (name, error) in report.in_state(State::Failed) {
+        say(&format!("{name} failed: {error}"));
     }
     if report.in_state(State::Failed).next().is_some() {
         return Err(Failure::quiet(Code::Failed));

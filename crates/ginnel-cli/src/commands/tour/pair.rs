@@ -1,8 +1,10 @@
-//! The processes of one mechanism: started, watched, and gone at the end, however it ends, and all that they made as well.
+//! The processes of one mechanism, or one shape: started, watched, and gone at the end, however it ends, and all that they made as well.
 
+use super::conversation::Found;
 use super::mechanism::Mechanism;
 use super::place::{InUse, Place};
 use super::sample::Sample;
+use super::shape::Shape;
 use super::traffic::{NOT_HERE, Received, RoundTrip, Sent};
 use crate::exit::Failure;
 use crate::interrupt;
@@ -97,6 +99,22 @@ pub(super) fn run(mechanism: Mechanism, sample: &Sample) -> Result<Outcome, Trou
     outcome
 }
 
+/// Shows a shape: what each of its processes found, in the order of their parts.
+pub(super) fn show(shape: Shape, sample: &Sample) -> Result<Vec<Found>, Trouble> {
+    let (place, in_use) = Place::make(Mechanism::Shm)?;
+    let place = Temporary(place, in_use);
+    let start = Start { mechanism: Mechanism::Shm, sample, place: &place.0 };
+    let mut members = Vec::new();
+    for (part, name) in shape.parts().iter().enumerate() {
+        let which = [shape.name().to_owned(), part.to_string()];
+        let member = start.member("tour-shape", name, &which, 0, [Stdio::null(), Stdio::null()]);
+        members.push(member.map_err(|e| Trouble::Failed(format!("cannot start a process: {e}")))?);
+    }
+    let found = wait(&mut members).and_then(|()| members.iter_mut().map(parsed).collect());
+    drop(members); // before what they use goes
+    found
+}
+
 /// Goes when this is dropped.
 struct Temporary(Place, #[expect(dead_code, reason = "it is kept for its lock")] InUse);
 
@@ -152,19 +170,30 @@ impl Start<'_> {
         Ok(vec![sender, receiver])
     }
 
-    fn one(&self, side: &'static str, peer: u32, [input, output]: [Stdio; 2]) -> io::Result<Member> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg(side).arg(self.mechanism.name());
-        let bytes = self.sample.bytes.min(self.mechanism.most());
-        let numbers = [std::process::id().into(), self.place.id(), LIMIT.as_millis() as u64, peer.into(), bytes];
-        command.args(numbers.map(|number| number.to_string()));
-        command.arg("--").arg(&self.sample.path).env(ginnel::DIRECTORY_VARIABLE, self.place.dir());
-        let side = match side {
+    fn one(&self, command: &'static str, peer: u32, stdio: [Stdio; 2]) -> io::Result<Member> {
+        let side = match command {
             "tour-recv" => "receiving",
             "tour-send" => "sending",
             _ => "only",
         };
-        Ok(Member { side, child: command.stdin(input).stdout(output).stderr(Stdio::piped()).spawn()? })
+        self.member(command, side, &[], peer, stdio)
+    }
+
+    /// Starts one; `which` of the command's parts it is, and what it is called when it fails.
+    fn member(
+        &self,
+        command: &str,
+        side: &'static str,
+        which: &[String],
+        peer: u32,
+        [input, output]: [Stdio; 2],
+    ) -> io::Result<Member> {
+        let bytes = self.sample.bytes.min(self.mechanism.most());
+        let numbers = [std::process::id().into(), self.place.id(), LIMIT.as_millis() as u64, peer.into(), bytes];
+        let mut child = Command::new(std::env::current_exe()?);
+        child.arg(command).args(which).arg(self.mechanism.name()).args(numbers.map(|number| number.to_string()));
+        child.arg("--").arg(&self.sample.path).env(ginnel::DIRECTORY_VARIABLE, self.place.dir());
+        Ok(Member { side, child: child.stdin(input).stdout(output).stderr(Stdio::piped()).spawn()? })
     }
 }
 

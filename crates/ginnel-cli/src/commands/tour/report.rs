@@ -3,6 +3,7 @@
 use super::mechanism::{Mechanism, Promise};
 use super::pair::{Outcome, Trouble};
 use super::sample::Sample;
+use super::story::Story;
 use crate::table::Align::{Left, Right};
 use crate::table::Table;
 use crate::units;
@@ -16,6 +17,7 @@ pub(super) struct Report {
     cores: usize,
     pub(super) total_ns: u64,
     pub(super) mechanisms: Vec<Row>,
+    pub(super) shapes: Vec<Story>,
 }
 
 /// How it went.
@@ -121,27 +123,48 @@ impl Row {
 impl Report {
     pub(super) fn new(sample: &Sample) -> Self {
         let cores = ginnel_os::process::cores().map_or(1, |cores| cores.len());
-        Self { bytes: sample.bytes, crc32: sample.crc32, cores, total_ns: 0, mechanisms: Vec::new() }
+        Self {
+            bytes: sample.bytes,
+            crc32: sample.crc32,
+            cores,
+            total_ns: 0,
+            mechanisms: Vec::new(),
+            shapes: Vec::new(),
+        }
     }
 
-    pub(super) fn in_state(&self, state: State) -> impl Iterator<Item = &Row> {
-        self.mechanisms.iter().filter(move |row| row.state == state)
+    /// Which mechanisms and shapes are in a state, and why.
+    pub(super) fn in_state(&self, state: State) -> impl Iterator<Item = (&'static str, &str)> {
+        let mechanisms = self.mechanisms.iter().map(|row| (row.state, row.name(), row.error()));
+        let shapes = self.shapes.iter().map(|story| (story.state, story.name(), story.error()));
+        mechanisms.chain(shapes).filter(move |(is, ..)| *is == state).map(|(_, name, error)| (name, error))
     }
 
     /// For people.
     pub(super) fn text(&self) -> String {
-        let size = units::size(self.bytes);
-        let mut text =
-            format!("{size} from one process to another, and a small message there and back; every byte checked\n\n");
-        text += &self.measured();
-        for row in self.in_state(State::NotHere) {
-            text += &format!("\n{} is not here: {}\n", row.name(), row.error());
+        let mut text = String::new();
+        if !self.mechanisms.is_empty() {
+            let size = units::size(self.bytes);
+            text += &format!(
+                "{size} from one process to another, and a small message there and back; every byte checked\n\n"
+            );
+            text += &self.measured();
+            for row in self.mechanisms.iter().filter(|row| row.state == State::NotHere) {
+                text += &format!("\n{} is not here: {}\n", row.name(), row.error());
+            }
+            text += "\n";
+            text += &self.promised();
+            text += "\n";
         }
-        text += "\n";
-        text += &self.promised();
-        text += &format!("\n{} in all. ", units::time(self.total_ns));
+        if !self.shapes.is_empty() {
+            text +=
+                "What shared memory carries beside queues, each between processes of its own, all of it checked:\n\n";
+            self.shapes.iter().for_each(|story| text += &story.lines());
+            text += "\n";
+        }
+        text += &format!("{} in all. ", units::time(self.total_ns));
         text += match self.cores {
-            1 => "One core: the two processes take turns on it. One run, so no benchmark.\n",
+            1 => "One core: the processes take turns on it. One run, so no benchmark.\n",
             _ => "One run, not pinned to cores, beside whatever else runs here: no benchmark.\n",
         };
         text += "\nnext:\n  seq 5 | ginnel send shm:hello    lines become messages\n";

@@ -1,5 +1,5 @@
 //! What the two processes of a tour do. They are this program again, started as `ginnel tour-send` and `ginnel tour-recv`,
-//! which no help shows; `tour-both` is both at once, in two threads.
+//! which no help shows; `tour-both` is both at once, in two threads; `tour-shape` is one part of a shape: see `conversation`.
 //!
 //! ```text
 //! sending                                    receiving
@@ -13,9 +13,11 @@
 //! Numbers are text in messages of 64 bytes, filled with blanks, but where a message is a number anyway. Each process says what it found on
 //! stderr, as a line of JSON, and ends by itself if its parent does or time is over.
 
+use super::conversation;
 use super::freight;
 use super::mechanism::Mechanism;
 use super::place::{Place, Way};
+use super::shape::Shape;
 use ginnel::{Error, ErrorKind, Link, Receiver, RecvError, RecvFailure, SendError, SendFailure, Sender};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -60,6 +62,14 @@ enum Side {
     Recv(Task),
     #[command(name = "tour-both")]
     Both(Task),
+    #[command(name = "tour-shape")]
+    Shape {
+        shape: Shape,
+        /// Which of its parts.
+        part: usize,
+        #[command(flatten)]
+        task: Task,
+    },
 }
 
 #[derive(clap::Args)]
@@ -143,7 +153,10 @@ impl From<Error> for Fault {
 
 impl From<SendError> for Fault {
     fn from(e: SendError) -> Self {
-        Self::new(e)
+        match e.reason() {
+            SendFailure::NoSpace(_) => Self::not_here(e),
+            _ => Self::new(e),
+        }
     }
 }
 
@@ -162,17 +175,18 @@ impl From<io::Error> for Fault {
 /// Runs as a child, if that is what this process was started for.
 pub(crate) fn child() -> Option<ExitCode> {
     let first = std::env::args_os().nth(1)?;
-    if !["tour-send", "tour-recv", "tour-both"].iter().any(|side| first == *side) {
+    if !["tour-send", "tour-recv", "tour-both", "tour-shape"].iter().any(|side| first == *side) {
         return None;
     }
     let side = <ChildArgs as clap::Parser>::parse().side;
-    let (Side::Send(task) | Side::Recv(task) | Side::Both(task)) = &side;
+    let (Side::Send(task) | Side::Recv(task) | Side::Both(task) | Side::Shape { task, .. }) = &side;
     // Before it makes anything: from now on nobody removes that but the parent and the two children.
     let Ok(Some(_in_use)) = task.place().enter() else { return Some(ALONE.into()) };
     let found = match &side {
         Side::Send(_) => task.send().map(|sent| json(&sent)),
         Side::Recv(_) => task.recv().map(|received| json(&received)),
         Side::Both(_) => task.both().map(|both| json(&both)),
+        Side::Shape { shape, part, .. } => conversation::play(*shape, *part, task).map(|found| json(&found)),
     };
     if task.is_orphan() {
         task.place().remove();
@@ -186,7 +200,7 @@ pub(crate) fn child() -> Option<ExitCode> {
 }
 
 /// Held by who opens a link, or removes all for good.
-fn opening() -> MutexGuard<'static, ()> {
+pub(super) fn opening() -> MutexGuard<'static, ()> {
     static OPENING: Mutex<()> = Mutex::new(());
     OPENING.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -205,7 +219,7 @@ impl Task {
     }
 
     /// From now on this process ends when its time is over or its parent has; Ctrl-C is for the parent, which is told as well.
-    fn watch(&self) -> io::Result<()> {
+    pub(super) fn watch(&self) -> io::Result<()> {
         static ONCE: Once = Once::new();
         signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::new(AtomicBool::new(false)))?;
         let (parent, place) = (self.parent, self.place());
@@ -407,6 +421,6 @@ impl Wire {
     }
 }
 
-fn nanoseconds(time: Duration) -> u64 {
+pub(super) fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
