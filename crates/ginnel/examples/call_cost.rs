@@ -62,7 +62,7 @@ fn alone(count: u32) -> Result<(), Box<dyn Error>> {
         let queue = started.elapsed().as_nanos() as f64 / f64::from(count);
         let started = Instant::now();
         for _ in 0..count {
-            let mut call = client.begin(&message)?;
+            let call = client.begin(&message)?;
             server.recv()?.reply(&message)?;
             assert_eq!(call.recv()?.map_or(0, |response| response.len()), BYTES);
         }

@@ -69,7 +69,7 @@ pub use loan::Loan;
 pub use message::Message;
 #[cfg(feature = "async")]
 pub use ready::{RecvFuture, RecvStream, SendFuture, SendSink};
-pub use ready::{RecvReadiness, Select, Selected, SendReadiness};
+pub use ready::{Arrival, RecvReadiness, Select, Selected, SendReadiness, Source};
 pub use receiver::Receiver;
 pub use sender::Sender;
 pub use shm::{Info, Liveness, Mode, ParticipantInfo, list};

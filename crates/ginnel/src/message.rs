@@ -113,9 +113,14 @@ impl<'a> Message<'a> {
     }
 
     /// What is in hand, without what ends it: the caller makes a message of it again.
-    #[cfg(feature = "async")]
     pub(crate) fn into_held(self) -> Held {
         std::mem::ManuallyDrop::new(self).held
+    }
+
+    /// What is in hand, of a message that the caller forgets.
+    #[cfg(feature = "async")]
+    pub(crate) fn held(&self) -> Held {
+        self.held
     }
 
     /// What its sender tagged it with; 0 if it did not, or the mechanism carries no tags.

@@ -10,7 +10,6 @@ use crate::ready::{RecvFuture, RecvStream};
 use crate::shm;
 use crate::wait::{Interrupter, Until};
 use ginnel_core::Shape;
-use ginnel_os::explain;
 use std::cell::Cell;
 #[cfg(feature = "async")]
 use std::cell::OnceCell;
@@ -527,7 +526,7 @@ impl Receiver {
     }
 
     pub(crate) fn os_error(&self, e: &std::io::Error) -> RecvError {
-        self.error(RecvFailure::Os(explain::errno(e).unwrap_or_default()))
+        self.error(RecvFailure::of_io(e))
     }
 
     pub(crate) fn error(&self, reason: RecvFailure) -> RecvError {

@@ -44,7 +44,7 @@ fn selects_beside_each_other_miss_nothing() {
                 let mut next = [0; 3];
                 while !select.is_empty() {
                     let found = select.wait();
-                    match found.message {
+                    match found.arrival.message() {
                         Ok(message) => {
                             assert_eq!(number_in(&message), next[found.index]);
                             next[found.index] += 1;
@@ -137,7 +137,7 @@ fn a_death_ends_a_select() {
         child.must("send 1 40 7");
         let mut select = Select::new().recv(&receivers[0]).recv(&receiver).recv(&receivers[1]);
         let first = select.wait();
-        assert_eq!((first.index, number_in(&first.message.unwrap())), (1, 7));
+        assert_eq!((first.index, number_in(&first.arrival.message().unwrap())), (1, 7));
         let killing = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(10));
             child.kill();
@@ -145,7 +145,7 @@ fn a_death_ends_a_select() {
             child
         });
         let end = select.wait();
-        assert_eq!((end.index, end.message.unwrap_err().reason()), (1, RecvFailure::Closed { died: 1 }));
+        assert_eq!((end.index, end.arrival.message().unwrap_err().reason()), (1, RecvFailure::Closed { died: 1 }));
         drop(killing.join().unwrap());
     }
 }
