@@ -525,6 +525,16 @@ impl Receiver {
         }
     }
 
+    #[cfg(any(feature = "zerocopy", feature = "serde"))]
+    #[allow(dead_code, reason = "for futures, which not every build has")]
+    pub(crate) fn link(&self) -> &Arc<str> {
+        match &self.end {
+            End::Shm(receiver) => receiver.address(),
+            End::Latest(receiver) => receiver.address(),
+            End::Kernel(receiver) => receiver.address(),
+        }
+    }
+
     pub(crate) fn os_error(&self, e: &std::io::Error) -> RecvError {
         self.error(RecvFailure::of_io(e))
     }

@@ -318,11 +318,7 @@ impl Receiver {
     }
 
     /// The same, with an end of one's own, as [`Self::recv_unless`]. What changes the answer of `gone` calls those who listen to this link.
-    pub(crate) fn look_unless(
-        &self,
-        listens: bool,
-        gone: &dyn Fn() -> Option<u64>,
-    ) -> Found<Result<Held, RecvError>> {
+    pub(crate) fn look_unless(&self, listens: bool, gone: &dyn Fn() -> Option<u64>) -> Found<Result<Held, RecvError>> {
         if let Some(held) = self.take_fast(false) {
             return Found::Done(Ok(held));
         }

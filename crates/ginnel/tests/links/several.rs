@@ -2,6 +2,9 @@
 
 use crate::child::Child;
 use crate::place::{self, LIMIT, address, number_in, scale, stamped};
+use ginnel::call::{Client, Server};
+use ginnel::mail::Mailbox;
+use ginnel::stream::{Listener, Stream};
 use ginnel::{Receiver, RecvFailure, Select, Sender};
 use ginnel_os::epoll::{Epoll, Interest};
 use ginnel_os::poll;
@@ -161,7 +164,14 @@ pub(crate) fn quiet() {
     let receivers: Vec<_> = (0..4).map(|n| Receiver::open(&format!("shm:quiet-{n}")).unwrap()).collect();
     let threads = Receiver::open("mem:quiet").unwrap();
     let (_writer, pipe) = ginnel::Link::new("pipe:").unwrap().pair().unwrap();
+    let (server, mailbox) = (Server::open("shm:quiet-calls").unwrap(), Mailbox::open("quiet-mail").unwrap());
+    let client = Client::open("shm:quiet-calls").unwrap();
+    let call = client.begin(b"taken, and not answered").unwrap();
+    let _request = server.recv().unwrap();
+    let listener = Listener::bind("shm:quiet-desk").unwrap();
+    let (stream, _other) = Stream::pair().unwrap();
     let mut select = Select::new().recv(&threads).recv(&pipe);
+    select = select.recv(&server).recv(&call).recv(&mailbox).recv(&listener).recv(&stream);
     receivers.iter().for_each(|receiver| _ = select.add(receiver));
     assert!(select.wait_timeout(Duration::from_millis(1)).is_none());
     let before = place::switches();
