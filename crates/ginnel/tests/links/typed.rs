@@ -274,7 +274,9 @@ fn a_message_of_a_select_is_a_value() {
             jobs.send(&Job::Resize { path: "p".into(), width: n }).unwrap();
             piped.send(&Point { x: f64::from(n), y: -0.5 }).unwrap();
         }
-        [&points_at, &jobs_at].map(|address| ginnel::Sender::open(address).unwrap().send(&[9; 3]).unwrap());
+        for address in [&points_at, &jobs_at] {
+            ginnel::Sender::open(address).unwrap().send(&[9; 3]).unwrap();
+        }
     });
     let mut select = ginnel::Select::new().recv(&points).recv(&jobs).recv(&piped);
     let (mut next, mut wrong) = ([0; 3], 0);
