@@ -771,3 +771,23 @@ impl fmt::Debug for Response<'_> {
         f.debug_struct("Response").field("len", &self.len()).field("pid", &self.pid).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::Server;
+
+    /// Who waits for both calls looks at the other again.
+    #[test]
+    fn a_look_that_sets_something_aside_says_that_it_is_busy() {
+        let server = Server::open("mem:aside").unwrap();
+        let client = Client::open("mem:aside").unwrap();
+        let [first, second] = [b"1", b"2"].map(|request| client.begin(request).unwrap());
+        assert!(matches!(first.look(true), Found::Nothing) && matches!(second.look(true), Found::Nothing));
+        let (_one, other) = (server.recv().unwrap(), server.recv().unwrap());
+        other.reply(b"to the second").unwrap();
+        assert!(matches!(first.look(true), Found::Busy));
+        assert!(matches!(second.look(true), Found::Done(Ok(Some(response))) if &*response == b"to the second"));
+        assert!(matches!(first.look(true), Found::Nothing));
+    }
+}

@@ -145,6 +145,12 @@ fn each_kind_wakes_a_select_that_sleeps() {
 #[test]
 fn each_kind_makes_a_descriptor_readable() {
     let _limit = place::limit(LIMIT);
+    let directory = place::new_directory();
+    assert_eq!(Child::start("kinds alone .", directory.path()).reply_within(LIMIT).ok(), "done");
+}
+
+/// Not a test: in a process of its own, where the news of others, and others who drain them, do not help.
+fn alone() {
     for scheme in SCHEMES {
         each_wakes(scheme, 10 * scale(), |select| {
             let ready = select.descriptor().unwrap().try_clone_to_owned().unwrap();
@@ -156,12 +162,39 @@ fn each_kind_makes_a_descriptor_readable() {
             }
         });
     }
+    a_descriptor_tells_of_pipes_and_of_deadlines();
+    a_descriptor_is_not_readable_for_nothing();
+    say("ok done");
+}
+
+/// What made it readable is taken away by the next look.
+fn a_descriptor_is_not_readable_for_nothing() {
+    for scheme in SCHEMES {
+        let (near, far) = ends(scheme);
+        let call = near.client.begin(b"never answered").unwrap();
+        let mut select = near.select(&call);
+        let ready = select.descriptor().unwrap().try_clone_to_owned().unwrap();
+        let mut is_readable = |ms: u64| {
+            assert!(select.try_now().is_none());
+            let soon = Instant::now() + Duration::from_millis(ms);
+            poll::readable(&[ready.as_fd()], Some(soon)).unwrap()
+        };
+        // What the handles had to say when they were made.
+        (0..100).find(|_| !is_readable(20)).expect("it comes to rest");
+        far.post.send_to(&far.mailbox, b"a letter").unwrap();
+        assert!(poll::readable(&[ready.as_fd()], None).unwrap());
+        assert!(matches!(select.try_now().unwrap().arrival, Arrival::Letter(Ok(_))));
+        let mut is_readable = |ms: u64| {
+            assert!(select.try_now().is_none());
+            let soon = Instant::now() + Duration::from_millis(ms);
+            poll::readable(&[ready.as_fd()], Some(soon)).unwrap()
+        };
+        (0..10).find(|_| !is_readable(20)).expect("it comes to rest again");
+    }
 }
 
 /// What is waited for by a descriptor of its own, and by the clock.
-#[test]
 fn a_descriptor_tells_of_pipes_and_of_deadlines() {
-    let _limit = place::limit(LIMIT);
     let (near, _far) = ends("shm");
     let (writer, pipe) = Link::new("pipe:").unwrap().pair().unwrap();
     let call = near.client.begin_timeout(b"x", 4 * SHORT).unwrap();
@@ -338,6 +371,7 @@ fn calls_of_one_client_share_a_select() {
 pub(crate) fn role(rest: &str) {
     let (what, address) = rest.split_once(' ').expect("what, and an address");
     let _kept: Box<dyn std::any::Any> = match what {
+        "alone" => return alone(),
         "listen" => Box::new(Listener::bind(address).unwrap()),
         _ => {
             let mut stream = Stream::connect(address).unwrap();

@@ -329,8 +329,8 @@ fn values_go_through_tasks() {
             is_send(senders.0.send_async(&point)).await.unwrap();
             is_send(senders.1.send_async(&Job::Resize { path: "p".into(), width: n })).await.unwrap();
         }
-        ginnel::Sender::open(&points_at).unwrap().send(&[0; 5]).unwrap();
-        ginnel::Sender::open(&jobs_at).unwrap().send(&[9; 5]).unwrap();
+        ginnel::Sender::open(&points_at).unwrap().send_async(&[0; 5]).await.unwrap();
+        ginnel::Sender::open(&jobs_at).unwrap().send_async(&[9; 5]).await.unwrap();
     };
     let receiving = async move {
         for n in 0..count {
