@@ -152,15 +152,7 @@ fn each_kind_makes_a_descriptor_readable() {
 /// Not a test: in a process of its own, where the news of others, and others who drain them, do not help.
 fn alone() {
     for scheme in SCHEMES {
-        each_wakes(scheme, 10 * scale(), |select| {
-            let ready = select.descriptor().unwrap().try_clone_to_owned().unwrap();
-            loop {
-                match select.try_now() {
-                    Some(found) => break found,
-                    None => _ = poll::readable(&[ready.as_fd()], None).unwrap(),
-                }
-            }
-        });
+        each_wakes(scheme, 10 * scale(), when_readable);
     }
     a_descriptor_tells_of_pipes_and_of_deadlines();
     a_descriptor_is_not_readable_for_nothing();
@@ -197,29 +189,34 @@ fn a_descriptor_is_not_readable_for_nothing() {
 fn a_descriptor_tells_of_pipes_and_of_deadlines() {
     let (near, _far) = ends("shm");
     let (writer, pipe) = Link::new("pipe:").unwrap().pair().unwrap();
-    let call = near.client.begin_timeout(b"x", 4 * SHORT).unwrap();
-    let mut select = near.select(&call).recv(&pipe);
-    let ready = select.descriptor().unwrap().try_clone_to_owned().unwrap();
-    let mut next = || loop {
-        match select.try_now() {
-            Some(found) => break found,
-            None => _ = poll::readable(&[ready.as_fd()], None).unwrap(),
-        }
-    };
+    let idle = near.client.begin(b"never answered").unwrap();
+    let mut select = near.select(&idle).recv(&pipe);
     let sending = std::thread::spawn(move || {
         std::thread::sleep(SHORT);
         writer.send(b"through the kernel").unwrap();
         writer
     });
-    let mut arrived = [next(), next()];
-    arrived.sort_by_key(|found| found.index);
-    let [told, message] = arrived;
+    let found = when_readable(&mut select);
+    assert_eq!((found.index, &*found.arrival.message().unwrap()), (5, &b"through the kernel"[..]));
+    drop(sending.join().unwrap());
+
+    let call = near.client.begin_timeout(b"never answered", SHORT).unwrap();
+    let told = when_readable(&mut near.select(&call));
     assert!(
         matches!(&told.arrival, Arrival::Response(Err(e)) if matches!(e.reason(), CallFailure::TimedOut)),
         "{told:?}"
     );
-    assert_eq!((message.index, &*message.arrival.message().unwrap()), (5, &b"through the kernel"[..]));
-    drop(sending.join().unwrap());
+}
+
+/// Waits as an event loop does.
+fn when_readable<'a>(select: &mut Select<'a>) -> Selected<'a> {
+    let ready = select.descriptor().unwrap().try_clone_to_owned().unwrap();
+    loop {
+        match select.try_now() {
+            Some(found) => break found,
+            None => _ = poll::readable(&[ready.as_fd()], None).unwrap(),
+        }
+    }
 }
 
 #[test]
