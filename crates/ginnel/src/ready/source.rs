@@ -53,8 +53,8 @@ pub enum Arrival<'a> {
     Response(Result<Option<Response<'a>>, CallError>),
     /// Of a [`Mailbox`]: a letter, as [`Mailbox::recv`] gives it.
     Letter(Result<Letter<'a>, MailError>),
-    /// Of a [`Listener`]: a connection, as [`Listener::accept`] gives it.
-    Connection(Result<Stream, Error>),
+    /// Of a [`Listener`]: a connection, as [`Listener::accept`] gives it, in a box as it is many times as large as the others.
+    Connection(Result<Box<Stream>, Error>),
     /// Of a [`Stream`] or its [`Reader`]: how many bytes are there, 0 at the end. They stay until they are read, as `(&stream).read(..)` or
     /// [`Reader::try_read`] does, which does not wait then.
     Bytes(io::Result<usize>),
@@ -85,7 +85,9 @@ impl<'a> Source<'a> {
             Handle::Server(server) => server.look(listens).map(Arrival::Request),
             Handle::Call(call) => call.look(listens).map(Arrival::Response),
             Handle::Mailbox(mailbox) => mailbox.look(listens).map(Arrival::Letter),
-            Handle::Listener(listener) => listener.look(listens).map(Arrival::Connection),
+            Handle::Listener(listener) => {
+                listener.look(listens).map(|stream| Arrival::Connection(stream.map(Box::new)))
+            }
             Handle::Stream(Some(reader)) => {
                 reader.look(listens).map(|found| Arrival::Bytes(found.map(|bytes| bytes.len)))
             }

@@ -447,6 +447,7 @@ fn a_killed_peer_of_a_stream_wakes_a_select() {
         let child = start(&format!("kinds connect {}", far.listener));
         let found = near.select(&idle).wait();
         let Arrival::Connection(Ok(stream)) = found.arrival else { panic!("{found:?}") };
+        let stream = *stream;
         let mut select = near.select(&idle).recv(&stream);
         let Arrival::Bytes(Ok(40)) = select.wait().arrival else { panic!("what it wrote arrives first") };
         let mut bytes = [0; 40];
