@@ -49,6 +49,7 @@ pub(super) struct End {
 #[derive(Clone, Copy)]
 enum Over {
     Corrupt(Corrupt),
+    #[cfg(any(feature = "tokio", feature = "smol"))]
     Closed,
 }
 
@@ -153,6 +154,7 @@ impl End {
     fn unusable(&self) -> io::Error {
         match self.over.get().filter(|_| self.region().is_ours()) {
             Some(Over::Corrupt(what)) => self.corrupted(what),
+            #[cfg(any(feature = "tokio", feature = "smol"))]
             Some(Over::Closed) => self.error(io::ErrorKind::BrokenPipe, "this end was shut down; connect again"),
             None => self.error(
                 io::ErrorKind::Unsupported,
