@@ -448,12 +448,6 @@ impl Sender {
         }
     }
 
-    /// Whether one of its futures had to wait.
-    #[cfg(feature = "async")]
-    pub(crate) fn has_ear(&self) -> bool {
-        self.ear.get().is_some()
-    }
-
     /// The ear of its futures.
     #[cfg(feature = "async")]
     pub(crate) fn ear(&self) -> Result<&Arc<Ear>, SendError> {

@@ -249,10 +249,6 @@ impl Client {
     async fn begin_async(&mut self, request: &[u8]) -> Result<u64, CallFailure> {
         let heading = self.prepare(request.len(), Until::Forever)?;
         let message = [&heading.encode()[..], request].concat();
-        if let Found::Done(done) = self.requests.look(0, &message, false) {
-            done.map_err(not_sent)?; // without an ear: whoever listens to its own link is woken by each byte that it wakes others with
-            return Ok(self.is_begun(&heading));
-        }
         let (ear, mut wait) = (Arc::default(), ready::Wait::default());
         let broken = |e: io::Error| CallFailure::Broken(RecvFailure::of_io(&e));
         self.requests.region().add_ear(&ear).map_err(broken)?;

@@ -130,12 +130,6 @@ fn poll_send(
     wait: &mut Wait,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), SendError>> {
-    if !sender.has_ear() {
-        // Whoever listens to its own link is woken by each byte that it wakes others with: not before it has to wait for room.
-        if let Found::Done(done) = sender.look(tag, message, begun, false) {
-            return Poll::Ready(done);
-        }
-    }
     let ear = sender.ear()?;
     let again = |take: &mut Take<'_>| sender.again(take);
     let attempt = |listens| sender.look(tag, message, begun, listens);

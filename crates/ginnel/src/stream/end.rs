@@ -249,14 +249,6 @@ impl End {
         Ok((self.ear.get().expect("it was set just now"), self.region().has_news()))
     }
 
-    /// Whoever waited here is not called.
-    #[cfg(any(feature = "tokio", feature = "smol"))]
-    pub(super) fn hush(&self) {
-        if let Some(ear) = self.ear.get() {
-            ear.disarm();
-        }
-    }
-
     /// Says that somebody listens, who then looks again; has those watched that may die meanwhile.
     pub(super) fn listen(&self, event: &Event<'_>) {
         if self.pending.borrow().is_some() {

@@ -86,16 +86,12 @@ impl Writer {
         all: usize,
         put: impl Fn(&Self) -> Result<usize, Corrupt>,
     ) -> Poll<io::Result<usize>> {
+        let ear = self.end().ear()?;
         if all == 0 {
-            self.end().check()?;
             return Poll::Ready(Ok(0));
         }
-        self.end().hush(); // so that it listens anew, with what it wants now [I1]
+        ear.0.disarm(); // so that it listens anew, with what it wants now [I1]
         let this = &*self;
-        if let Found::Done(done) = this.look(false, all, &put) {
-            return Poll::Ready(done); // without an ear: whoever listens to its own link is woken by each byte that it wakes others with
-        }
-        let ear = self.end().ear()?;
         let polled = Wait::default().poll_called(cx, ear, |listens| this.look(listens, all, &put));
         polled.map(|done| done.and_then(|written| written))
     }
