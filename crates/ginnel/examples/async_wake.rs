@@ -70,7 +70,7 @@ fn in_thread(way: &str, receiver: &Receiver, back: &Sender) -> Result<bool, Box<
     match way {
         "select" => {
             let mut select = Select::new().recv(receiver);
-            serve(back, || select.wait().message.map(|message| message.is_empty()))
+            serve(back, || select.wait().arrival.message().map(|message| message.is_empty()))
         }
         "descriptor" => {
             let ready = receiver.readiness()?;

@@ -26,7 +26,7 @@
 //! ```
 
 use crate::error::{Error, RecvError, RecvFailure, SendError, SendFailure};
-use crate::{Link, Message};
+use crate::{Link, Message, Source};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::cell::RefCell;
@@ -72,6 +72,14 @@ impl<T: Serialize> Sender<T> {
         Ok(Self { inner: labelled::<T>(link).sender()?, buffer: RefCell::default(), sends: PhantomData })
     }
 
+    /// Another sender of the same link: another participant, which can move to another thread.
+    ///
+    /// # Errors
+    /// As [`crate::Sender::try_clone`].
+    pub fn try_clone(&self) -> Result<Self, Error> {
+        Ok(Self { inner: self.inner.try_clone()?, buffer: RefCell::default(), sends: PhantomData })
+    }
+
     /// Sends a value; waits while the link is full.
     ///
     /// # Errors
@@ -104,20 +112,41 @@ impl<T: Serialize> Sender<T> {
         self.encode(value, |bytes| self.inner.send_deadline(bytes, deadline))
     }
 
+    /// Sends a value, as [`Self::send`], without holding up the thread while the link is full. The value is encoded by this call, before the future is polled.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    ///
+    /// # Panics
+    /// As [`crate::Sender::send_async`].
+    #[cfg(feature = "async")]
+    pub fn send_async<'a>(&'a mut self, value: &T) -> impl Future<Output = Result<(), SendError>> + use<'a, T> {
+        let encoded = self.encoded(value);
+        async move {
+            let bytes = encoded?;
+            let sent = self.inner.send_async(&bytes).await;
+            self.buffer.replace(bytes);
+            sent
+        }
+    }
+
     /// The handle beneath, for what does not depend on the type.
     pub fn untyped(&self) -> &crate::Sender {
         &self.inner
     }
 
     fn encode(&self, value: &T, send: impl FnOnce(&[u8]) -> Result<(), SendError>) -> Result<(), SendError> {
-        // A value whose own `Serialize` sends by this handle finds the buffer taken, and makes another.
-        let mut bytes = self.buffer.take();
-        bytes.clear();
-        let bytes =
-            postcard::to_extend(value, bytes).map_err(|e| self.inner.error(SendFailure::NotEncoded(e.to_string())))?;
+        let bytes = self.encoded(value)?;
         let sent = send(&bytes);
         self.buffer.replace(bytes);
         sent
+    }
+
+    fn encoded(&self, value: &T) -> Result<Vec<u8>, SendError> {
+        // A value whose own `Serialize` sends by this handle finds the buffer taken, and makes another.
+        let mut bytes = self.buffer.take();
+        bytes.clear();
+        postcard::to_extend(value, bytes).map_err(|e| self.inner.error(SendFailure::NotEncoded(e.to_string())))
     }
 }
 
@@ -150,12 +179,20 @@ impl<T: DeserializeOwned> Receiver<T> {
         Ok(Self { inner: labelled::<T>(link).receiver()?, receives: PhantomData })
     }
 
+    /// Another receiver of the same link, which shares its messages, or, of a broadcast, gets what this one has yet to receive.
+    ///
+    /// # Errors
+    /// As [`crate::Receiver::try_clone`].
+    pub fn try_clone(&self) -> Result<Self, Error> {
+        Ok(Self { inner: self.inner.try_clone()?, receives: PhantomData })
+    }
+
     /// Receives the next value; waits for one.
     ///
     /// # Errors
     /// As [`crate::Receiver::recv`], and [`RecvFailure::WrongType`] of a message that is no value of the type, which is received by that.
     pub fn recv(&self) -> Result<T, RecvError> {
-        self.inner.recv().and_then(|message| self.decode(&message))
+        self.inner.recv().and_then(|message| self.value(message))
     }
 
     /// Receives a value if there is one now.
@@ -163,7 +200,7 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// # Errors
     /// As [`Self::recv`], and [`RecvFailure::Empty`].
     pub fn try_recv(&self) -> Result<T, RecvError> {
-        self.inner.try_recv().and_then(|message| self.decode(&message))
+        self.inner.try_recv().and_then(|message| self.value(message))
     }
 
     /// Receives the next value, waiting for at most this long.
@@ -171,7 +208,7 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// # Errors
     /// As [`Self::recv`], and [`RecvFailure::TimedOut`].
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvError> {
-        self.inner.recv_timeout(timeout).and_then(|message| self.decode(&message))
+        self.inner.recv_timeout(timeout).and_then(|message| self.value(message))
     }
 
     /// Receives the next value, waiting until then at most.
@@ -179,7 +216,82 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// # Errors
     /// As [`Self::recv`], and [`RecvFailure::TimedOut`].
     pub fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvError> {
-        self.inner.recv_deadline(deadline).and_then(|message| self.decode(&message))
+        self.inner.recv_deadline(deadline).and_then(|message| self.value(message))
+    }
+
+    /// Receives the next value, as [`Self::recv`], without holding up the thread. A future that is dropped loses nothing.
+    ///
+    /// # Errors
+    /// As [`Self::recv`].
+    ///
+    /// # Panics
+    /// As [`crate::Receiver::recv_async`].
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// use ginnel::encoded::{Receiver, Sender};
+    ///
+    /// let (mut sender, mut receiver) = (Sender::<Vec<String>>::open("shm:names")?, Receiver::<Vec<String>>::open("shm:names")?);
+    /// let names = vec!["Alice".to_string(), "Bob".to_string()];
+    /// let (received, sent) = tokio::join!(receiver.recv_async(), sender.send_async(&names));
+    /// sent?;
+    /// assert_eq!(received?, names);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "async")]
+    pub async fn recv_async(&mut self) -> Result<T, RecvError> {
+        let link = self.inner.link().clone();
+        let message = self.inner.recv_async().await?;
+        decode(&message).map_err(|reason| RecvError { reason, link })
+    }
+
+    /// The newest value of a link with [`Shape::Latest`](crate::Shape::Latest), without waiting, whether this handle has seen it before or not.
+    ///
+    /// # Errors
+    /// As [`crate::Receiver::latest`], and [`RecvFailure::WrongType`].
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+    /// use ginnel::encoded::{Receiver, Sender};
+    ///
+    /// let sender = Sender::<String>::open("shm:headline?shape=latest")?;
+    /// let receiver = Receiver::<String>::open("shm:headline")?;
+    /// sender.send(&"nothing new".into())?;
+    /// sender.send(&"something".into())?;
+    /// assert_eq!(receiver.latest()?, "something");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn latest(&self) -> Result<T, RecvError> {
+        self.inner.latest().and_then(|message| self.value(message))
+    }
+
+    /// The value in a message of this link: one that a [`Select`](crate::Select) or a [readiness](crate::RecvReadiness) has received.
+    ///
+    /// # Errors
+    /// [`RecvFailure::WrongType`] of a message that is no value of the type, which is received by that.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+    /// use ginnel::Select;
+    /// use ginnel::encoded::{Receiver, Sender};
+    ///
+    /// let names = Receiver::<String>::open("shm:guests")?;
+    /// Sender::<String>::open("shm:guests")?.send(&"Carol".into())?;
+    /// let message = Select::new().recv(&names).wait().arrival.message()?;
+    /// assert_eq!(names.value(message)?, "Carol");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn value(&self, message: Message<'_>) -> Result<T, RecvError> {
+        decode(&message).map_err(|reason| self.inner.error(reason))
     }
 
     /// Values until the end: ends when [`Self::recv`] would fail.
@@ -191,13 +303,19 @@ impl<T: DeserializeOwned> Receiver<T> {
     pub fn untyped(&self) -> &crate::Receiver {
         &self.inner
     }
+}
 
-    /// All of the message is the value: what is left over is of another type.
-    fn decode(&self, message: &Message<'_>) -> Result<T, RecvError> {
-        match postcard::take_from_bytes(message) {
-            Ok((value, [])) => Ok(value),
-            _ => Err(self.inner.error(RecvFailure::WrongType { len: message.len() as u64 })),
-        }
+/// All of the message is the value: what is left over is of another type.
+fn decode<T: DeserializeOwned>(message: &Message<'_>) -> Result<T, RecvFailure> {
+    match postcard::take_from_bytes(message) {
+        Ok((value, [])) => Ok(value),
+        _ => Err(RecvFailure::WrongType { len: message.len() as u64 }),
+    }
+}
+
+impl<'a, T> From<&'a Receiver<T>> for Source<'a> {
+    fn from(receiver: &'a Receiver<T>) -> Self {
+        Source::from(&receiver.inner)
     }
 }
 

@@ -465,6 +465,11 @@ impl fmt::Display for RecvError {
 }
 
 impl RecvFailure {
+    /// What the kernel said.
+    pub(crate) fn of_io(error: &io::Error) -> Self {
+        Self::Os(explain::errno(error).unwrap_or_default())
+    }
+
     /// What it says, after the name of its link.
     pub(crate) fn explain(&self, f: &mut fmt::Formatter<'_>, link: &str) -> fmt::Result {
         match *self {

@@ -67,9 +67,9 @@ pub use ginnel_core::{Corrupt, Counters, Full, Geometry, INLINE_MAX, PoolUse, Ro
 pub use link::Link;
 pub use loan::Loan;
 pub use message::Message;
+pub use ready::{Arrival, RecvReadiness, Select, Selected, SendReadiness, Source};
 #[cfg(feature = "async")]
 pub use ready::{RecvFuture, RecvStream, SendFuture, SendSink};
-pub use ready::{RecvReadiness, Select, Selected, SendReadiness};
 pub use receiver::Receiver;
 pub use sender::Sender;
 pub use shm::{Info, Liveness, Mode, ParticipantInfo, list};

@@ -118,6 +118,12 @@ impl<'a> Message<'a> {
         std::mem::ManuallyDrop::new(self).held
     }
 
+    /// What is in hand, of a message that the caller forgets.
+    #[cfg(feature = "async")]
+    pub(crate) fn held(&self) -> Held {
+        self.held
+    }
+
     /// What its sender tagged it with; 0 if it did not, or the mechanism carries no tags.
     #[inline(always)]
     pub fn tag(&self) -> u16 {

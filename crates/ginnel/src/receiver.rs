@@ -10,7 +10,6 @@ use crate::ready::{RecvFuture, RecvStream};
 use crate::shm;
 use crate::wait::{Interrupter, Until};
 use ginnel_core::Shape;
-use ginnel_os::explain;
 use std::cell::Cell;
 #[cfg(feature = "async")]
 use std::cell::OnceCell;
@@ -526,8 +525,18 @@ impl Receiver {
         }
     }
 
+    #[cfg(any(feature = "zerocopy", feature = "serde"))]
+    #[allow(dead_code, reason = "for futures, which not every build has")]
+    pub(crate) fn link(&self) -> &Arc<str> {
+        match &self.end {
+            End::Shm(receiver) => receiver.address(),
+            End::Latest(receiver) => receiver.address(),
+            End::Kernel(receiver) => receiver.address(),
+        }
+    }
+
     pub(crate) fn os_error(&self, e: &std::io::Error) -> RecvError {
-        self.error(RecvFailure::Os(explain::errno(e).unwrap_or_default()))
+        self.error(RecvFailure::of_io(e))
     }
 
     pub(crate) fn error(&self, reason: RecvFailure) -> RecvError {

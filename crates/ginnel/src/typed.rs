@@ -32,8 +32,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "async")]
+use crate::SendFuture;
 use crate::error::{Error, RecvError, RecvFailure, SendError};
-use crate::{Described, INLINE_MAX, Link, Message};
+use crate::{Described, INLINE_MAX, Link, Message, Source};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -72,6 +74,14 @@ impl<T: Plain> Sender<T> {
         Ok(Self { inner: labelled::<T>(link).sender()?, sends: PhantomData })
     }
 
+    /// Another sender of the same link: another participant, which can move to another thread.
+    ///
+    /// # Errors
+    /// As [`crate::Sender::try_clone`].
+    pub fn try_clone(&self) -> Result<Self, Error> {
+        Ok(Self { inner: self.inner.try_clone()?, sends: PhantomData })
+    }
+
     /// Sends a value; waits while the link is full.
     ///
     /// # Errors
@@ -104,6 +114,18 @@ impl<T: Plain> Sender<T> {
     /// As [`crate::Sender::send_deadline`].
     pub fn send_deadline(&self, value: &T, deadline: Instant) -> Result<(), SendError> {
         self.inner.send_deadline(value.as_bytes(), deadline)
+    }
+
+    /// Sends a value, as [`Self::send`], without holding up the thread while the link is full.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    ///
+    /// # Panics
+    /// As [`crate::Sender::send_async`].
+    #[cfg(feature = "async")]
+    pub fn send_async<'a>(&'a mut self, value: &'a T) -> SendFuture<'a, [u8]> {
+        self.inner.send_async(value.as_bytes())
     }
 
     /// Lends a place in the link to write a value in, which begins as zeroes if it is small, and is unspecified otherwise. Waits for memory.
@@ -214,6 +236,14 @@ impl<T: Plain> Receiver<T> {
         Ok(Self { inner: labelled::<T>(link).receiver()?, receives: PhantomData })
     }
 
+    /// Another receiver of the same link, which shares its messages, or, of a broadcast, gets what this one has yet to receive.
+    ///
+    /// # Errors
+    /// As [`crate::Receiver::try_clone`].
+    pub fn try_clone(&self) -> Result<Self, Error> {
+        Ok(Self { inner: self.inner.try_clone()?, receives: PhantomData })
+    }
+
     /// Receives the next value; waits for one. It stays in its place until the guard is dropped, as a [`Message`] does.
     ///
     /// # Errors
@@ -248,6 +278,110 @@ impl<T: Plain> Receiver<T> {
         self.inner.recv_deadline(deadline).and_then(|message| self.value(message))
     }
 
+    /// Receives the next value, as [`Self::recv`], without holding up the thread. A future that is dropped loses nothing.
+    ///
+    /// # Errors
+    /// As [`Self::recv`].
+    ///
+    /// # Panics
+    /// As [`crate::Receiver::recv_async`].
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// use ginnel::typed::{Receiver, Sender};
+    ///
+    /// let (mut sender, mut receiver) = (Sender::<[f32; 3]>::open("shm:forces")?, Receiver::<[f32; 3]>::open("shm:forces")?);
+    /// let force = [0.0, 0.0, -9.8];
+    /// let (received, sent) = tokio::join!(receiver.recv_async(), sender.send_async(&force));
+    /// sent?;
+    /// assert_eq!(*received?, force);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "async")]
+    pub async fn recv_async(&mut self) -> Result<Value<'_, T>, RecvError> {
+        let link = self.inner.link().clone();
+        let message = self.inner.recv_async().await?;
+        Value::of(message).map_err(|reason| RecvError { reason, link })
+    }
+
+    /// The newest value of a link with [`Shape::Latest`](crate::Shape::Latest), without waiting, whether this handle has seen it before or not.
+    ///
+    /// # Errors
+    /// As [`crate::Receiver::latest`], and [`RecvFailure::WrongType`].
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+    /// use ginnel::typed::{Receiver, Sender};
+    ///
+    /// let sender = Sender::<[f64; 2]>::open("shm:place?shape=latest")?;
+    /// let receiver = Receiver::<[f64; 2]>::open("shm:place")?;
+    /// sender.send(&[1.0, 2.0])?;
+    /// sender.send(&[3.0, 4.0])?;
+    /// assert_eq!(*receiver.latest()?, [3.0, 4.0]);
+    ///
+    /// let mut place = [0.0; 2];
+    /// assert_eq!(receiver.latest_into(&mut place)?, 1); // the second value of the link
+    /// assert_eq!(place, [3.0, 4.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn latest(&self) -> Result<Value<'_, T>, RecvError> {
+        self.inner.latest().and_then(|message| self.value(message))
+    }
+
+    /// As [`Self::latest`], into a value, which is left alone on an error. Returns the [position](Message::position) of what was received.
+    ///
+    /// # Errors
+    /// As [`Self::latest`].
+    #[inline]
+    pub fn latest_into(&self, value: &mut T) -> Result<u64, RecvError> {
+        let message = self.inner.latest()?;
+        if message.len() != size_of::<T>() {
+            return Err(self.inner.error(wrong(&message)));
+        }
+        value.as_mut_bytes().copy_from_slice(&message);
+        Ok(message.position())
+    }
+
+    /// The value in a message of this link: one that a [`Select`](crate::Select) or a [readiness](crate::RecvReadiness) has received. That the link's values are of this type
+    /// was checked when it was opened; here, that the message has the size of one.
+    ///
+    /// # Errors
+    /// [`RecvFailure::WrongType`] of a message that has another size, which is received by that.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+    /// use ginnel::Select;
+    /// use ginnel::typed::{Receiver, Sender};
+    ///
+    /// let (prices, volumes) = (Receiver::<f64>::open("shm:prices")?, Receiver::<u32>::open("shm:volumes")?);
+    /// let mut select = Select::new().recv(&prices).recv(&volumes);
+    /// Sender::<u32>::open("shm:volumes")?.send(&500)?;
+    /// Sender::<f64>::open("shm:prices")?.send(&1.5)?;
+    /// for _ in 0..2 {
+    ///     let next = select.wait();
+    ///     let message = next.arrival.message()?;
+    ///     match next.index {
+    ///         0 => assert_eq!(*prices.value(message)?, 1.5),
+    ///         _ => assert_eq!(*volumes.value(message)?, 500),
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn value<'a>(&self, message: Message<'a>) -> Result<Value<'a, T>, RecvError> {
+        Value::of(message).map_err(|reason| self.inner.error(reason))
+    }
+
     /// Values until the end: ends when [`Self::recv`] would fail.
     pub fn iter(&self) -> impl Iterator<Item = Value<'_, T>> {
         std::iter::from_fn(|| self.recv().ok())
@@ -257,16 +391,15 @@ impl<T: Plain> Receiver<T> {
     pub fn untyped(&self) -> &crate::Receiver {
         &self.inner
     }
+}
 
-    #[inline]
-    fn value<'a>(&self, message: Message<'a>) -> Result<Value<'a, T>, RecvError> {
-        if T::ref_from_bytes(&message).is_ok() {
-            return Ok(Value { message, copy: None });
-        }
-        let wrong = RecvFailure::WrongType { len: message.len() as u64 };
-        // Of its size, then, but not aligned: it came in a buffer for bytes.
-        let copy = T::read_from_bytes(&message).map_err(|_| self.inner.error(wrong))?;
-        Ok(Value { message, copy: Some(copy) })
+fn wrong(message: &Message<'_>) -> RecvFailure {
+    RecvFailure::WrongType { len: message.len() as u64 }
+}
+
+impl<'a, T> From<&'a Receiver<T>> for Source<'a> {
+    fn from(receiver: &'a Receiver<T>) -> Self {
+        Source::from(&receiver.inner)
     }
 }
 
@@ -287,6 +420,18 @@ impl<'a, T> Value<'a, T> {
     /// The message that it came in: whether it was [redelivered](Message::redelivered), its [position](Message::position).
     pub fn message(&self) -> &Message<'a> {
         &self.message
+    }
+}
+
+impl<'a, T: Plain> Value<'a, T> {
+    #[inline]
+    fn of(message: Message<'a>) -> Result<Self, RecvFailure> {
+        if T::ref_from_bytes(&message).is_ok() {
+            return Ok(Self { message, copy: None });
+        }
+        // Of its size, then, but not aligned: it came in a buffer for bytes.
+        let copy = T::read_from_bytes(&message).map_err(|_| wrong(&message))?;
+        Ok(Self { message, copy: Some(copy) })
     }
 }
 

@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         Some(message) if message != "-" => message.as_bytes().to_vec(),
         _ => read_request(client.max_request())?,
     };
-    let mut call = begin(&client, &request, end)?;
+    let call = begin(&client, &request, end)?;
     let mut out = output::stdout()?;
     let on_terminal = stdout().is_terminal();
     while let Some(response) = call.recv().map_err(interrupted_or)? {

@@ -7,9 +7,12 @@ use super::error::{CallError, CallFailure};
 use super::heading::{Kind, RequestHeading, ResponseHeading};
 use super::{cancel_byte, response_name};
 use crate::address::Wanted;
-use crate::error::{Error, ErrorKind, RecvFailure, SendFailure};
+use crate::error::{Error, ErrorKind, RecvError, RecvFailure, SendError, SendFailure};
 use crate::heading;
 use crate::message::{Held, Message};
+#[cfg(feature = "async")]
+use crate::ready;
+use crate::ready::{Again, Ear, Found};
 use crate::shm::{self, Mode, Spec};
 use crate::wait::{Interrupter, Until};
 use ginnel_core::{Full, Geometry, Shape};
@@ -19,8 +22,12 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
 use std::ops::Deref;
 use std::os::fd::AsFd;
+use std::sync::Arc;
+#[cfg(feature = "async")]
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// Messages that a client's link holds at most, and calls that it has under way at most.
@@ -83,6 +90,69 @@ struct Entry {
 enum Bytes<'c> {
     InPlace(Message<'c>),
     Copied(Vec<u8>),
+}
+
+/// The same, of a response that is between two borrows of its client.
+#[cfg(feature = "async")]
+enum Apart {
+    InPlace(Held),
+    Copied(Vec<u8>),
+}
+
+#[cfg(feature = "async")]
+impl Apart {
+    fn at(self, client: &Client) -> Bytes<'_> {
+        match self {
+            Self::InPlace(held) => Bytes::InPlace(Message::new(Some(&client.responses), held)),
+            Self::Copied(bytes) => Bytes::Copied(bytes),
+        }
+    }
+}
+
+#[cfg(feature = "async")]
+impl Bytes<'_> {
+    fn apart(self) -> Apart {
+        match self {
+            Bytes::InPlace(message) => Apart::InPlace(message.into_held()),
+            Bytes::Copied(bytes) => Apart::Copied(bytes),
+        }
+    }
+}
+
+/// A call of a client that waits for no other. Dropping it gives it up.
+#[cfg(feature = "async")]
+struct UnderWay<'c> {
+    /// Until it is over.
+    client: Option<&'c mut Client>,
+    call: u64,
+}
+
+#[cfg(feature = "async")]
+impl<'c> UnderWay<'c> {
+    fn poll(
+        &mut self,
+        wait: &mut ready::Wait,
+        ear: (&Arc<Ear>, bool),
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(ResponseHeading, Apart), CallFailure>> {
+        let client = self.client.as_mut().expect("a call that is not over");
+        let look = |listens| client.look_for(self.call, listens).map(|done| done.map(|(h, bytes)| (h, bytes.apart())));
+        let polled = wait.poll_called(cx, ear, look);
+        polled.map(|done| done.unwrap_or_else(|e| Err(CallFailure::Broken(RecvFailure::of_io(&e)))))
+    }
+
+    fn end(&mut self) -> &'c Client {
+        self.client.take().expect("a call that is not over")
+    }
+}
+
+#[cfg(feature = "async")]
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if let Some(client) = &self.client {
+            client.cancel(self.call);
+        }
+    }
 }
 
 impl Client {
@@ -150,6 +220,56 @@ impl Client {
         self.call_until(request, Until::Instant(deadline))
     }
 
+    /// As [`Self::call`], without holding up the thread. Where it can be polled is said at [`Receiver::recv_async`](crate::Receiver::recv_async);
+    /// [`Server::recv_async`](super::Server::recv_async) has an example. A future that is dropped gives the call up, as a [`Call`] that is dropped. A time limit is the
+    /// runtime's own, around it; the server does not see it.
+    ///
+    /// One call at a time waits at a client: several under way are several clients, or [`Call::recv_async`].
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    ///
+    /// # Panics
+    /// When it is polled where no runtime is.
+    #[cfg(feature = "async")]
+    pub async fn call_async(&mut self, request: &[u8]) -> Result<Response<'_>, CallError> {
+        let begun = self.begin_async(request).await.map_err(|reason| self.error(reason))?;
+        let (ear, mut wait) = (Arc::default(), ready::Wait::default());
+        let has_news = self.add_ear(&ear).map_err(|e| self.error(CallFailure::Broken(RecvFailure::of_io(&e))))?;
+        let mut under_way = UnderWay { client: Some(self), call: begun };
+        let taken = std::future::poll_fn(|cx| under_way.poll(&mut wait, (&ear, has_news), cx)).await;
+        let client = under_way.end();
+        let call = Call::of(client, begun, Until::Forever);
+        let found = taken.map(|(heading, apart)| (heading, apart.at(client)));
+        call.understand(found)?.ok_or_else(|| client.error(CallFailure::NoResponse))
+    }
+
+    /// Sends a request.
+    #[cfg(feature = "async")]
+    async fn begin_async(&mut self, request: &[u8]) -> Result<u64, CallFailure> {
+        let heading = self.prepare(request.len(), Until::Forever)?;
+        let message = [&heading.encode()[..], request].concat();
+        let (ear, mut wait) = (Arc::default(), ready::Wait::default());
+        let broken = |e: io::Error| CallFailure::Broken(RecvFailure::of_io(&e));
+        self.requests.region().add_ear(&ear).map_err(broken)?;
+        let sent = std::future::poll_fn(|cx| self.poll_send(&message, &mut wait, &ear, cx)).await;
+        sent.map_err(broken)?.map_err(not_sent)?;
+        Ok(self.is_begun(&heading))
+    }
+
+    /// One poll, by whom has the handle to itself: then its future may move between threads, as the handle may.
+    #[cfg(feature = "async")]
+    fn poll_send(
+        &mut self,
+        message: &[u8],
+        wait: &mut ready::Wait,
+        ear: &Arc<Ear>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Result<(), SendError>>> {
+        let ear = (ear, self.requests.region().has_news());
+        wait.poll_called(cx, ear, |listens| self.requests.look(0, message, listens))
+    }
+
     /// Sends a request, and leaves its responses for later. Several calls may be under way, up to as many as [`Self::limit`] says.
     ///
     /// # Errors
@@ -163,7 +283,7 @@ impl Client {
     ///
     /// let server = Server::open("shm:count")?;
     /// let client = Client::open("shm:count")?;
-    /// let mut call = client.begin(b"to three")?;
+    /// let call = client.begin(b"to three")?;
     /// let request = server.recv()?;
     /// request.part(b"one")?;
     /// request.part(b"two")?;
@@ -227,45 +347,48 @@ impl Client {
     }
 
     fn call_until(&self, request: &[u8], until: Until) -> Result<Response<'_>, CallError> {
-        let mut call = self.begin_until(request, until)?;
+        let call = self.begin_until(request, until)?;
         call.recv_until(until)?.ok_or_else(|| self.error(CallFailure::NoResponse))
     }
 
     fn begin_until(&self, request: &[u8], until: Until) -> Result<Call<'_>, CallError> {
         let begun = self.send(request, until).map_err(|reason| self.error(reason))?;
-        Ok(Call { client: self, call: begun, until, ended: false })
+        Ok(Call::of(self, begun, until))
     }
 
     fn send(&self, request: &[u8], until: Until) -> Result<u64, CallFailure> {
+        let heading = self.prepare(request.len(), until)?;
+        heading::send(&self.requests, &heading.encode(), request, until).map_err(not_sent)?;
+        Ok(self.is_begun(&heading))
+    }
+
+    /// What a request of this length begins with, if one can be sent.
+    fn prepare(&self, len: usize, until: Until) -> Result<RequestHeading, CallFailure> {
         if self.calls.borrow().len() >= self.limit() {
             self.sweep()?;
         }
-        if request.len() as u64 > self.max_request() {
-            return Err(CallFailure::TooLarge { len: request.len(), max: self.max_request() });
+        if len as u64 > self.max_request() {
+            return Err(CallFailure::TooLarge { len, max: self.max_request() });
         }
         // There may be room still, but nobody who would take it.
         if let Some(died) = self.requests.receivers_gone() {
             return Err(CallFailure::Closed { died });
         }
-        let call = self.last.get() + 1;
-        let heading = RequestHeading {
+        Ok(RequestHeading {
             tell: self.on_death == OnDeath::Tell,
             pid: self.pid,
             random: self.random,
-            call,
+            call: self.last.get() + 1,
             deadline_ns: heading::deadline_to_wire(until),
-        };
-        let sent = heading::send(&self.requests, &heading.encode(), request, until);
-        sent.map_err(|e| match e.reason {
-            SendFailure::TimedOut { .. } => CallFailure::TimedOut,
-            SendFailure::Closed { died } => CallFailure::Closed { died },
-            SendFailure::Interrupted => CallFailure::Broken(RecvFailure::Interrupted),
-            SendFailure::Forked => CallFailure::Broken(RecvFailure::Forked),
-            other => CallFailure::NotSent(other),
-        })?;
+        })
+    }
+
+    /// Its request was sent.
+    fn is_begun(&self, heading: &RequestHeading) -> u64 {
+        let call = heading.call;
         self.last.set(call);
         self.calls.borrow_mut().push(Entry { call, aside: VecDeque::new(), abandoned: false, _cancelled: None });
-        Ok(call)
+        call
     }
 
     /// Takes what has come, to find calls that have ended though nobody waits for them.
@@ -288,19 +411,11 @@ impl Client {
 
     /// The next message that belongs to a call.
     fn next_of(&self, call: u64, until: Until) -> Result<(ResponseHeading, Bytes<'_>), CallFailure> {
-        if self.aside.get() > 0 {
-            let mut calls = self.calls.borrow_mut();
-            let found = calls.iter_mut().find(|entry| entry.call == call).and_then(|entry| entry.aside.pop_front());
-            if let Some((heading, bytes)) = found {
-                self.aside.set(self.aside.get() - 1);
-                return Ok((heading, Bytes::Copied(bytes)));
-            }
+        if let Some((heading, bytes)) = self.take_aside(call) {
+            return Ok((heading, Bytes::Copied(bytes)));
         }
         loop {
-            let limit = self.limit();
-            if self.aside.get() >= limit {
-                return Err(CallFailure::SetAside { limit });
-            }
+            self.has_room_aside()?;
             let (heading, message) = self.take(until)?;
             if heading.call == call {
                 return Ok((heading, Bytes::InPlace(message)));
@@ -309,11 +424,68 @@ impl Client {
         }
     }
 
+    /// One look for it, which does not wait: see `ready`. Who has set something aside says that it is busy: whoever waits beside it for the call that it
+    /// belongs to looks again.
+    fn look_for(&self, call: u64, listens: bool) -> Found<Result<(ResponseHeading, Bytes<'_>), CallFailure>> {
+        if let Some((heading, bytes)) = self.take_aside(call) {
+            return Found::Done(Ok((heading, Bytes::Copied(bytes))));
+        }
+        let mut others = false;
+        loop {
+            if let Err(failure) = self.has_room_aside() {
+                return Found::Done(Err(failure));
+            }
+            let taken = self.responses.look_unless(listens, &|| self.servers_gone());
+            match taken.map(|held| held.map_err(not_received).and_then(|held| self.parse(held))) {
+                Found::Done(Ok((heading, message))) if heading.call == call => {
+                    return Found::Done(Ok((heading, Bytes::InPlace(message))));
+                }
+                Found::Done(Ok((heading, message))) => self.set_aside(heading, &message),
+                Found::Done(Err(failure)) => return Found::Done(Err(failure)),
+                Found::Nothing if !others => return Found::Nothing,
+                Found::Nothing | Found::Busy => return Found::Busy,
+            }
+            others = true;
+        }
+    }
+
+    /// The next of those that were set aside for a call.
+    fn take_aside(&self, call: u64) -> Option<(ResponseHeading, Vec<u8>)> {
+        if self.aside.get() == 0 {
+            return None;
+        }
+        let mut calls = self.calls.borrow_mut();
+        let found = calls.iter_mut().find(|entry| entry.call == call)?.aside.pop_front()?;
+        self.aside.set(self.aside.get() - 1);
+        Some(found)
+    }
+
+    fn has_room_aside(&self) -> Result<(), CallFailure> {
+        let limit = self.limit();
+        if self.aside.get() < limit { Ok(()) } else { Err(CallFailure::SetAside { limit }) }
+    }
+
+    /// Whether the last server has left, of whose going this one is told from now on.
+    fn servers_gone(&self) -> Option<u64> {
+        crate::watch::watch(self.requests.region());
+        self.requests.receivers_gone()
+    }
+
+    /// Has an ear called when it is worth looking again. Whether the process's `News` are to be drained for that.
+    fn add_ear(&self, ear: &Arc<Ear>) -> io::Result<bool> {
+        self.responses.region().add_ear(ear)?;
+        Ok(self.responses.region().has_news())
+    }
+
     fn take(&self, until: Until) -> Result<(ResponseHeading, Message<'_>), CallFailure> {
         let held = match self.responses.take_fast(!matches!(until, Until::Now)) {
             Some(held) => held,
             None => self.wait(until)?,
         };
+        self.parse(held)
+    }
+
+    fn parse(&self, held: Held) -> Result<(ResponseHeading, Message<'_>), CallFailure> {
         let message = Message::new(Some(&self.responses), held);
         let heading = ResponseHeading::parse(&message).ok_or(CallFailure::Malformed)?;
         Ok((heading, message))
@@ -321,17 +493,7 @@ impl Client {
 
     #[cold]
     fn wait(&self, until: Until) -> Result<Held, CallFailure> {
-        let region = self.requests.region();
-        let gone = || {
-            crate::watch::watch(region); // whose news this sleeper gets
-            self.requests.receivers_gone()
-        };
-        self.responses.recv_unless(until, &gone).map_err(|e| match e.reason() {
-            RecvFailure::Empty => CallFailure::Empty,
-            RecvFailure::TimedOut => CallFailure::TimedOut,
-            RecvFailure::Closed { died } => CallFailure::Closed { died },
-            other => CallFailure::Broken(other),
-        })
+        self.responses.recv_unless(until, &|| self.servers_gone()).map_err(not_received)
     }
 
     /// Keeps a response for the call that it belongs to. One for a call that is over is what a second server answered after a redelivery.
@@ -372,6 +534,27 @@ impl Client {
         entry.abandoned = true;
         // Without a descriptor for the lock, the server is not told: that costs it its work, and if the link is full, the wait for this client to receive.
         entry._cancelled = Token::take(self.responses.region().file().as_fd(), cancel_byte(call)).ok().flatten();
+    }
+}
+
+/// Why a request was not sent.
+fn not_sent(error: SendError) -> CallFailure {
+    match error.reason {
+        SendFailure::TimedOut { .. } => CallFailure::TimedOut,
+        SendFailure::Closed { died } => CallFailure::Closed { died },
+        SendFailure::Interrupted => CallFailure::Broken(RecvFailure::Interrupted),
+        SendFailure::Forked => CallFailure::Broken(RecvFailure::Forked),
+        other => CallFailure::NotSent(other),
+    }
+}
+
+/// Why no message was received.
+fn not_received(error: RecvError) -> CallFailure {
+    match error.reason() {
+        RecvFailure::Empty => CallFailure::Empty,
+        RecvFailure::TimedOut => CallFailure::TimedOut,
+        RecvFailure::Closed { died } => CallFailure::Closed { died },
+        other => CallFailure::Broken(other),
     }
 }
 
@@ -416,15 +599,19 @@ pub struct Call<'c> {
     client: &'c Client,
     call: u64,
     until: Until,
-    ended: bool,
+    ended: Cell<bool>,
 }
 
 impl<'c> Call<'c> {
+    fn of(client: &'c Client, call: u64, until: Until) -> Self {
+        Self { client, call, until, ended: Cell::new(false) }
+    }
+
     /// The next response; waits for it, until the call's own deadline if it has one. `None` when the server has finished.
     ///
     /// # Errors
     /// [`CallFailure::Closed`] when the last server has left, and what else may happen to a request.
-    pub fn recv(&mut self) -> Result<Option<Response<'c>>, CallError> {
+    pub fn recv(&self) -> Result<Option<Response<'c>>, CallError> {
         self.recv_until(self.until)
     }
 
@@ -432,7 +619,7 @@ impl<'c> Call<'c> {
     ///
     /// # Errors
     /// As [`Self::recv`], and [`CallFailure::Empty`].
-    pub fn try_recv(&mut self) -> Result<Option<Response<'c>>, CallError> {
+    pub fn try_recv(&self) -> Result<Option<Response<'c>>, CallError> {
         self.recv_until(Until::Now)
     }
 
@@ -440,7 +627,7 @@ impl<'c> Call<'c> {
     ///
     /// # Errors
     /// As [`Self::recv`], and [`CallFailure::TimedOut`].
-    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Response<'c>>, CallError> {
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<Response<'c>>, CallError> {
         self.recv_until(Until::after(timeout))
     }
 
@@ -448,17 +635,73 @@ impl<'c> Call<'c> {
     ///
     /// # Errors
     /// As [`Self::recv`], and [`CallFailure::TimedOut`].
-    pub fn recv_deadline(&mut self, deadline: Instant) -> Result<Option<Response<'c>>, CallError> {
+    pub fn recv_deadline(&self, deadline: Instant) -> Result<Option<Response<'c>>, CallError> {
         self.recv_until(Until::Instant(deadline))
     }
 
-    fn recv_until(&mut self, until: Until) -> Result<Option<Response<'c>>, CallError> {
-        if self.ended {
+    /// The next response, as [`Self::recv`], without holding up the thread. Where it can be polled is said at
+    /// [`Receiver::recv_async`](crate::Receiver::recv_async); it stays in its thread, as the client that several calls share. A future that is dropped loses nothing:
+    /// the call is under way still.
+    ///
+    /// # Errors
+    /// As [`Self::recv`].
+    ///
+    /// # Panics
+    /// When it is polled where no runtime is.
+    #[cfg(feature = "async")]
+    pub async fn recv_async(&self) -> Result<Option<Response<'c>>, CallError> {
+        let (ear, mut wait) = (Arc::default(), ready::Wait::default());
+        let has_news = self.add_ear(&ear).map_err(|e| self.broken(&e))?;
+        let look = |listens| self.look(listens);
+        let polled = std::future::poll_fn(|cx| wait.poll_told(cx, (&ear, has_news), look, || self.again()));
+        polled.await.map_err(|e| self.broken(&e))?
+    }
+
+    /// One look, which does not wait: see `ready`.
+    pub(crate) fn look(&self, listens: bool) -> Found<Result<Option<Response<'c>>, CallError>> {
+        if self.ended.get() {
+            return Found::Done(Ok(None));
+        }
+        match self.client.look_for(self.call, listens) {
+            Found::Nothing | Found::Busy if self.until.is_past() => {
+                Found::Done(Err(self.client.error(CallFailure::TimedOut)))
+            }
+            found => found.map(|found| self.understand(found)),
+        }
+    }
+
+    /// What tells when to look again.
+    pub(crate) fn again(&self) -> Again<'_> {
+        match self.until {
+            Until::Instant(at) => Again::At(at),
+            _ => Again::Called,
+        }
+    }
+
+    /// Has an ear called when it is worth looking again. Whether the process's `News` are to be drained for that.
+    pub(crate) fn add_ear(&self, ear: &Arc<Ear>) -> io::Result<bool> {
+        self.client.add_ear(ear)
+    }
+
+    /// The call cannot be waited for.
+    pub(crate) fn broken(&self, error: &io::Error) -> CallError {
+        self.client.error(CallFailure::Broken(RecvFailure::of_io(error)))
+    }
+
+    fn recv_until(&self, until: Until) -> Result<Option<Response<'c>>, CallError> {
+        if self.ended.get() {
             return Ok(None);
         }
-        let (heading, bytes) = self.client.next_of(self.call, until).map_err(|reason| self.client.error(reason))?;
+        self.understand(self.client.next_of(self.call, until))
+    }
+
+    fn understand(
+        &self,
+        found: Result<(ResponseHeading, Bytes<'c>), CallFailure>,
+    ) -> Result<Option<Response<'c>>, CallError> {
+        let (heading, bytes) = found.map_err(|reason| self.client.error(reason))?;
         if heading.kind.ends() {
-            self.ended = true;
+            self.ended.set(true);
             self.client.forget(self.call);
         }
         let response = Response { bytes, redelivered: heading.redelivered, pid: heading.pid };
@@ -475,7 +718,7 @@ impl<'c> Call<'c> {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        if !self.ended {
+        if !self.ended.get() {
             self.client.cancel(self.call);
         }
     }
@@ -483,7 +726,7 @@ impl Drop for Call<'_> {
 
 impl fmt::Debug for Call<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Call").field("call", &self.call).field("ended", &self.ended).finish_non_exhaustive()
+        f.debug_struct("Call").field("call", &self.call).field("ended", &self.ended.get()).finish_non_exhaustive()
     }
 }
 
@@ -526,5 +769,25 @@ impl AsRef<[u8]> for Response<'_> {
 impl fmt::Debug for Response<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Response").field("len", &self.len()).field("pid", &self.pid).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::Server;
+
+    /// Who waits for both calls looks at the other again.
+    #[test]
+    fn a_look_that_sets_something_aside_says_that_it_is_busy() {
+        let server = Server::open("mem:aside").unwrap();
+        let client = Client::open("mem:aside").unwrap();
+        let [first, second] = [b"1", b"2"].map(|request| client.begin(request).unwrap());
+        assert!(matches!(first.look(true), Found::Nothing) && matches!(second.look(true), Found::Nothing));
+        let (_one, other) = (server.recv().unwrap(), server.recv().unwrap());
+        other.reply(b"to the second").unwrap();
+        assert!(matches!(first.look(true), Found::Busy));
+        assert!(matches!(second.look(true), Found::Done(Ok(Some(response))) if &*response == b"to the second"));
+        assert!(matches!(first.look(true), Found::Nothing));
     }
 }

@@ -7,6 +7,9 @@ use crate::address::{Name, Wait, Wanted};
 use crate::error::{Error, ErrorKind, RecvFailure, SendFailure};
 use crate::heading;
 use crate::message::{Held, Message};
+#[cfg(feature = "async")]
+use crate::ready;
+use crate::ready::{Again, Ear, Found};
 use crate::shm::{self, Mode, Spec};
 use crate::wait::{Interrupter, Until};
 use ginnel_core::Shape;
@@ -14,8 +17,12 @@ use ginnel_os::{ofd_lock, process};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::ops::Deref;
 use std::os::fd::AsFd;
+use std::sync::Arc;
+#[cfg(feature = "async")]
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// Clients' links that a server keeps open.
@@ -149,6 +156,57 @@ impl Server {
         self.recv_until(Until::Instant(deadline))
     }
 
+    /// The next request, as [`Self::recv`], without holding up the thread. Where it can be polled, and what it costs to drop it, is said at
+    /// [`Receiver::recv_async`](crate::Receiver::recv_async). Answering waits only while the client's link is full.
+    ///
+    /// # Errors
+    /// As [`Self::recv`].
+    ///
+    /// # Panics
+    /// When it is polled where no runtime is.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// use ginnel::call::{Client, Server};
+    ///
+    /// let (mut server, mut client) = (Server::open("shm:double")?, Client::open("shm:double")?);
+    /// let serving = async {
+    ///     let request = server.recv_async().await?;
+    ///     let answer = request.repeat(2);
+    ///     request.reply(&answer)
+    /// };
+    /// let (served, response) = tokio::join!(serving, client.call_async(b"ha"));
+    /// served?;
+    /// assert_eq!(&*response?, b"haha");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "async")]
+    pub async fn recv_async(&mut self) -> Result<Request<'_>, ServeError> {
+        let (ear, mut wait) = (Arc::default(), ready::Wait::default());
+        let has_news = self.add_ear(&ear).map_err(|e| self.broken(RecvFailure::of_io(&e)))?;
+        let held = std::future::poll_fn(|cx| self.poll_held(&mut wait, (&ear, has_news), cx)).await?;
+        // It was understood a moment ago, in this very poll.
+        self.understand(held).unwrap_or_else(|| Err(self.error(ServeFailure::Malformed)))
+    }
+
+    /// One poll, by whom has the handle to itself: then its future may move between threads, as the handle may.
+    #[cfg(feature = "async")]
+    fn poll_held(
+        &mut self,
+        wait: &mut ready::Wait,
+        ear: (&Arc<Ear>, bool),
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Held, ServeError>> {
+        let attempt = |listens| self.look(listens).map(|done| done.map(Request::into_held));
+        let polled = wait.poll_told(cx, ear, attempt, || self.again());
+        polled.map(|done| done.unwrap_or_else(|e| Err(self.broken(RecvFailure::of_io(&e)))))
+    }
+
     /// The address of the link of requests, without options.
     pub fn address(&self) -> &str {
         self.requests.address()
@@ -177,16 +235,58 @@ impl Server {
                     None => continue,
                 },
             };
-            let message = Message::new(Some(&self.requests), held);
-            let Some(heading) = RequestHeading::parse(&message) else {
-                return Err(self.error(ServeFailure::Malformed));
-            };
-            let request = Request { server: self, message, heading, answered: Cell::new(false) };
-            if !(heading.tell && request.redelivered()) {
-                return Ok(request);
+            if let Some(request) = self.understand(held) {
+                return request;
             }
-            request.tell(Kind::Died);
         }
+    }
+
+    /// The request that was taken; `None` if nobody is to do it, which its client was told.
+    fn understand(&self, held: Held) -> Option<Result<Request<'_>, ServeError>> {
+        let message = Message::new(Some(&self.requests), held);
+        let Some(heading) = RequestHeading::parse(&message) else {
+            return Some(Err(self.error(ServeFailure::Malformed)));
+        };
+        let request = Request { server: self, message, heading, answered: Cell::new(false) };
+        if heading.tell && request.redelivered() {
+            request.tell(Kind::Died);
+            return None;
+        }
+        Some(Ok(request))
+    }
+
+    /// One look, which does not wait: see `ready`.
+    pub(crate) fn look(&self, listens: bool) -> Found<Result<Request<'_>, ServeError>> {
+        loop {
+            if self.retry.get().is_some() {
+                self.tell_late();
+            }
+            let held = match self.requests.look(listens) {
+                Found::Done(Ok(held)) => held,
+                Found::Done(Err(e)) => return Found::Done(Err(self.broken(e.reason()))),
+                Found::Nothing => return Found::Nothing,
+                Found::Busy => return Found::Busy,
+            };
+            if let Some(request) = self.understand(held) {
+                return Found::Done(request);
+            }
+        }
+    }
+
+    /// What tells when to look again: also for the sake of those who could not be told yet.
+    pub(crate) fn again(&self) -> Again<'_> {
+        self.retry.get().map_or(Again::Called, Again::At)
+    }
+
+    /// Has an ear called when it is worth looking again. Whether the process's `News` are to be drained for that.
+    pub(crate) fn add_ear(&self, ear: &Arc<Ear>) -> io::Result<bool> {
+        self.requests.region().add_ear(ear)?;
+        Ok(self.requests.region().has_news())
+    }
+
+    /// The handle cannot be waited for, or used.
+    pub(crate) fn broken(&self, reason: RecvFailure) -> ServeError {
+        self.error(ServeFailure::Broken(reason))
     }
 
     /// Waits for a request, or, with `None`, until somebody should be told what could not be told before.
@@ -462,6 +562,14 @@ impl Request<'_> {
     }
 
     // ---- how
+
+    /// What is in hand, without what ends it.
+    #[cfg(feature = "async")]
+    fn into_held(self) -> Held {
+        let held = self.message.held();
+        std::mem::forget(self); // or dropping it would tell the client so
+        held
+    }
 
     fn until(&self) -> Until {
         self.deadline().map_or(Until::Forever, Until::Instant)

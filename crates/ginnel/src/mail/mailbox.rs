@@ -6,6 +6,9 @@ use super::name;
 use super::post::{Absent, Post};
 use crate::error::{Error, ErrorKind, RecvFailure};
 use crate::message::{Held, Message};
+#[cfg(feature = "async")]
+use crate::ready;
+use crate::ready::{Ear, Found};
 use crate::shm::{self, Mode, Spec};
 use crate::wait::{Interrupter, Until};
 use ginnel_core::Role;
@@ -13,6 +16,10 @@ use ginnel_os::process;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
+use std::sync::Arc;
+#[cfg(feature = "async")]
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// How often an owner may be seen to leave just when its name was refused.
@@ -190,6 +197,50 @@ impl Mailbox {
         self.recv_from_until(sender, Until::Instant(deadline))
     }
 
+    /// The next letter from anyone, as [`Self::recv`], without holding up the thread. Where it can be polled, and what it costs to drop it, is said at
+    /// [`Receiver::recv_async`](crate::Receiver::recv_async).
+    ///
+    /// # Errors
+    /// As [`Self::recv`].
+    ///
+    /// # Panics
+    /// When it is polled where no runtime is.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// use ginnel::mail::Mailbox;
+    ///
+    /// let mut alice = Mailbox::open("alice")?;
+    /// let bob = std::thread::spawn(|| Mailbox::open("bob").unwrap().send_to("alice", b"lunch?").unwrap());
+    /// assert_eq!(alice.recv_async().await?.bytes(), b"lunch?");
+    /// # bob.join().unwrap();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "async")]
+    pub async fn recv_async(&mut self) -> Result<Letter<'_>, MailError> {
+        let (ear, mut wait) = (Arc::default(), ready::Wait::default());
+        let has_news = self.add_ear(&ear).map_err(|e| self.broken(RecvFailure::of_io(&e)))?;
+        let held = std::future::poll_fn(|cx| self.poll_held(&mut wait, (&ear, has_news), cx)).await?;
+        self.letter(held)
+    }
+
+    /// One poll, by whom has the handle to itself: then its future may move between threads, as the handle may.
+    #[cfg(feature = "async")]
+    fn poll_held(
+        &mut self,
+        wait: &mut ready::Wait,
+        ear: (&Arc<Ear>, bool),
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Held, MailError>> {
+        let polled = wait.poll_called(cx, ear, |listens| self.look_held(listens));
+        polled.map(|done| done.unwrap_or_else(|e| Err(self.broken(RecvFailure::of_io(&e)))))
+    }
+
     /// What ends this mailbox's waiting for letters from another thread.
     pub fn interrupter(&self) -> Interrupter {
         self.inbox.interrupter()
@@ -208,6 +259,31 @@ impl Mailbox {
             None => self.take(until, &|| None).map_err(|reason| self.error(reason))?,
         };
         self.letter(held)
+    }
+
+    /// One look, which does not wait: see `ready`.
+    pub(crate) fn look(&self, listens: bool) -> Found<Result<Letter<'_>, MailError>> {
+        self.look_held(listens).map(|held| held.and_then(|held| self.letter(held)))
+    }
+
+    /// The same, of a letter that nobody has looked into.
+    fn look_held(&self, listens: bool) -> Found<Result<Held, MailError>> {
+        let first = self.aside.borrow_mut().pop_front();
+        match first {
+            Some((_, held, _)) => Found::Done(Ok(held)),
+            None => self.inbox.look(listens).map(|held| held.map_err(|e| self.broken(e.reason()))),
+        }
+    }
+
+    /// Has an ear called when it is worth looking again. Whether the process's `News` are to be drained for that.
+    pub(crate) fn add_ear(&self, ear: &Arc<Ear>) -> io::Result<bool> {
+        self.inbox.region().add_ear(ear)?;
+        Ok(self.inbox.region().has_news())
+    }
+
+    /// The handle cannot be waited for, or used.
+    pub(crate) fn broken(&self, reason: RecvFailure) -> MailError {
+        self.error(MailFailure::Broken(reason))
     }
 
     fn letter(&self, held: Held) -> Result<Letter<'_>, MailError> {

@@ -22,7 +22,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What both kinds have.
 struct Post {
@@ -70,6 +70,7 @@ impl Post {
         let (file, interest) = match again {
             _ if busy => (self.timer(BUSY_MOST)?, Interest::Read),
             Again::Called => return Ok(()),
+            Again::At(when) => (alarm(when)?, Interest::Read),
             Again::Later(most) => (self.timer(most)?, Interest::Read),
             Again::Read(file) => (file.try_clone_to_owned()?, Interest::Read),
             Again::Write(file) => (file.try_clone_to_owned()?, Interest::Write),
@@ -86,6 +87,13 @@ impl Post {
         self.naps.set(naps);
         Ok(timer.into())
     }
+}
+
+/// A descriptor that is readable from then on.
+pub(super) fn alarm(when: Instant) -> io::Result<OwnedFd> {
+    let timer = TimerFd::new()?;
+    timer.set(when.saturating_duration_since(Instant::now()))?;
+    Ok(timer.into())
 }
 
 /// A receiver with a descriptor, for an event loop of one's own: `epoll(7)`, `poll(2)`, or that of a framework.

@@ -20,9 +20,13 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 /// Looks in a row, in one poll, at what is ready each time and then is not: then other tasks have their turn.
 const TURNS: u32 = 16;
+
+/// Takes what tells when to look again.
+type Take<'t> = dyn FnMut(Again<'_>) -> io::Result<Option<Source>> + 't;
 
 /// What one who waits has at its runtime.
 #[derive(Default)]
@@ -42,6 +46,17 @@ impl Wait {
         self.poll(cx, ear, attempt, |take| take(Again::Called))
     }
 
+    /// As [`Self::poll`], where what else tells is at hand.
+    pub(crate) fn poll_told<'s, T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        ear: (&Arc<Ear>, bool),
+        attempt: impl FnMut(bool) -> Found<T>,
+        again: impl Fn() -> Again<'s>,
+    ) -> Poll<io::Result<T>> {
+        self.poll(cx, ear, attempt, |take| take(again()))
+    }
+
     /// Tries until there is something, first of all: who was woken is in a hurry. `attempt` is told whether to listen, `again` gives what to wait for to its
     /// argument.
     fn poll<T>(
@@ -49,7 +64,7 @@ impl Wait {
         cx: &mut Context<'_>,
         (ear, has_news): (&Arc<Ear>, bool),
         mut attempt: impl FnMut(bool) -> Found<T>,
-        again: impl Fn(&mut dyn FnMut(Again<'_>) -> io::Result<Option<Source>>) -> io::Result<Option<Source>>,
+        again: impl Fn(&mut Take<'_>) -> io::Result<Option<Source>>,
     ) -> Poll<io::Result<T>> {
         for _ in 0..TURNS {
             if let Some(source) = &mut self.source {
@@ -76,6 +91,7 @@ impl Wait {
             let source = again(&mut |again| match again {
                 _ if busy => Source::timer(nap(naps, BUSY_MOST)).map(Some),
                 Again::Called => Ok(None),
+                Again::At(when) => Source::timer(when.saturating_duration_since(Instant::now())).map(Some),
                 Again::Later(most) => Source::timer(nap(naps, most)).map(Some),
                 Again::Read(file) => Source::readable(file).map(Some),
                 Again::Write(file) => Source::writable(file).map(Some),
@@ -100,7 +116,7 @@ fn poll_recv<'r>(
     cx: &mut Context<'_>,
 ) -> Poll<Result<Message<'r>, RecvError>> {
     let ear = receiver.ear()?;
-    let again = |take: &mut dyn FnMut(Again<'_>) -> io::Result<Option<Source>>| take(receiver.again());
+    let again = |take: &mut Take<'_>| take(receiver.again());
     let polled = ready!(wait.poll(cx, (ear, receiver.has_news()), |listens| receiver.look(listens), again));
     Poll::Ready(polled.map_err(|e| receiver.os_error(&e)).and_then(|done| done))
 }
@@ -115,7 +131,7 @@ fn poll_send(
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), SendError>> {
     let ear = sender.ear()?;
-    let again = |take: &mut dyn FnMut(Again<'_>) -> io::Result<Option<Source>>| sender.again(take);
+    let again = |take: &mut Take<'_>| sender.again(take);
     let attempt = |listens| sender.look(tag, message, begun, listens);
     let polled = ready!(wait.poll(cx, (ear, sender.has_news()), attempt, again));
     Poll::Ready(polled.map_err(|e| sender.os_error(e)).and_then(|done| done))

@@ -18,7 +18,7 @@
 //! |---|---|
 //! | ears: who is to be called, by link | here |
 //! | the inotify instance | `news` |
-//! | waiting for one of several receivers | `select` |
+//! | waiting for one of several; what they may be, and what comes from each | `select`, `source` |
 //! | a descriptor for event loops | `descriptor` |
 //! | futures, streams, sinks | `future` |
 //! | the reactors of runtimes | `reactor` |
@@ -34,6 +34,7 @@ mod news;
 #[cfg(feature = "async")]
 mod reactor;
 mod select;
+mod source;
 
 pub use descriptor::{RecvReadiness, SendReadiness};
 #[cfg(feature = "async")]
@@ -42,6 +43,7 @@ pub(crate) use future::Wait;
 pub use future::{RecvFuture, RecvStream, SendFuture, SendSink};
 pub(crate) use news::News;
 pub use select::{Select, Selected};
+pub use source::{Arrival, Source};
 
 use ginnel_os::eventfd::EventFd;
 use std::io;
@@ -49,7 +51,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What tells when to look again at what was not there.
 pub(crate) enum Again<'a> {
@@ -57,6 +59,8 @@ pub(crate) enum Again<'a> {
     Called,
     /// Nothing tells: after so long at most.
     Later(Duration),
+    /// The ears are called, and then it is worth looking again.
+    At(Instant),
     /// This descriptor is readable, or its other end gone.
     Read(BorrowedFd<'a>),
     /// This descriptor is writable, or its other end gone.
@@ -71,6 +75,16 @@ pub(crate) enum Found<T> {
     Nothing,
     /// Somebody is in the middle of a few instructions, or was killed there: nobody calls.
     Busy,
+}
+
+impl<T> Found<T> {
+    pub(crate) fn map<U>(self, make: impl FnOnce(T) -> U) -> Found<U> {
+        match self {
+            Self::Done(found) => Found::Done(make(found)),
+            Self::Nothing => Found::Nothing,
+            Self::Busy => Found::Busy,
+        }
+    }
 }
 
 /// Longest nap while somebody else is in the middle of a few instructions.

@@ -1,23 +1,28 @@
-//! `Select`: the next message of several receivers, whatever carries them.
+//! `Select`: what comes next from any of several handles, whatever they are: see `source`.
 //!
 //! One turn: look at each, beginning after the one that was served last, so that a busy one does not starve the others. If none has anything: listen at
 //! each that can be listened at, look once more, and wait in one `poll(2)` for the descriptors of those that have one, for this process's
 //! [`News`], and for the select's own signal, which its ear raises. What ended the wait is taken away before the next one, and not before the look: a
 //! message is not held up by that. Others who wait for the same news are woken by them too, or called when they are drained.
+//!
+//! For a loop of somebody else's the same descriptors, and a timer for what would end the wait by the clock, are in one epoll set: see
+//! [`Select::descriptor`]. There the caller waits between two turns, and each turn takes away all that may have ended the wait.
 
-use super::{Again, BUSY_MOST, Ear, Found, News, Signal, nap};
-use crate::error::RecvError;
-use crate::message::Message;
-use crate::receiver::Receiver;
+use super::descriptor::alarm;
+use super::{Again, Arrival, BUSY_MOST, Ear, Found, News, Signal, Source, nap};
 use crate::wait::Until;
+use ginnel_os::epoll::Epoll;
 use ginnel_os::poll::{self, Interest};
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-/// Waits for the first of several receivers that has a message. They may be of any kind: shared memory, threads, pipes, queues, sockets, signals.
+/// Waits for the first of several handles that has something. They may be of any kind: [receivers](crate::Receiver) over shared memory, threads, pipes, queues, sockets,
+/// signals; [servers](crate::call::Server) and [calls](crate::call::Call) under way; [mailboxes](crate::mail::Mailbox);
+/// [listeners](crate::stream::Listener), and [streams](crate::stream::Stream) of bytes.
 ///
 /// Each is served in turn: one that always has messages does not keep those of the others waiting. Nothing is used up while it waits, but for
 /// `sysv:`, which it looks at every 20 ms: nothing tells of its messages but a look.
@@ -34,14 +39,14 @@ use std::time::{Duration, Instant};
 ///
 /// writer.send(b"from the pipe")?;
 /// let first = select.wait();
-/// assert_eq!((first.index, &*first.message?), (1, &b"from the pipe"[..]));
+/// assert_eq!((first.index, &*first.arrival.message()?), (1, &b"from the pipe"[..]));
 ///
 /// let sender = Sender::open("shm:orders")?;
 /// sender.send(b"two coffees")?;
 /// drop(writer);
 /// let mut ended = 0;
 /// while let Some(next) = select.try_now() {
-///     match next.message {
+///     match next.arrival.message() {
 ///         Ok(message) => assert_eq!(&*message, b"two coffees"),
 ///         Err(end) => {
 ///             assert_eq!((next.index, end.reason()), (1, RecvFailure::Closed { died: 0 }));
@@ -53,6 +58,45 @@ use std::time::{Duration, Instant};
 /// assert_eq!(ended, 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// Handles of several kinds, told apart by what arrives:
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+/// use ginnel::call::{Client, Server};
+/// use ginnel::mail::{Mailbox, Post};
+/// use ginnel::stream::{Listener, Stream};
+/// use ginnel::{Arrival, Select};
+/// use std::io::Write;
+///
+/// let (server, mailbox) = (Server::open("shm:length")?, Mailbox::open("clerk")?);
+/// let listener = Listener::bind("shm:desk")?;
+/// let mut select = Select::new().recv(&server).recv(&mailbox).recv(&listener);
+///
+/// let client = Client::open("shm:length")?;                 // in other processes
+/// let call = client.begin(b"how long?")?;
+/// Post::new().send_to("clerk", b"good morning")?;
+/// let visitor = Stream::connect("shm:desk")?;
+///
+/// for _ in 0..3 {
+///     match select.wait().arrival {
+///         Arrival::Request(request) => {
+///             let request = request?;
+///             let length = request.len().to_string();
+///             request.reply(length.as_bytes())?;
+///         }
+///         Arrival::Letter(letter) => assert_eq!(letter?.bytes(), b"good morning"),
+///         Arrival::Connection(stream) => write!(stream?, "next, please")?,
+///         other => panic!("{other:?}"),
+///     }
+/// }
+/// assert_eq!(&*call.recv()?.expect("a response"), b"9");
+/// match Select::new().recv(&visitor).wait().arrival {
+///     Arrival::Bytes(there) => assert_eq!(there?, 12), // read it as `(&visitor).read(..)`, which does not wait now
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Default)]
 pub struct Select<'a> {
     entries: Vec<Entry<'a>>,
@@ -60,22 +104,33 @@ pub struct Select<'a> {
     next: usize,
     post: Option<Post>,
     ready: Vec<bool>,
+    outlet: Option<Outlet>,
 }
 
-/// A receiver, until it is removed.
+/// A handle, until it is removed.
 struct Entry<'a> {
-    receiver: Option<&'a Receiver>,
+    source: Option<Source<'a>>,
     /// Whether the select's ear is at it.
     heard: bool,
 }
 
-/// What one of the receivers had.
+/// What one of the handles had.
 #[derive(Debug)]
 pub struct Selected<'a> {
     /// Which: the place in which it was added, from 0.
     pub index: usize,
-    /// Its message, or why it has none: its senders have left, it was interrupted, or it failed. It stays until it is removed, and is told again.
-    pub message: Result<Message<'a>, RecvError>,
+    /// What arrived, or why nothing does: the peers have left, it was interrupted, or it failed. Such a one stays until it is removed, and is told again.
+    pub arrival: Arrival<'a>,
+}
+
+/// The descriptor for somebody else's loop.
+struct Outlet {
+    set: Epoll,
+    /// Whether the news are in the set.
+    has_news: bool,
+    /// What is in the set until the next turn.
+    armed: Vec<OwnedFd>,
+    naps: u32,
 }
 
 /// Where the select is told what no descriptor of a receiver tells.
@@ -89,48 +144,48 @@ struct Post {
 }
 
 impl<'a> Select<'a> {
-    /// Of no receivers yet.
+    /// Of nothing yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a receiver. Its place is the number of those that were added before it.
+    /// Adds a handle: a reference to any of those that a [`Source`] is made of. Its place is the number of those that were added before it.
     #[must_use]
-    pub fn recv(mut self, receiver: &'a Receiver) -> Self {
-        self.add(receiver);
+    pub fn recv(mut self, handle: impl Into<Source<'a>>) -> Self {
+        self.add(handle);
         self
     }
 
     /// The same, where a loop adds them. Returns its place.
-    pub fn add(&mut self, receiver: &'a Receiver) -> usize {
-        self.entries.push(Entry { receiver: Some(receiver), heard: false });
+    pub fn add(&mut self, handle: impl Into<Source<'a>>) -> usize {
+        self.entries.push(Entry { source: Some(handle.into()), heard: false });
         self.entries.len() - 1
     }
 
-    /// Takes a receiver out. The others keep their places.
+    /// Takes a handle out. The others keep their places.
     ///
     /// # Panics
-    /// If no receiver was ever added at this place.
+    /// If no handle was ever added at this place.
     pub fn remove(&mut self, index: usize) {
-        self.entries[index].receiver = None;
+        self.entries[index].source = None;
     }
 
-    /// Receivers in it.
+    /// Handles in it.
     pub fn len(&self) -> usize {
-        self.entries.iter().filter(|entry| entry.receiver.is_some()).count()
+        self.entries.iter().filter(|entry| entry.source.is_some()).count()
     }
 
-    /// Whether there is no receiver in it.
+    /// Whether there is no handle in it.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Waits for a message, or for the end of one of them.
+    /// Waits for the first of them that has something, or is at its end.
     ///
     /// # Panics
     /// If it is empty: it would wait for ever.
     pub fn wait(&mut self) -> Selected<'a> {
-        assert!(!self.is_empty(), "a select of no receivers waits for ever");
+        assert!(!self.is_empty(), "a select of nothing waits for ever");
         self.wait_until(Until::Forever).expect("it waits for ever")
     }
 
@@ -149,6 +204,48 @@ impl<'a> Select<'a> {
         self.wait_until(Until::Now)
     }
 
+    /// A descriptor for an event loop of one's own: `epoll(7)`, `poll(2)`, or that of a framework. From now on, when [`Self::try_now`] has said `None`, and only then, it
+    /// becomes readable when it is worth calling that again; it may be readable in vain. A select of one handle is that handle's own descriptor.
+    ///
+    /// # Errors
+    /// If no descriptor is left.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+    /// use ginnel::mail::{Mailbox, Post};
+    /// use ginnel::{Arrival, Select};
+    /// use ginnel_os::poll;
+    /// use std::os::fd::AsFd;
+    ///
+    /// let mailbox = Mailbox::open("loop")?;
+    /// let mut select = Select::new().recv(&mailbox);
+    /// let ready = select.descriptor()?.try_clone_to_owned()?;
+    /// let sender = std::thread::spawn(|| Post::new().send_to("loop", b"wake up").unwrap());
+    /// let found = loop {
+    ///     match select.try_now() {
+    ///         Some(found) => break found,
+    ///         None => _ = poll::readable(&[ready.as_fd()], None)?, // your loop
+    ///     }
+    /// };
+    /// assert!(matches!(found.arrival, Arrival::Letter(Ok(letter)) if letter.bytes() == b"wake up"));
+    /// # sender.join().unwrap();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn descriptor(&mut self) -> io::Result<BorrowedFd<'_>> {
+        if self.outlet.is_none() {
+            let post = match &mut self.post {
+                Some(post) => post,
+                None => self.post.insert(Post::new()?),
+            };
+            let set = Epoll::new()?;
+            set.add(post.signal.as_fd(), Interest::Read, 0)?;
+            self.outlet = Some(Outlet { set, has_news: false, armed: Vec::new(), naps: 0 });
+        }
+        Ok(self.outlet.as_ref().expect("it was made just now").set.as_fd())
+    }
+
     // ---- how
 
     fn wait_until(&mut self, until: Until) -> Option<Selected<'a>> {
@@ -157,7 +254,8 @@ impl<'a> Select<'a> {
             if let (Some(found), _) = self.look(false) {
                 return Some(found);
             }
-            if until.has_come() {
+            let is_over = until.has_come();
+            if is_over && self.outlet.is_none() {
                 return None;
             }
             if let Err(failed) = self.listen() {
@@ -168,6 +266,9 @@ impl<'a> Select<'a> {
                 self.hush();
                 return found;
             }
+            if is_over {
+                return self.arm(busy).err();
+            }
             self.sleep(until, busy, &mut naps);
         }
     }
@@ -177,10 +278,10 @@ impl<'a> Select<'a> {
         let mut busy = false;
         let count = self.entries.len();
         for index in (self.next..count).chain(0..self.next.min(count)) {
-            match self.entries[index].receiver.map(|receiver| receiver.look(listens)) {
-                Some(Found::Done(message)) => {
+            match self.entries[index].source.map(|source| source.look(listens)) {
+                Some(Found::Done(arrival)) => {
                     self.next = (index + 1) % count;
-                    return (Some(Selected { index, message }), busy);
+                    return (Some(Selected { index, arrival }), busy);
                 }
                 Some(Found::Busy) => busy = true,
                 Some(Found::Nothing) | None => {}
@@ -189,32 +290,39 @@ impl<'a> Select<'a> {
         (None, busy)
     }
 
-    /// Arms the ear, and brings it to those receivers that it is not at yet. On an error that receiver is selected.
+    /// Arms the ear, and brings it to those that it is not at yet. On an error that one is selected.
     fn listen(&mut self) -> Result<(), Selected<'a>> {
-        let first = self.entries.iter().position(|entry| entry.receiver.is_some()).unwrap_or_default();
-        let failed = |index: usize, receiver: Option<&Receiver>, e: &std::io::Error| {
-            let error = receiver.map(|receiver| receiver.os_error(e));
-            Selected { index, message: Err(error.expect("it is there")) }
-        };
-        let post = match &mut self.post {
-            Some(post) => post,
-            None => {
-                let made = Post::new().map_err(|e| failed(first, self.entries[first].receiver, &e))?;
-                self.post.insert(made)
-            }
+        let failed = |at: (usize, Source<'a>), e| Selected { index: at.0, arrival: at.1.failed(e) };
+        let post = match (&mut self.post, first_of(&self.entries)) {
+            (Some(post), _) => post,
+            (None, first) => match (Post::new(), first) {
+                (Ok(post), _) => self.post.insert(post),
+                (Err(e), Some(first)) => return Err(failed(first, e)),
+                (Err(_), None) => return Ok(()), // of nothing, which ends by the clock
+            },
         };
         post.take();
         post.ear.arm(&post.waker);
         for (index, entry) in self.entries.iter_mut().enumerate() {
-            let Some(receiver) = entry.receiver.filter(|_| !entry.heard) else { continue };
-            let has_news = receiver.add_ear(&post.ear).map_err(|e| Selected { index, message: Err(e) })?;
+            let Some(source) = entry.source.filter(|_| !entry.heard) else { continue };
+            let has_news = source.add_ear(&post.ear).map_err(|arrival| Selected { index, arrival })?;
             if has_news && post.news.is_none() {
-                let news = News::of_this_process().map_err(|e| failed(index, Some(receiver), &e))?;
-                post.news = Some(news);
+                post.news = Some(News::of_this_process().map_err(|e| failed((index, source), e))?);
             }
             entry.heard = true;
         }
         Ok(())
+    }
+
+    /// Leaves it to the descriptor to tell when to look again. On an error the first one is selected.
+    fn arm(&mut self, busy: bool) -> Result<(), Selected<'a>> {
+        let (Some(post), Some(outlet)) = (&mut self.post, &mut self.outlet) else { return Ok(()) };
+        let again = self.entries.iter().filter_map(|entry| Some(entry.source?.again()));
+        let armed = outlet.arm(post, busy, again);
+        armed.map_err(|e| {
+            let (index, source) = first_of(&self.entries).expect("of none there is nothing to arm");
+            Selected { index, arrival: source.failed(e) }
+        })
     }
 
     /// Ends the listening: what is called from now on would only raise the signal in vain.
@@ -225,23 +333,23 @@ impl<'a> Select<'a> {
     }
 
     fn sleep(&mut self, until: Until, busy: bool, naps: &mut u32) {
-        let Some(post) = &mut self.post else { return };
+        let Some(post) = &mut self.post else {
+            return std::thread::sleep(BUSY_MOST); // of nothing
+        };
         let mut files: Vec<(BorrowedFd<'_>, Interest)> = vec![(post.signal.as_fd(), Interest::Read)];
         let has_news = post.news.is_some();
         files.extend(post.news.iter().map(|news| (news.as_fd(), Interest::Read)));
-        let mut longest = busy.then_some(BUSY_MOST);
-        for receiver in self.entries.iter().filter_map(|entry| entry.receiver) {
-            match receiver.again() {
-                Again::Called => {}
-                Again::Later(most) => longest = Some(longest.map_or(most, |longest| longest.min(most))),
+        let mut clock = Clock::new(busy);
+        for source in self.entries.iter().filter_map(|entry| entry.source) {
+            match source.again() {
                 Again::Read(file) => files.push((file, Interest::Read)),
                 Again::Write(file) => files.push((file, Interest::Write)),
+                other => clock.add(&other),
             }
         }
-        let nap = longest.map(|most| Instant::now() + nap(naps, most));
-        let deadline = match until {
-            Until::Instant(at) => Some(nap.map_or(at, |nap| nap.min(at))),
-            _ => nap,
+        let deadline = match (until, clock.next(naps)) {
+            (Until::Instant(at), next) => Some(next.map_or(at, |next| next.min(at))),
+            (_, next) => next,
         };
         let woken = poll::which(&files, &mut self.ready, deadline);
         if woken.is_err() {
@@ -255,8 +363,75 @@ impl<'a> Select<'a> {
     }
 }
 
+/// The first that was not removed, and its place.
+fn first_of<'a>(entries: &[Entry<'a>]) -> Option<(usize, Source<'a>)> {
+    entries.iter().enumerate().find_map(|(index, entry)| Some((index, entry.source?)))
+}
+
+/// When to look again though nothing tells.
+struct Clock {
+    longest: Option<Duration>,
+    at: Option<Instant>,
+}
+
+impl Clock {
+    fn new(busy: bool) -> Self {
+        Self { longest: busy.then_some(BUSY_MOST), at: None }
+    }
+
+    fn add(&mut self, again: &Again<'_>) {
+        match *again {
+            Again::Later(most) => self.longest = Some(self.longest.map_or(most, |longest| longest.min(most))),
+            Again::At(at) => self.at = Some(self.at.map_or(at, |earliest| earliest.min(at))),
+            _ => {}
+        }
+    }
+
+    fn next(&self, naps: &mut u32) -> Option<Instant> {
+        let nap = self.longest.map(|most| Instant::now() + nap(naps, most));
+        nap.into_iter().chain(self.at).min()
+    }
+}
+
+impl Outlet {
+    /// A turn has found nothing, and has announced itself.
+    fn arm<'f>(&mut self, post: &mut Post, busy: bool, again: impl Iterator<Item = Again<'f>>) -> io::Result<()> {
+        for file in self.armed.drain(..) {
+            self.set.remove(file.as_fd())?;
+        }
+        if let Some(news) = post.news.as_ref().filter(|_| !self.has_news) {
+            self.set.add(news.as_fd(), Interest::Read, 0)?;
+            self.has_news = true;
+        }
+        let mut clock = Clock::new(busy);
+        for again in again {
+            let (file, interest) = match again {
+                Again::Read(file) => (file, Interest::Read),
+                Again::Write(file) => (file, Interest::Write),
+                other => {
+                    clock.add(&other);
+                    continue;
+                }
+            };
+            self.add(file.try_clone_to_owned()?, interest)?;
+        }
+        if let Some(at) = clock.next(&mut self.naps) {
+            self.add(alarm(at)?, Interest::Read)?;
+        }
+        // Whatever of it is readable by the next turn.
+        post.raised = (true, self.has_news);
+        Ok(())
+    }
+
+    fn add(&mut self, file: OwnedFd, interest: Interest) -> io::Result<()> {
+        self.set.add(file.as_fd(), interest, 0)?;
+        self.armed.push(file);
+        Ok(())
+    }
+}
+
 impl Post {
-    fn new() -> std::io::Result<Self> {
+    fn new() -> io::Result<Self> {
         let (ear, signal) = (Arc::default(), Signal::new()?);
         Ok(Self { ear, waker: Waker::from(signal.clone()), signal, news: None, raised: (false, false) })
     }
@@ -281,7 +456,6 @@ impl Drop for Select<'_> {
 
 impl fmt::Debug for Select<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let links = self.entries.iter().map(|entry| entry.receiver.map(Receiver::address));
-        f.debug_list().entries(links).finish()
+        f.debug_list().entries(self.entries.iter().map(|entry| entry.source)).finish()
     }
 }

@@ -314,17 +314,22 @@ impl Receiver {
 
     /// One look, which does not wait. One who listens announces itself before it.
     pub(crate) fn look(&self, listens: bool) -> Found<Result<Held, RecvError>> {
+        self.look_unless(listens, &|| if self.follow { None } else { self.peers.are_gone(self.engine()) })
+    }
+
+    /// The same, with an end of one's own, as [`Self::recv_unless`]. What changes the answer of `gone` calls those who listen to this link.
+    pub(crate) fn look_unless(&self, listens: bool, gone: &dyn Fn() -> Option<u64>) -> Found<Result<Held, RecvError>> {
         if let Some(held) = self.take_fast(false) {
             return Found::Done(Ok(held));
         }
-        match self.look_closely(listens) {
+        match self.look_closely(listens, gone) {
             Look::Done(done) => Found::Done(done.map_err(|reason| self.error(reason))),
             Look::Nothing => Found::Nothing,
             Look::Busy => Found::Busy,
         }
     }
 
-    fn look_closely(&self, listens: bool) -> Look<Result<Held, RecvFailure>> {
+    fn look_closely(&self, listens: bool, gone: &dyn Fn() -> Option<u64>) -> Look<Result<Held, RecvFailure>> {
         if !self.region().is_ours() {
             return Look::Done(Err(RecvFailure::Forked));
         }
@@ -336,7 +341,7 @@ impl Receiver {
             self.engine().items().listen();
         }
         // In this order, as in `wait_take`: gone, settled, empty.
-        let gone = if self.follow { None } else { self.peers.are_gone(self.engine()) };
+        let gone = gone();
         let mut found = self.try_take();
         let ends = matches!(found, Err(PopError::Empty)) && gone.is_some() && self.region().is_settled();
         if ends {

@@ -9,10 +9,7 @@
 
 use super::call::Pending;
 use crate::address::Wait;
-#[cfg(any(feature = "tokio", feature = "smol"))]
-use crate::ready::Ear;
-#[cfg(any(feature = "tokio", feature = "smol"))]
-use crate::ready::Found;
+use crate::ready::{Ear, Found};
 use crate::shm::{Look, Membership, Peers, Region, Waiter};
 use crate::wait::{Interrupter, Until};
 use crate::watch;
@@ -52,6 +49,7 @@ pub(super) struct End {
 #[derive(Clone, Copy)]
 enum Over {
     Corrupt(Corrupt),
+    #[cfg(any(feature = "tokio", feature = "smol"))]
     Closed,
 }
 
@@ -156,6 +154,7 @@ impl End {
     fn unusable(&self) -> io::Error {
         match self.over.get().filter(|_| self.region().is_ours()) {
             Some(Over::Corrupt(what)) => self.corrupted(what),
+            #[cfg(any(feature = "tokio", feature = "smol"))]
             Some(Over::Closed) => self.error(io::ErrorKind::BrokenPipe, "this end was shut down; connect again"),
             None => self.error(
                 io::ErrorKind::Unsupported,
@@ -230,7 +229,13 @@ impl End {
         }
     }
 
-    // ---- for tasks: see `poll`
+    // ---- for who waits for several, and for tasks: see `ready` and `poll`
+
+    /// Has an ear called when it is worth looking again. Whether the process's `News` are to be drained for that.
+    pub(super) fn add_ear(&self, ear: &Arc<Ear>) -> io::Result<bool> {
+        self.region().add_ear(ear)?;
+        Ok(self.region().has_news())
+    }
 
     /// The ear of the tasks that poll it, and whether the process's `News` are to be drained for it. First whether it may be used at all.
     #[cfg(any(feature = "tokio", feature = "smol"))]
@@ -238,14 +243,13 @@ impl End {
         self.check()?;
         if self.ear.get().is_none() {
             let ear = Arc::default();
-            self.region().add_ear(&ear)?;
+            self.add_ear(&ear)?;
             let _ = self.ear.set(ear);
         }
         Ok((self.ear.get().expect("it was set just now"), self.region().has_news()))
     }
 
-    /// Says that a task listens, which then looks again; has those watched that may die meanwhile.
-    #[cfg(any(feature = "tokio", feature = "smol"))]
+    /// Says that somebody listens, who then looks again; has those watched that may die meanwhile.
     pub(super) fn listen(&self, event: &Event<'_>) {
         if self.pending.borrow().is_some() {
             self.watch_for_acceptance();
@@ -256,7 +260,6 @@ impl End {
     }
 
     /// What it comes to that a look has found nothing.
-    #[cfg(any(feature = "tokio", feature = "smol"))]
     pub(super) fn nothing<T>(&self) -> Found<io::Result<T>> {
         if self.waiter.was_interrupted() { Found::Done(Err(self.interrupted())) } else { Found::Nothing }
     }

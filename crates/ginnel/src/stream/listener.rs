@@ -6,7 +6,8 @@ use crate::address::Wanted;
 use crate::error::{Error, ErrorKind, RecvError, RecvFailure};
 use crate::message::{Held, Message};
 #[cfg(feature = "async")]
-use crate::ready::{self, Ear};
+use crate::ready;
+use crate::ready::{Ear, Found};
 use crate::shm::{self, Mode, Spec};
 use crate::wait::{Interrupter, Until};
 use ginnel_core::{Role, Shape};
@@ -14,6 +15,7 @@ use ginnel_os::process;
 #[cfg(feature = "async")]
 use std::cell::OnceCell;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 #[cfg(feature = "async")]
 use std::task::{Context, Poll};
@@ -156,6 +158,27 @@ impl Listener {
         // The request is released when the connection is joined: killed before that, it goes back.
         let request = Message::new(Some(&self.requests), held);
         self.join(&request)
+    }
+
+    /// One look, which does not wait: see `ready`.
+    pub(crate) fn look(&self, listens: bool) -> Found<Result<Stream, Error>> {
+        loop {
+            let joined = match self.requests.look(listens) {
+                Found::Done(Ok(held)) => self.join_held(held),
+                Found::Done(Err(e)) => Err(self.failed(&e)),
+                Found::Nothing => return Found::Nothing,
+                Found::Busy => return Found::Busy,
+            };
+            if let Some(done) = joined.transpose() {
+                return Found::Done(done);
+            }
+        }
+    }
+
+    /// Has an ear called when it is worth looking again. Whether the process's `News` are to be drained for that.
+    pub(crate) fn add_ear(&self, ear: &Arc<Ear>) -> io::Result<bool> {
+        self.requests.region().add_ear(ear)?;
+        Ok(self.requests.region().has_news())
     }
 
     /// Waits for the next connection, in a task.

@@ -254,11 +254,23 @@ impl Stream {
 
     fn writing(&mut self) -> io::Result<&mut Writer> {
         let address = &self.address;
-        self.writer.as_mut().ok_or_else(|| {
-            let text = format!("cannot write to {address}: this end was shut down for writing; connect again");
-            io::Error::new(io::ErrorKind::BrokenPipe, text)
-        })
+        self.writer.as_mut().ok_or_else(|| shut_down(address))
     }
+
+    /// For who waits for several, of whose reading half it is.
+    pub(crate) fn reading(&self) -> Option<&Reader> {
+        self.reader.as_ref()
+    }
+
+    fn written(&self) -> io::Result<&Writer> {
+        self.writer.as_ref().ok_or_else(|| shut_down(&self.address))
+    }
+}
+
+#[cold]
+fn shut_down(address: &str) -> io::Error {
+    let text = format!("cannot write to {address}: this end was shut down for writing; connect again");
+    io::Error::new(io::ErrorKind::BrokenPipe, text)
 }
 
 impl Read for Stream {
@@ -268,6 +280,33 @@ impl Read for Stream {
 
     fn read_vectored(&mut self, parts: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         self.reader.as_mut().map_or(Ok(0), |reader| reader.read_vectored(parts))
+    }
+}
+
+/// As std's streams: who waits for several, and so has lent the stream to a [`Select`](crate::Select), reads and writes by reference.
+impl Read for &Stream {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.reading().map_or(Ok(0), |mut reader| reader.read(bytes))
+    }
+
+    fn read_vectored(&mut self, parts: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.reading().map_or(Ok(0), |mut reader| reader.read_vectored(parts))
+    }
+}
+
+/// As std's streams.
+impl Write for &Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.written()?.write(bytes)
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.written()?.write_vectored(parts)
+    }
+
+    /// Nothing: what was written can be read already.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

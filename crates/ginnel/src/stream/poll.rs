@@ -12,7 +12,6 @@
 use super::reader::STEP;
 use super::{Reader, Stream, Writer};
 use crate::ready::{Found, Wait};
-use crate::wait::Until;
 use ginnel_core::{Bytes, Corrupt};
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
@@ -23,17 +22,6 @@ mod smol;
 mod tokio;
 
 impl Reader {
-    /// One look.
-    fn look(&self, listens: bool) -> Found<io::Result<Bytes>> {
-        if listens {
-            self.end().listen(&self.end().engine().items());
-        }
-        match self.fill(Until::Now) {
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.end().nothing(),
-            done => Found::Done(done),
-        }
-    }
-
     fn poll_there(&self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         let ear = self.end().ear()?;
         let polled = Wait::default().poll_called(cx, ear, |listens| self.look(listens));

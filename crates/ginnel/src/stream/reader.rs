@@ -1,10 +1,12 @@
 //! The reading end of one way of a connection.
 
 use super::end::End;
+use crate::ready::{Ear, Found};
 use crate::wait::{Interrupter, Until};
 use ginnel_core::{ByteReader, Bytes};
 use std::fmt;
 use std::io::{self, BufRead, IoSliceMut, Read};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// After so many bytes that were copied out, their room is given back: the writer goes on while the rest is read.
@@ -50,8 +52,8 @@ impl Reader {
     ///
     /// # Errors
     /// `WouldBlock`: there is nothing now. Else as reading.
-    pub fn try_read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.read_until(bytes, Until::Now)
+    pub fn try_read(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.read_bytes_until(bytes, Until::Now)
     }
 
     /// The bytes that are there, in place, without waiting. None at the end.
@@ -63,7 +65,7 @@ impl Reader {
         Ok(self.slice(bytes))
     }
 
-    fn read_until(&mut self, to: &mut [u8], until: Until) -> io::Result<usize> {
+    fn read_bytes_until(&self, to: &mut [u8], until: Until) -> io::Result<usize> {
         if to.is_empty() {
             return Ok(0);
         }
@@ -78,7 +80,7 @@ impl Reader {
 
     /// Reads what is there.
     #[inline]
-    fn read_there(&mut self, to: &mut [u8]) -> io::Result<usize> {
+    fn read_there(&self, to: &mut [u8]) -> io::Result<usize> {
         let mut read = 0;
         for part in to.chunks_mut(STEP) {
             let len = match self.end.engine().get(&self.bytes, part) {
@@ -96,12 +98,43 @@ impl Reader {
     }
 
     #[inline]
-    pub(super) fn give_back(&mut self, len: usize) {
+    pub(super) fn give_back(&self, len: usize) {
         if len > 0 {
             if let Some(called) = self.end.engine().consume(&self.bytes, len) {
                 self.end.region().wake_writer(called);
             }
         }
+    }
+
+    fn read_parts(&self, parts: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let mut read = 0;
+        for part in parts.iter_mut().filter(|part| !part.is_empty()) {
+            let len = match read {
+                0 => self.read_bytes_until(part, self.end.until())?,
+                _ => self.read_there(part).unwrap_or(0),
+            };
+            read += len;
+            if len < part.len() {
+                break;
+            }
+        }
+        Ok(read)
+    }
+
+    /// One look for bytes, which does not wait: see `ready`. None at the end.
+    pub(crate) fn look(&self, listens: bool) -> Found<io::Result<Bytes>> {
+        if listens {
+            self.end.listen(&self.end.engine().items());
+        }
+        match self.fill(Until::Now) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.end.nothing(),
+            done => Found::Done(done),
+        }
+    }
+
+    /// Has an ear called when it is worth looking again. Whether the process's `News` are to be drained for that.
+    pub(crate) fn add_ear(&self, ear: &Arc<Ear>) -> io::Result<bool> {
+        self.end.add_ear(ear)
     }
 
     /// Waits until there is something, or the end.
@@ -129,19 +162,23 @@ impl Reader {
 impl Read for Reader {
     #[inline]
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.read_until(bytes, self.end.until())
+        self.read_bytes_until(bytes, self.end.until())
     }
 
     fn read_vectored(&mut self, parts: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let mut read = 0;
-        for part in parts.iter_mut().filter(|part| !part.is_empty()) {
-            let len = if read == 0 { self.read(part)? } else { self.read_there(part).unwrap_or(0) };
-            read += len;
-            if len < part.len() {
-                break;
-            }
-        }
-        Ok(read)
+        self.read_parts(parts)
+    }
+}
+
+/// As std's streams: who waits for several, and so has lent the reader to a [`Select`](crate::Select), reads by reference.
+impl Read for &Reader {
+    #[inline]
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.read_bytes_until(bytes, self.end.until())
+    }
+
+    fn read_vectored(&mut self, parts: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.read_parts(parts)
     }
 }
 

@@ -48,12 +48,12 @@ impl Writer {
     ///
     /// # Errors
     /// `WouldBlock`: there is no room now. Else as writing.
-    pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         self.write_until(bytes, Until::Now)
     }
 
     /// Everything, or as much as was written before it failed.
-    fn write_until(&mut self, bytes: &[u8], until: Until) -> io::Result<usize> {
+    fn write_until(&self, bytes: &[u8], until: Until) -> io::Result<usize> {
         if bytes.is_empty() {
             return Ok(0);
         }
@@ -114,7 +114,7 @@ impl Writer {
 
     /// Waits for room for so many bytes, or half of the ring: it pays to be woken for much.
     #[cold]
-    fn wait_for_room(&mut self, len: usize, until: Until) -> io::Result<()> {
+    fn wait_for_room(&self, len: usize, until: Until) -> io::Result<()> {
         let engine = self.end.engine();
         // Who does not wait here may be waiting elsewhere, for any room.
         let wanted = if matches!(until, Until::Now) { 1 } else { self.worth_waiting_for(len) };
@@ -127,6 +127,22 @@ impl Writer {
     pub(super) fn worth_waiting_for(&self, len: usize) -> usize {
         let half = self.end.engine().layout().geometry().capacity as usize / 2;
         len.min(half)
+    }
+
+    /// Several pieces as if they were one, as many as there is room for; waits if there is none.
+    fn write_vectored_until(&self, parts: &[IoSlice<'_>], until: Until) -> io::Result<usize> {
+        let all: usize = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
+        if all == 0 {
+            return Ok(0);
+        }
+        self.check()?;
+        loop {
+            match self.write_parts(parts) {
+                Ok(0) => self.wait_for_room(all, until)?,
+                Ok(written) => return Ok(written),
+                Err(what) => return Err(self.end.corrupted(what)),
+            }
+        }
     }
 
     /// Closes this way before the handle goes.
@@ -167,22 +183,26 @@ impl Write for Writer {
 
     /// Writes several pieces as if they were one, as many as there is room for; waits if there is none.
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        let all: usize = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
-        if all == 0 {
-            return Ok(0);
-        }
-        self.check()?;
-        let until = self.end.until();
-        loop {
-            match self.write_parts(parts) {
-                Ok(0) => self.wait_for_room(all, until)?,
-                Ok(written) => return Ok(written),
-                Err(what) => return Err(self.end.corrupted(what)),
-            }
-        }
+        self.write_vectored_until(parts, self.end.until())
     }
 
     /// Nothing: what was written can be read already.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// As std's streams.
+impl Write for &Writer {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_until(bytes, self.end.until())
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.write_vectored_until(parts, self.end.until())
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

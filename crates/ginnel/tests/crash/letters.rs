@@ -72,7 +72,7 @@ fn nothing_left(but: usize) -> Result<(), String> {
 fn converse(server: &Server) -> Result<(), String> {
     let started = Instant::now();
     let newcomer = client()?;
-    let mut call = newcomer.begin(&message(30, BLOCK)).map_err(text)?;
+    let call = newcomer.begin(&message(30, BLOCK)).map_err(text)?;
     let request = server.recv_timeout(SOON).map_err(|e| format!("a newcomer's request: {e}"))?;
     if *request != message(30, BLOCK) || request.redelivered() {
         return Err("the server got something else than a newcomer's request".into());
@@ -184,7 +184,7 @@ fn take_response() -> Scenario {
         own.recv_timeout(SOON).map_err(text)?.reply(&message(IN_FLIGHT, BLOCK)).map_err(text)?;
         Ok(call)
     };
-    let operation = |mut call: Call<'static>| {
+    let operation = |call: Call<'static>| {
         let response = call.try_recv().map_err(text)?;
         Ok((call, response))
     };
@@ -248,7 +248,7 @@ fn reply(name: &str, len: usize) -> Scenario {
 }
 
 /// The caller gets one response, whole: the victim's if that is due, else the victim's or another server's.
-fn served_by_another((client, mut call): Caller, len: usize, is_due: bool) -> Result<(), String> {
+fn served_by_another((client, call): Caller, len: usize, is_due: bool) -> Result<(), String> {
     // It was told that the last server died, or has a response.
     let first = match call.recv_timeout(SOON) {
         Ok(Some(response)) => Some(response.to_vec()),
@@ -282,7 +282,7 @@ fn served_by_another((client, mut call): Caller, len: usize, is_due: bool) -> Re
     if call.recv_timeout(SOON).map_err(text)?.is_some() {
         return Err("a call was answered twice".into());
     }
-    let mut again = client.begin(&message(1, INLINE)).map_err(text)?;
+    let again = client.begin(&message(1, INLINE)).map_err(text)?;
     server.recv_timeout(SOON).map_err(text)?.reply(&message(2, INLINE)).map_err(text)?;
     if again.recv_timeout(SOON).map_err(text)?.is_none_or(|response| *response != message(2, INLINE)) {
         return Err("the next call got another response".into());

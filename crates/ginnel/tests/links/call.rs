@@ -89,7 +89,7 @@ fn a_stream_of_responses_ends() {
     for address in both("parts", "") {
         let server = Server::open(&address).unwrap();
         let client = Client::open(&address).unwrap();
-        let mut call = client.begin(b"").unwrap();
+        let call = client.begin(b"").unwrap();
         let request = server.recv().unwrap();
         (0..5).for_each(|number| request.part(&stamped(number, 20 + 50 * number as usize)).unwrap());
         request.finish().unwrap();
@@ -171,7 +171,7 @@ fn deadlines_travel_and_are_kept() {
         assert!(seen.max(deadline) - seen.min(deadline) < TOLD, "the same moment");
         assert!(request.is_cancelled(), "its call was dropped when it failed");
         drop(request);
-        let mut call = client.begin(b"no deadline").unwrap();
+        let call = client.begin(b"no deadline").unwrap();
         assert!(matches!(call.try_recv().unwrap_err().reason(), CallFailure::Empty));
         assert!(matches!(call.recv_timeout(Duration::from_millis(2)).unwrap_err().reason(), CallFailure::TimedOut));
         let request = server.recv().unwrap();
@@ -187,7 +187,7 @@ fn a_call_that_is_dropped_is_cancelled_and_no_other() {
     for address in both("cancel", "") {
         let server = Server::open(&address).unwrap();
         let client = Client::open(&address).unwrap();
-        let (first, mut second) = (client.begin(b"first").unwrap(), client.begin(b"second").unwrap());
+        let (first, second) = (client.begin(b"first").unwrap(), client.begin(b"second").unwrap());
         let (one, two) = (server.recv().unwrap(), server.recv().unwrap());
         assert!(!one.is_cancelled() && !two.is_cancelled());
         drop(first);
@@ -249,7 +249,7 @@ fn an_end_without_room_is_told_later() {
         let mut server = Server::open(&address).unwrap();
         let client = Client::open(&address).unwrap();
         for round in 0..4 {
-            let mut call = client.begin(b"x").unwrap();
+            let call = client.begin(b"x").unwrap();
             let request = server.recv().unwrap();
             (0..4).for_each(|_| request.part(b"part").unwrap());
             if round % 2 == 0 {
@@ -287,7 +287,7 @@ fn a_server_that_is_dropped_tells_what_it_owes() {
         let server = Server::open(&address).unwrap();
         let _other = server.try_clone().unwrap(); // so that the link does not end
         let client = Client::open(&address).unwrap();
-        let mut call = client.begin(b"x").unwrap();
+        let call = client.begin(b"x").unwrap();
         let request = server.recv().unwrap();
         (0..4).for_each(|_| request.part(b"part").unwrap());
         drop(request);
@@ -305,7 +305,7 @@ fn a_server_without_descriptors_tells_later() {
     let client = Client::open(&address).unwrap();
     let mut server = role(place::home());
     server.must(&format!("serve {address}"));
-    let mut call = client.begin(b"x").unwrap();
+    let call = client.begin(b"x").unwrap();
     server.must("take");
     server.must("nofile 3");
     assert!(server.ask("answer y").text().starts_with("err"), "no descriptor");
@@ -322,7 +322,7 @@ fn a_request_without_an_answer_is_told() {
         let server = Server::open(&address).unwrap();
         let client = Client::open(&address).unwrap();
         let answered = |how: &dyn Fn(Request<'_>)| {
-            let mut call = client.begin(b"x").unwrap();
+            let call = client.begin(b"x").unwrap();
             how(server.recv().unwrap());
             call.recv().map(|response| response.is_some())
         };
@@ -422,7 +422,7 @@ fn a_request_that_is_too_large_names_the_limit() {
         assert!(matches!(error.reason(), CallFailure::TooLarge { len: 969, max: 968 }), "{error}");
         assert!(error.to_string().contains("968") && error.to_string().contains("?max="), "{error}");
         // An answer that is too large leaves no client without one.
-        let mut call = client.begin(&[1; 968]).unwrap();
+        let call = client.begin(&[1; 968]).unwrap();
         let request = server.recv().unwrap();
         let error = request.reply(&[0; 985]).unwrap_err();
         assert!(matches!(error.reason(), ServeFailure::TooLarge { len: 985, max: 984 }), "{error}");
@@ -465,7 +465,7 @@ fn a_name_may_be_as_long_as_any() {
     for name in ["x".repeat(200), "日".repeat(66)] {
         let address = format!("shm:{name}");
         let (server, client) = (Server::open(&address).unwrap(), Client::open(&address).unwrap());
-        let mut call = client.begin(b"x").unwrap();
+        let call = client.begin(b"x").unwrap();
         server.recv().unwrap().reply(b"y").unwrap();
         assert_eq!(&*call.recv().unwrap().unwrap(), b"y");
     }
@@ -502,7 +502,7 @@ fn hostile_requests_are_refused_one_by_one() {
             }
         }
     }
-    let mut call = client.begin(b"still works").unwrap();
+    let call = client.begin(b"still works").unwrap();
     server.recv().unwrap().reply(b"yes").unwrap();
     assert_eq!(&*call.recv().unwrap().unwrap(), b"yes");
 }
@@ -517,7 +517,7 @@ fn hostile_responses_are_refused() {
         std::fs::read_dir(place::home()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let name = names.into_iter().find(|name| name.starts_with(&prefix)).expect("the client's link");
     let forger = Link::new(&format!("shm:{name}")).unwrap().shape(Shape::Response).sender().unwrap();
-    let mut call = client.begin(b"x").unwrap();
+    let call = client.begin(b"x").unwrap();
     for bad in [&b""[..], b"short", &[9; 16], &[1, 77, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]] {
         forger.send(bad).unwrap();
         let error = call.recv().unwrap_err();
@@ -539,7 +539,7 @@ fn a_request_in_the_hand_of_a_killed_server_goes_to_another() {
         let client = Client::open(&address).unwrap();
         let mut doomed = role(place::home());
         doomed.must(&format!("serve {address}"));
-        let mut call = client.begin(b"precious").unwrap();
+        let call = client.begin(b"precious").unwrap();
         assert_eq!(doomed.must("take"), "precious");
         if late {
             doomed.must("part one"); // it has opened the client's link
@@ -562,7 +562,7 @@ fn who_asks_for_it_is_told_of_a_killed_server() {
     let client = Client::open(&address).unwrap().on_death(OnDeath::Tell);
     let mut doomed = role(place::home());
     doomed.must(&format!("serve {address}"));
-    let mut call = client.begin(b"only once").unwrap();
+    let call = client.begin(b"only once").unwrap();
     assert_eq!(doomed.must("take"), "only once");
     let server = Server::open(&address).unwrap();
     doomed.kill();
@@ -571,7 +571,7 @@ fn who_asks_for_it_is_told_of_a_killed_server() {
     let error = call.recv().unwrap_err();
     assert!(matches!(error.reason(), CallFailure::ServerDied), "{error}");
     // A request that nobody had in hand is served as any other.
-    let mut call = client.begin(b"next").unwrap();
+    let call = client.begin(b"next").unwrap();
     server.recv().unwrap().reply(b"served").unwrap();
     assert_eq!(&*call.recv().unwrap().unwrap(), b"served");
 }
@@ -586,7 +586,7 @@ fn the_death_of_the_last_server_is_told_to_who_sleeps() {
         let client = Client::open(&address).unwrap();
         let mut doomed = role(place::home());
         doomed.must(&format!("serve {address}"));
-        let mut call = client.begin(b"x").unwrap();
+        let call = client.begin(b"x").unwrap();
         if round % 3 > 0 {
             doomed.must("take");
         }
@@ -626,7 +626,7 @@ fn a_death_that_another_process_recovers_is_told_too() {
         let client = Client::open(&address).unwrap();
         let (mut doomed, mut other) = (role(place::home()), role(place::home()));
         doomed.must(&format!("serve {address}"));
-        let mut call = client.begin(b"x").unwrap();
+        let call = client.begin(b"x").unwrap();
         doomed.must("take");
         std::thread::scope(|scope| {
             scope.spawn(move || {
@@ -835,7 +835,7 @@ fn pound(client: &Client, lasts: Duration, seed: u64) -> Result<String, String> 
     let (end, mut dice, mut number, mut answered) = (Instant::now() + lasts, Dice::new(seed), seed << 32, 0u64);
     while Instant::now() < end {
         number += 1;
-        let mut call = client.begin(&stamped(number, 8 + dice.below(300) as usize)).map_err(|e| e.to_string())?;
+        let call = client.begin(&stamped(number, 8 + dice.below(300) as usize)).map_err(|e| e.to_string())?;
         if dice.below(20) == 0 {
             continue; // given up
         }

@@ -3,7 +3,9 @@
 #![allow(unsafe_code)] // prctl(2) and dup2(2) with integers.
 
 use crate::mechanisms::porter;
-use crate::{call, corrupt, death, fork, futures, latest, lifetime, mail, polled, script, several, stream, time};
+use crate::{
+    call, corrupt, death, fork, futures, kinds, latest, lifetime, mail, polled, script, several, stream, time,
+};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -223,7 +225,9 @@ fn child_role() {
         "cleaner" => lifetime::cleaner(rest),
         "fork" => fork::role(rest),
         "crowd" => futures::crowd(rest),
+        "idle" => futures::idle(),
         "quiet" => several::quiet(),
+        "kinds" => kinds::role(rest),
         "latest" => latest::role(rest),
         "scribbler" => corrupt::scribbler(rest),
         "stream" => stream::role(rest),

@@ -149,13 +149,13 @@ fn news_stay_with_their_process() {
     let mut select = Select::new().recv(&receiver);
     assert!(select.wait_timeout(SHORT).is_none());
     in_child(|| {
-        assert_eq!(select.try_now().unwrap().message.unwrap_err(), RecvFailure::Forked);
+        assert_eq!(select.try_now().unwrap().arrival.message().unwrap_err(), RecvFailure::Forked);
         let own = Link::new("shm:own").unwrap().pair().unwrap();
         let mut select = Select::new().recv(&own.1);
         for number in 0..20 {
             assert!(select.wait_timeout(Duration::from_millis(1)).is_none());
             own.0.send(&stamped(number, 8)).unwrap();
-            assert_eq!(number_in(&select.wait().message.unwrap()), number);
+            assert_eq!(number_in(&select.wait().arrival.message().unwrap()), number);
         }
         drop(select);
         drop(own);
@@ -163,7 +163,7 @@ fn news_stay_with_their_process() {
     for number in 0..100 {
         assert!(select.wait_timeout(Duration::from_millis(1)).is_none());
         sender.send(&stamped(number, 8)).unwrap();
-        assert_eq!(number_in(&select.wait().message.unwrap()), number);
+        assert_eq!(number_in(&select.wait().arrival.message().unwrap()), number);
     }
 }
 

@@ -3,6 +3,8 @@
 use crate::child::Child;
 use crate::place::{self, LIMIT, address, number_in, scale, stamped};
 use futures_util::{SinkExt, StreamExt};
+use ginnel::call::{CallFailure, Client, Server};
+use ginnel::mail::{Mailbox, Post};
 use ginnel::{Receiver, RecvFailure, SendFailure, Sender};
 use std::future::Future;
 use std::pin::pin;
@@ -283,13 +285,17 @@ fn runtimes_come_and_go() {
     }
 }
 
-/// One who waits uses nothing: no switch of its thread between the beginning and the message.
 #[test]
 fn who_waits_is_not_run() {
     let _limit = place::limit(LIMIT);
-    let address = address("quiet", "");
-    let mut receiver = Receiver::open(&address).unwrap();
-    let sender = Sender::open(&address).unwrap();
+    let directory = place::new_directory();
+    assert_eq!(Child::start("idle", directory.path()).reply().ok(), "done");
+}
+
+/// Not a test: in a process of its own, where nobody else has news. One who waits uses nothing: no switch of its thread between the beginning and the message.
+pub(crate) fn idle() {
+    let mut receiver = Receiver::open("shm:idle").unwrap();
+    let sender = Sender::open("shm:idle").unwrap();
     let sending = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(300));
         sender.send(b"at last").unwrap();
@@ -304,6 +310,7 @@ fn who_waits_is_not_run() {
         assert!(switches <= 5, "its thread was run {switches} times");
     });
     drop(sending.join().unwrap());
+    crate::child::say("ok done");
 }
 
 #[test]
@@ -313,4 +320,179 @@ fn a_runtime_without_io_is_told() {
     let mut receiver = Receiver::open(&address).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async { drop(receiver.recv_async().await) });
+}
+
+// ---- requests and letters
+
+/// As a multi-threaded runtime asks of what it spawns.
+fn is_send<F: Future + Send>(future: F) -> F {
+    future
+}
+
+#[test]
+fn requests_are_answered_in_tasks() {
+    let _limit = place::limit(LIMIT);
+    let count = 300 * scale();
+    for address in addresses("asked", "capacity=4") {
+        let (mut server, mut client) = (Server::open(&address).unwrap(), Client::open(&address).unwrap());
+        let serving = async move {
+            for _ in 0..count {
+                let request = is_send(server.recv_async()).await.unwrap();
+                let number = number_in(&request);
+                request.reply(&stamped(number + 1, 8 + number as usize % 300)).unwrap();
+            }
+        };
+        let asking = async move {
+            for number in 0..count {
+                let response = is_send(client.call_async(&stamped(number, 8 + number as usize % 200))).await.unwrap();
+                assert_eq!(number_in(&response), number + 1);
+            }
+        };
+        if address.starts_with("shm:") {
+            runtime().block_on(futures_util::future::join(serving, asking));
+        } else {
+            smol::block_on(futures_util::future::join(serving, asking));
+        }
+    }
+}
+
+#[test]
+fn requests_and_letters_survive_futures_that_are_dropped_at_every_poll() {
+    let _limit = place::limit(LIMIT);
+    let _in = runtime();
+    let _guard = _in.enter();
+    let count = 300 * scale();
+    for address in addresses("asked-dropped", "") {
+        let mut server = Server::open(&address).unwrap();
+        let name = address.replace("asked-dropped", "letters");
+        let mut mailbox = Mailbox::open(&name).unwrap();
+        let there = address.clone();
+        let asking = std::thread::spawn(move || {
+            let (client, post) = (Client::open(&there).unwrap(), Post::new());
+            for number in 0..count {
+                assert_eq!(number_in(&client.call(&stamped(number, 40)).unwrap()), number + 1);
+                post.send_to(&name, &stamped(number, 40)).unwrap();
+            }
+        });
+        for number in 0..count {
+            loop {
+                match poll_once(server.recv_async()) {
+                    Some(request) => {
+                        let request = request.unwrap();
+                        assert_eq!(number_in(&request), number);
+                        break request.reply(&stamped(number + 1, 40)).unwrap();
+                    }
+                    None => std::thread::yield_now(),
+                }
+            }
+            loop {
+                match poll_once(is_send(mailbox.recv_async())) {
+                    Some(letter) => break assert_eq!(number_in(&letter.unwrap()), number),
+                    None => std::thread::yield_now(),
+                }
+            }
+        }
+        asking.join().unwrap();
+    }
+}
+
+#[test]
+fn a_call_whose_future_is_dropped_is_given_up() {
+    let _limit = place::limit(LIMIT);
+    for address in addresses("asked-cancelled", "") {
+        let (server, mut client) = (Server::open(&address).unwrap(), Client::open(&address).unwrap());
+        runtime().block_on(async {
+            // More than may be under way, so that each ends when its server has ended it.
+            for _ in 0..2 * client.limit() {
+                assert!(poll_here(client.call_async(b"never mind")).await);
+                let request = server.recv().unwrap();
+                assert!(request.is_cancelled());
+                request.reply(b"too late").unwrap();
+            }
+            let answering = async {
+                let request = server.recv().unwrap();
+                assert!(!request.is_cancelled());
+                request.reply(b"in time").unwrap();
+            };
+            let (response, ()) = futures_util::future::join(client.call_async(b"still works"), answering).await;
+            assert_eq!(&*response.unwrap(), b"in time");
+        });
+    }
+}
+
+/// A client's queue of requests that is full holds up the task, not its thread.
+#[test]
+fn a_call_waits_for_room_in_its_task() {
+    let _limit = place::limit(LIMIT);
+    let address = address("asked-full", "capacity=2");
+    let (server, mut client) = (Server::open(&address).unwrap(), Client::open(&address).unwrap());
+    let other = Client::open(&address).unwrap();
+    let _others: Vec<_> = (0..2).map(|_| other.begin(b"first").unwrap()).collect();
+    runtime().block_on(async {
+        let mut call = pin!(client.call_async(b"second"));
+        assert!(poll_here(call.as_mut()).await);
+        assert_eq!(&*server.recv().unwrap(), b"first");
+        assert_eq!(&*server.recv().unwrap(), b"first");
+        let serving = async {
+            loop {
+                match server.try_recv() {
+                    Ok(request) => break request.reply(b"done").unwrap(),
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        };
+        let (response, ()) = futures_util::future::join(call, serving).await;
+        assert_eq!(&*response.unwrap(), b"done");
+    });
+}
+
+#[test]
+fn several_calls_of_one_client_wait_in_one_thread() {
+    let _limit = place::limit(LIMIT);
+    let count = 100 * scale();
+    for address in addresses("asked-several", "") {
+        let (server, client) = (Server::open(&address).unwrap(), Client::open(&address).unwrap());
+        let serving = std::thread::spawn(move || {
+            for round in 0..count {
+                let (first, second) = (server.recv().unwrap(), server.recv().unwrap());
+                let swapped = round % 2 == 0;
+                let (one, other) = if swapped { (second, first) } else { (first, second) };
+                let answers = [stamped(number_in(&one) + 1, 20), stamped(number_in(&other) + 1, 20)];
+                one.reply(&answers[0]).unwrap();
+                if round % 3 == 0 {
+                    std::thread::sleep(Duration::from_micros(100));
+                }
+                other.reply(&answers[1]).unwrap();
+            }
+        });
+        smol::block_on(async {
+            for round in 0..count {
+                let calls = [0, 1].map(|at| client.begin(&stamped(10 * round + at, 20)).unwrap());
+                let (first, second) = futures_util::future::join(calls[0].recv_async(), calls[1].recv_async()).await;
+                let numbers = [first, second].map(|response| number_in(&response.unwrap().unwrap()));
+                assert_eq!(numbers, [10 * round + 1, 10 * round + 2]);
+            }
+        });
+        serving.join().unwrap();
+    }
+}
+
+#[test]
+fn a_killed_server_ends_a_call_in_a_task() {
+    let _limit = place::limit(LIMIT);
+    let address = address("asked-killed", "");
+    let mut child = Child::start("call", place::home());
+    child.reply().ok();
+    child.must(&format!("serve {address}"));
+    let mut client = Client::open(&address).unwrap();
+    child.tell("take");
+    let killing = std::thread::spawn(move || {
+        child.reply().ok();
+        std::thread::sleep(Duration::from_millis(10));
+        child.kill();
+        child
+    });
+    let told = runtime().block_on(async { client.call_async(b"precious").await.map(drop).unwrap_err() });
+    assert!(matches!(told.reason(), CallFailure::Closed { died: 1 }), "{told}");
+    drop(killing.join().unwrap());
 }

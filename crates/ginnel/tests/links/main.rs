@@ -14,7 +14,7 @@
 //! | requests and their responses; letters to names | `call`, `mail` |
 //! | who makes a link, who removes it, who cleans up | `lifetime` |
 //! | handles in a forked child | `fork` |
-//! | waiting for several: `Select` and descriptors; futures | `several`, `futures` |
+//! | waiting for several: `Select` and descriptors; handles that are no receivers; futures | `several`, `kinds`, `futures` |
 //! | what is no link, no directory, no memory | `hostile` |
 //! | links without a capacity | `unbounded` |
 //! | a link that is scribbled over while it is in use | `corrupt` |
@@ -34,6 +34,7 @@ mod exchange;
 mod fork;
 mod futures;
 mod hostile;
+mod kinds;
 mod latest;
 mod lifetime;
 mod mail;

@@ -2,6 +2,9 @@
 
 use crate::child::Child;
 use crate::place::{self, LIMIT, address, number_in, scale, stamped};
+use ginnel::call::{Client, Server};
+use ginnel::mail::Mailbox;
+use ginnel::stream::{Listener, Stream};
 use ginnel::{Receiver, RecvFailure, Select, Sender};
 use ginnel_os::epoll::{Epoll, Interest};
 use ginnel_os::poll;
@@ -44,7 +47,7 @@ fn selects_beside_each_other_miss_nothing() {
                 let mut next = [0; 3];
                 while !select.is_empty() {
                     let found = select.wait();
-                    match found.message {
+                    match found.arrival.message() {
                         Ok(message) => {
                             assert_eq!(number_in(&message), next[found.index]);
                             next[found.index] += 1;
@@ -137,7 +140,7 @@ fn a_death_ends_a_select() {
         child.must("send 1 40 7");
         let mut select = Select::new().recv(&receivers[0]).recv(&receiver).recv(&receivers[1]);
         let first = select.wait();
-        assert_eq!((first.index, number_in(&first.message.unwrap())), (1, 7));
+        assert_eq!((first.index, number_in(&first.arrival.message().unwrap())), (1, 7));
         let killing = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(10));
             child.kill();
@@ -145,7 +148,7 @@ fn a_death_ends_a_select() {
             child
         });
         let end = select.wait();
-        assert_eq!((end.index, end.message.unwrap_err().reason()), (1, RecvFailure::Closed { died: 1 }));
+        assert_eq!((end.index, end.arrival.message().unwrap_err().reason()), (1, RecvFailure::Closed { died: 1 }));
         drop(killing.join().unwrap());
     }
 }
@@ -161,7 +164,14 @@ pub(crate) fn quiet() {
     let receivers: Vec<_> = (0..4).map(|n| Receiver::open(&format!("shm:quiet-{n}")).unwrap()).collect();
     let threads = Receiver::open("mem:quiet").unwrap();
     let (_writer, pipe) = ginnel::Link::new("pipe:").unwrap().pair().unwrap();
+    let (server, mailbox) = (Server::open("shm:quiet-calls").unwrap(), Mailbox::open("quiet-mail").unwrap());
+    let client = Client::open("shm:quiet-calls").unwrap();
+    let call = client.begin(b"taken, and not answered").unwrap();
+    let _request = server.recv().unwrap();
+    let listener = Listener::bind("shm:quiet-desk").unwrap();
+    let (stream, _other) = Stream::pair().unwrap();
     let mut select = Select::new().recv(&threads).recv(&pipe);
+    select = select.recv(&server).recv(&call).recv(&mailbox).recv(&listener).recv(&stream);
     receivers.iter().for_each(|receiver| _ = select.add(receiver));
     assert!(select.wait_timeout(Duration::from_millis(1)).is_none());
     let before = place::switches();

@@ -194,3 +194,152 @@ fn a_damaged_label_is_refused() {
     }
     assert_eq!(*Receiver::<Point>::open(&address).unwrap().recv().unwrap(), Point { x: 0.0, y: 0.0 });
 }
+
+// ---- clones, newest values, in a Select, in tasks
+
+#[test]
+fn clones_share_a_typed_link() {
+    let address = address("typed-cloned", "capacity=64");
+    let (sender, receiver) = (Sender::<Point>::open(&address).unwrap(), Receiver::<Point>::open(&address).unwrap());
+    let (other_sender, other) = (sender.try_clone().unwrap(), receiver.try_clone().unwrap());
+    let points = [Point { x: 1.0, y: 0.5 }, Point { x: 2.0, y: 0.5 }];
+    sender.send(&points[0]).unwrap();
+    drop(sender);
+    std::thread::spawn(move || other_sender.send(&points[1]).unwrap()).join().unwrap();
+    assert_eq!(*receiver.recv().unwrap(), points[0]);
+    std::thread::spawn(move || assert_eq!(*other.recv().unwrap(), points[1])).join().unwrap();
+    assert_eq!(receiver.recv().unwrap_err(), RecvFailure::Closed { died: 0 });
+
+    let jobs = encoded::Sender::<Job>::open(&address.replace("cloned", "cloned-jobs")).unwrap();
+    let doing = encoded::Receiver::<Job>::open(&address.replace("cloned", "cloned-jobs")).unwrap();
+    jobs.try_clone().unwrap().send(&Job::Stop).unwrap();
+    assert_eq!(doing.try_clone().unwrap().recv().unwrap(), Job::Stop);
+}
+
+/// The newest value of each kind of typed link: in an aligned copy, into a value, decoded. A message of another size is told, and changes nothing.
+#[test]
+fn the_newest_value_is_typed() {
+    let address = address("typed-latest", "shape=latest&max=8KiB");
+    let (sender, receiver) = (Sender::<Frame>::open(&address).unwrap(), Receiver::<Frame>::open(&address).unwrap());
+    let mut frame = Frame { number: 99, pixels: [9; 1024] };
+    assert_eq!(receiver.latest().map(drop).unwrap_err(), RecvFailure::Empty);
+    assert_eq!(receiver.latest_into(&mut frame).unwrap_err(), RecvFailure::Empty);
+    assert_eq!((frame.number, frame.pixels[1023]), (99, 9), "left alone on an error");
+    for number in 0..50 {
+        sender.send(&Frame { number, pixels: [number as u32; 1024] }).unwrap();
+        let newest = receiver.latest().unwrap();
+        assert_eq!((newest.number, newest.message().position()), (number, number));
+        assert!(newest.pixels.iter().all(|pixel| u64::from(*pixel) == number));
+        drop(newest);
+        assert_eq!(receiver.latest_into(&mut frame).unwrap(), number);
+        assert!(frame.number == number && frame.pixels.iter().all(|pixel| u64::from(*pixel) == number));
+    }
+    ginnel::Sender::open(&address).unwrap().send(&[0; 17]).unwrap();
+    assert_eq!(receiver.latest().map(drop).unwrap_err(), RecvFailure::WrongType { len: 17 });
+    assert_eq!(receiver.latest_into(&mut frame).unwrap_err(), RecvFailure::WrongType { len: 17 });
+    assert_eq!((frame.number, frame.pixels[1023]), (49, 49), "left alone on an error");
+
+    let address = address.replace("typed-latest", "encoded-latest");
+    let (jobs, doing) = (encoded::Sender::open(&address).unwrap(), encoded::Receiver::<Job>::open(&address).unwrap());
+    assert_eq!(doing.latest().unwrap_err(), RecvFailure::Empty);
+    jobs.send(&Job::Many(vec![Job::Stop])).unwrap();
+    jobs.send(&Job::Stop).unwrap();
+    assert_eq!((doing.latest().unwrap(), doing.latest().unwrap()), (Job::Stop, Job::Stop));
+}
+
+#[test]
+fn what_has_no_newest_value_says_so() {
+    let receiver = Receiver::<Point>::open(&address("typed-queue", "")).unwrap();
+    assert!(matches!(receiver.latest().map(drop).unwrap_err().reason(), RecvFailure::Unfit(_)));
+    assert!(matches!(receiver.latest_into(&mut Point { x: 0.0, y: 0.0 }).unwrap_err().reason(), RecvFailure::Unfit(_)));
+    let receiver = encoded::Receiver::<Job>::open(&address("encoded-queue", "")).unwrap();
+    assert!(matches!(receiver.latest().unwrap_err().reason(), RecvFailure::Unfit(_)));
+}
+
+/// Through a select, whatever carries them; what is no value is told, and is received by that.
+#[test]
+fn a_message_of_a_select_is_a_value() {
+    let _limit = place::limit(place::LIMIT);
+    let fifo = format!("fifo:{}", place::home().join("typed-select-fifo").display());
+    let (points_at, jobs_at) = (address("typed-select", ""), address("encoded-select", ""));
+    let (points, jobs) =
+        (Receiver::<Point>::open(&points_at).unwrap(), encoded::Receiver::<Job>::open(&jobs_at).unwrap());
+    let piped = Receiver::<Point>::open(&fifo).unwrap();
+    let sending = std::thread::spawn(move || {
+        let (points, piped) = (Sender::<Point>::open(&points_at).unwrap(), Sender::<Point>::open(&fifo).unwrap());
+        let jobs = encoded::Sender::<Job>::open(&jobs_at).unwrap();
+        for n in 0..20 {
+            std::thread::sleep(std::time::Duration::from_micros(200));
+            points.send(&Point { x: f64::from(n), y: 0.5 }).unwrap();
+            jobs.send(&Job::Resize { path: "p".into(), width: n }).unwrap();
+            piped.send(&Point { x: f64::from(n), y: -0.5 }).unwrap();
+        }
+        for address in [&points_at, &jobs_at] {
+            ginnel::Sender::open(address).unwrap().send(&[9; 3]).unwrap();
+        }
+    });
+    let mut select = ginnel::Select::new().recv(&points).recv(&jobs).recv(&piped);
+    let (mut next, mut wrong) = ([0; 3], 0);
+    while !select.is_empty() {
+        let found = select.wait();
+        let Ok(message) = found.arrival.message() else {
+            select.remove(found.index);
+            continue;
+        };
+        let number = match found.index {
+            0 => points.value(message).map(|point| (point.x as u32, point.y == 0.5)),
+            1 => jobs.value(message).map(|job| match job {
+                Job::Resize { width, .. } => (width, true),
+                other => panic!("{other:?}"),
+            }),
+            _ => piped.value(message).map(|point| (point.x as u32, point.y == -0.5)),
+        };
+        match number {
+            Ok(number) => assert_eq!(number, (next[found.index], true)),
+            Err(e) => {
+                assert_eq!(e, RecvFailure::WrongType { len: 3 });
+                wrong += 1;
+                continue;
+            }
+        }
+        next[found.index] += 1;
+    }
+    assert_eq!((next, wrong), ([20; 3], 2));
+    sending.join().unwrap();
+}
+
+fn is_send<F: Future + Send>(future: F) -> F {
+    future
+}
+
+#[test]
+fn values_go_through_tasks() {
+    let _limit = place::limit(place::LIMIT);
+    let count = 200 * place::scale() as u32;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (points_at, jobs_at) = (address("typed-async", "capacity=4"), address("encoded-async", "capacity=4&max=64"));
+    let (mut points, mut jobs) =
+        (Receiver::<Point>::open(&points_at).unwrap(), encoded::Receiver::<Job>::open(&jobs_at).unwrap());
+    let mut senders = (Sender::<Point>::open(&points_at).unwrap(), encoded::Sender::<Job>::open(&jobs_at).unwrap());
+    let sending = async move {
+        let too_large = senders.1.send_async(&Job::Resize { path: "p".repeat(100), width: 0 }).await.unwrap_err();
+        assert!(matches!(too_large.reason(), SendFailure::TooLarge { .. }), "{too_large}");
+        for n in 0..count {
+            let point = Point { x: f64::from(n), y: 0.5 };
+            is_send(senders.0.send_async(&point)).await.unwrap();
+            is_send(senders.1.send_async(&Job::Resize { path: "p".into(), width: n })).await.unwrap();
+        }
+        ginnel::Sender::open(&points_at).unwrap().send_async(&[0; 5]).await.unwrap();
+        ginnel::Sender::open(&jobs_at).unwrap().send_async(&[9; 5]).await.unwrap();
+    };
+    let receiving = async move {
+        for n in 0..count {
+            assert_eq!(*is_send(points.recv_async()).await.unwrap(), Point { x: f64::from(n), y: 0.5 });
+            assert_eq!(is_send(jobs.recv_async()).await.unwrap(), Job::Resize { path: "p".into(), width: n });
+        }
+        assert_eq!(points.recv_async().await.map(drop).unwrap_err(), RecvFailure::WrongType { len: 5 });
+        assert_eq!(jobs.recv_async().await.unwrap_err(), RecvFailure::WrongType { len: 5 });
+        assert_eq!(points.recv_async().await.map(drop).unwrap_err(), RecvFailure::Closed { died: 0 });
+    };
+    runtime.block_on(futures_util::future::join(sending, receiving));
+}

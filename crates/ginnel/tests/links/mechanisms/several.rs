@@ -47,7 +47,7 @@ fn a_select_over_every_mechanism_is_woken_by_each() {
         let mut ended = Vec::new();
         while !select.is_empty() {
             let next = select.wait();
-            match next.message {
+            match next.arrival.message() {
                 Ok(message) => ledgers[next.index].enter(&message),
                 Err(e) => {
                     assert_eq!(e, RecvFailure::Closed { died: 0 });
@@ -78,7 +78,7 @@ fn an_interrupter_ends_a_select_over_each() {
             interrupter.interrupt();
         });
         let ended = select.wait();
-        assert_eq!((ended.index, ended.message.unwrap_err().reason()), (index, RecvFailure::Interrupted));
+        assert_eq!((ended.index, ended.arrival.message().unwrap_err().reason()), (index, RecvFailure::Interrupted));
         interrupting.join().unwrap();
     }
 }
