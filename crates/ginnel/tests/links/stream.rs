@@ -425,6 +425,7 @@ pub(crate) fn test_role(what: &str) {
         "killed-listener" => killed_listener(&directory),
         "killed-writer" => killed_writer(&directory),
         "starved" => starved(),
+        "lets-go" => lets_go(),
         _ => fork(),
     });
     say("ok");
@@ -460,6 +461,11 @@ fn a_listener_without_descriptors_loses_nobody() {
     elsewhere("starved");
 }
 
+#[test]
+fn an_accepted_client_lets_go_of_the_listener() {
+    elsewhere("lets-go");
+}
+
 /// Whatever descriptor it is that is missing: accepting says so, and works when there is one.
 fn starved() {
     let listener = Listener::bind("shm:there").unwrap();
@@ -492,6 +498,30 @@ fn starved() {
         }
     }
     panic!("it never has enough");
+}
+
+/// Also if neither half ever waits, and one is not used.
+fn lets_go() {
+    let listener = Listener::bind("shm:there").unwrap();
+    let mapped = || {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        maps.lines().filter(|line| line.ends_with("/there")).count()
+    };
+    let before = mapped();
+    assert_ne!(before, 0);
+    for writes in [true, false] {
+        let mut client = Stream::connect("shm:there").unwrap();
+        client.write_all(b"early").unwrap();
+        assert!(mapped() > before, "it is told when the listener goes");
+        let mut server = listener.accept().unwrap();
+        server.write_all(b"x").unwrap();
+        if writes {
+            client.write_all(b"y").unwrap()
+        } else {
+            client.read_exact(&mut [0]).unwrap()
+        }
+        assert_eq!(mapped(), before, "writes: {writes}");
+    }
 }
 
 fn start(what: &str, directory: &Path) -> Child {
