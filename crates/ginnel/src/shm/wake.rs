@@ -12,10 +12,10 @@ use std::sync::{Arc, PoisonError, Weak};
 
 impl Region {
     /// Wakes everybody who sleeps or listens, to look again; even those who were forgotten with a dead one's epoch, or by one who was killed when it had
-    /// taken their announcements down.
+    /// taken their announcements down. The caller may be no participant, whom nobody recovers: killed in the middle, it has taken nothing down.
     pub(crate) fn wake_all(&self) {
         for event in [self.engine.items(), self.engine.room()] {
-            let _ = event.notify();
+            event.stir();
             let _ = futex::wake_all(event.futex_word());
         }
         self.call_listeners();
