@@ -242,7 +242,7 @@ impl Receiver {
             return Ok(held);
         }
         if self.consumer.take_passed_extent() {
-            self.region().give_back(self.consumer.take_had_blocks(), false);
+            self.give_back(Until::Now);
         }
         let popped = self.engine().try_pop(&self.consumer);
         if self.consumer.take_made_room() {
@@ -254,6 +254,15 @@ impl Receiver {
             return Ok(Held::detached(self, delivery));
         }
         Ok(Held::in_place(self, delivery))
+    }
+
+    /// Gives memory of an unbounded link back that nobody uses. What somebody else is in the way of is tried again later.
+    #[cold]
+    fn give_back(&self, until: Until) {
+        let had_blocks = self.consumer.take_had_blocks();
+        if !self.region().give_back(had_blocks, until) && had_blocks {
+            self.consumer.still_had_blocks();
+        }
     }
 
     /// Looks for the most common result only, while waiting.
@@ -296,7 +305,7 @@ impl Receiver {
                 (Err(PopError::Empty), Some(died)) => Look::Done(Err(RecvFailure::Closed { died })),
                 (Err(PopError::Empty), None) => {
                     if last {
-                        region.give_back(self.consumer.take_had_blocks(), true);
+                        self.give_back(until);
                     }
                     Look::Nothing
                 }
@@ -424,7 +433,7 @@ impl Drop for Receiver {
             self.engine().recover_self(self.membership.me);
         }
         if self.region().is_ours() {
-            self.region().give_back(self.consumer.take_had_blocks(), false);
+            self.give_back(Until::Now);
         }
     }
 }

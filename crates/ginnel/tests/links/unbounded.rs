@@ -6,11 +6,19 @@ use crate::child::Child;
 use crate::dice::Dice;
 use crate::place::{self, LIMIT, address, number_in, scale, stamped, within};
 use ginnel::{Link, Message, Receiver, RecvFailure, SendFailure, Sender};
+use ginnel_core::GROW_BYTE;
+use ginnel_os::ofd_lock::{self, Kind};
 use std::collections::VecDeque;
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Extents of 4 KiB, 32 slots.
 const TINY: &str = "unbounded&memory=256KiB&max=4KiB&participants=16";
+
+/// For what does not come.
+const SHORT: Duration = Duration::from_millis(5);
 
 fn allocated(address: &str) -> u64 {
     Link::new(address).unwrap().info().unwrap().allocated
@@ -78,6 +86,40 @@ fn so_do_blocks() {
                 assert_eq!((pool.used, pool.committed <= 16 << 20), (0, true), "{pool:?}");
                 assert!(after <= (20 << 20) + peak / 8, "{after} of {peak}");
             }
+        });
+    }
+}
+
+fn file_to_lock(address: &str) -> File {
+    File::options().read(true).write(true).open(place::file_of(address)).unwrap()
+}
+
+/// Somebody is stopped while memory is its business: who does not wait is told, who waits for a time waits no longer.
+#[test]
+fn nobody_waits_for_one_that_is_stopped() {
+    let address = address("stopped", "unbounded&participants=8");
+    let (sender, receiver) = Link::new(&address).unwrap().pair().unwrap();
+    let file = file_to_lock(&address);
+    for len in [8, 5000] {
+        let lock = ofd_lock::try_lock(file.as_fd(), Kind::Write, GROW_BYTE..=GROW_BYTE).unwrap();
+        within(LIMIT, || {
+            let message = vec![7; len];
+            let sent = (0..).find(|_| sender.try_send(&message).is_err()).unwrap();
+            for _ in 0..20 {
+                let error = sender.try_send(&message).unwrap_err();
+                assert!(matches!(error.reason(), SendFailure::NoRoom { .. }), "{error}");
+                assert!(error.to_string().contains("ginnel info"), "{error}");
+                let error = sender.send_timeout(&message, SHORT).unwrap_err();
+                assert!(matches!(error.reason(), SendFailure::TimedOut { .. }), "{error}");
+                assert!(error.to_string().contains("ginnel info"), "{error}");
+            }
+            (0..sent).for_each(|_| assert_eq!(receiver.recv().unwrap().len(), len));
+            for _ in 0..5000 {
+                assert_eq!(receiver.try_recv().unwrap_err(), RecvFailure::Empty);
+            }
+            drop(lock);
+            (0..=sent).for_each(|_| sender.try_send(&message).unwrap());
+            (0..=sent).for_each(|_| assert_eq!(receiver.recv().unwrap().len(), len));
         });
     }
 }
