@@ -363,6 +363,7 @@ impl Receiver {
             _ if self.waiter.was_interrupted() => Look::Done(Err(RecvFailure::Interrupted)),
             (PopError::Empty, None) => {
                 if listens {
+                    self.give_back(Until::Now);
                     self.engine().count_sleep(self.membership.me);
                 }
                 Look::Nothing

@@ -5,7 +5,7 @@
 use crate::child::Child;
 use crate::dice::Dice;
 use crate::place::{self, LIMIT, address, number_in, scale, stamped, within};
-use ginnel::{Link, Message, Receiver, RecvFailure, SendFailure, Sender};
+use ginnel::{Link, Message, Receiver, RecvFailure, Select, SendFailure, Sender};
 use ginnel_core::GROW_BYTE;
 use ginnel_os::ofd_lock::{self, Kind};
 use std::collections::VecDeque;
@@ -85,6 +85,56 @@ fn so_do_blocks() {
                 // What is spare stays, and 16 bytes for each block that there ever was.
                 assert_eq!((pool.used, pool.committed <= 16 << 20), (0, true), "{pool:?}");
                 assert!(after <= (20 << 20) + peak / 8, "{after} of {peak}");
+            }
+        });
+    }
+}
+
+/// Who never sleeps on the link gives back too. And who was refused the lock, later.
+#[test]
+fn so_do_blocks_of_who_listens() {
+    type Drain = fn(&mut Receiver, u64);
+    let selecting: Drain = |receiver, count| {
+        let mut select = Select::new().recv(&*receiver);
+        (0..count).for_each(|number| assert_eq!(number_in(&select.wait().message.unwrap()), number));
+        assert!(select.wait_timeout(SHORT).is_none());
+    };
+    let ready: Drain = |receiver, count| {
+        let ready = receiver.readiness().unwrap();
+        (0..count).for_each(|number| assert_eq!(number_in(&ready.try_recv().unwrap()), number));
+        assert_eq!(ready.try_recv().unwrap_err(), RecvFailure::Empty);
+    };
+    let awaiting: Drain = |receiver, count| {
+        smol::block_on(async {
+            for number in 0..count {
+                assert_eq!(number_in(&receiver.recv_async().await.unwrap()), number);
+            }
+            let nothing = futures_util::future::poll_immediate(receiver.recv_async()).await;
+            assert!(nothing.is_none());
+        });
+    };
+    let sleeping: Drain = |receiver, count| {
+        (0..count).for_each(|number| assert_eq!(number_in(&receiver.recv().unwrap()), number));
+        assert_eq!(receiver.recv_timeout(SHORT).unwrap_err(), RecvFailure::TimedOut);
+    };
+    for (how, drain) in [selecting, ready, awaiting, sleeping].into_iter().enumerate() {
+        let address = address("listening", "unbounded");
+        let (sender, mut receiver) = Link::new(&address).unwrap().pair().unwrap();
+        let pool = || Link::new(&address).unwrap().info().unwrap().pool;
+        within(LIMIT, || {
+            for refused in [false, true] {
+                (0..40).for_each(|number| sender.send(&stamped(number, 1 << 20)).unwrap());
+                assert!(pool().committed >= 40 << 20);
+                let file = file_to_lock(&address);
+                let lock =
+                    refused.then(|| ofd_lock::try_lock(file.as_fd(), Kind::Write, GROW_BYTE..=GROW_BYTE).unwrap());
+                drain(&mut receiver, 40);
+                if refused {
+                    assert!(pool().committed >= 40 << 20);
+                    drop(lock);
+                    drain(&mut receiver, 0);
+                }
+                assert!(pool().used == 0 && pool().committed <= 16 << 20, "{how}, {refused}: {:?}", pool());
             }
         });
     }
