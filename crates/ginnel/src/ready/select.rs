@@ -218,7 +218,7 @@ impl<'a> Select<'a> {
         post.ear.arm(&post.waker);
         for (index, entry) in self.entries.iter_mut().enumerate() {
             let Some(receiver) = entry.receiver.filter(|_| !entry.heard) else { continue };
-            let has_news = receiver.add_ear(&post.ear).map_err(|e| Selected { index, message: Err(e) })?;
+            let has_news = receiver.add_ear(&post.ear).map_err(|e| failed(index, Some(receiver), &e))?;
             if has_news && post.news.is_none() {
                 let news = News::of_this_process().map_err(|e| failed(index, Some(receiver), &e))?;
                 post.news = Some(news);

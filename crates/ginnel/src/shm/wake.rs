@@ -115,12 +115,13 @@ impl Region {
     }
 
     /// Has an ear called from now on whenever there may be news; its owner then announces itself in an event, and looks again.
-    pub(crate) fn add_ear(&self, ear: &Arc<Ear>) -> std::io::Result<()> {
+    /// Whether the process's [`News`](crate::ready::News) are to be drained for that.
+    pub(crate) fn add_ear(&self, ear: &Arc<Ear>) -> std::io::Result<bool> {
         self.ears.add(ear);
-        match self.home {
-            Home::Directory(..) => self.ears.join(self.file.as_fd()),
-            Home::Process => Ok(()),
+        if let Home::Directory(..) = self.home {
+            self.ears.join(self.file.as_fd())?;
         }
+        Ok(self.has_news())
     }
 
     /// Whether who listens is called by the process's [`News`](crate::ready::News).
