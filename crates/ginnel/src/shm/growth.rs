@@ -6,8 +6,9 @@
 use super::region::Region;
 use crate::error::SendFailure;
 use crate::wait::Until;
-use ginnel_core::{Extent, GROW_BYTE, Growth, Participant, Span};
+use ginnel_core::{Extent, GROW_BYTE, Growth, InTheWay, Participant, Span};
 use ginnel_os::{fallocate, tmpfile};
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -126,13 +127,9 @@ impl Region {
         Ok(())
     }
 
-    /// Gives memory of an unbounded link back that nobody uses: of the ring, and, if `blocks`, of blocks. False if somebody else has the lock: for a moment at
-    /// least where the caller can wait, but not past its deadline.
-    #[cold]
-    pub(super) fn give_back(&self, blocks: bool, until: Until) -> bool {
-        if !self.engine().is_unbounded() || !(blocks || self.engine().ring_may_shrink()) {
-            return true;
-        }
+    /// Gives memory of an unbounded link back that nobody uses: of the ring, and, if `blocks`, of blocks. Says what is in the way of more. False if somebody else
+    /// has the lock: for a moment at least where the caller can wait, but not past its deadline.
+    pub(super) fn give_back(&self, blocks: bool, until: Until, in_the_way: &Cell<Option<InTheWay>>) -> bool {
         let patience = Instant::now() + IDLE_PATIENCE;
         let lock = match until {
             Until::Now => self.try_lock(GROW_BYTE).ok().flatten(),
@@ -141,6 +138,7 @@ impl Region {
         };
         let Some(_lock) = lock else { return false };
         self.give_back_held(blocks.then_some(SPARE_BYTES));
+        in_the_way.set(self.engine().in_the_way());
         true
     }
 

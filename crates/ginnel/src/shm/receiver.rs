@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, RecvError, RecvFailure};
 use crate::message::{Held, Message};
 use crate::ready::Found;
 use crate::wait::{Interrupter, Until};
-use ginnel_core::{Consumer, Corrupt, Delivery, Engine, PopError, Role, Run, Shape, Start};
+use ginnel_core::{Consumer, Corrupt, Delivery, Engine, InTheWay, PopError, Role, Run, Shape, Start};
 use std::cell::Cell;
 use std::fmt;
 
@@ -23,6 +23,8 @@ pub(crate) struct Receiver {
     peers: Peers,
     follow: bool,
     corrupt: Cell<Option<Corrupt>>,
+    /// What kept memory from being given back last: a message in hand, say.
+    in_the_way: Cell<Option<InTheWay>>,
     /// Messages dropped before this receiver opened.
     dropped_before: u64,
     /// What it is on a broadcast; the consumer has nothing to do there.
@@ -63,6 +65,7 @@ impl Receiver {
             peers: Peers::new(engine, Role::Sender),
             follow,
             corrupt: Cell::new(corrupt),
+            in_the_way: Cell::new(None),
             dropped_before: engine.dropped(),
             listening,
             membership,
@@ -259,8 +262,13 @@ impl Receiver {
     /// Gives memory of an unbounded link back that nobody uses. What somebody else is in the way of is tried again later.
     #[cold]
     fn give_back(&self, until: Until) {
-        let had_blocks = self.consumer.take_had_blocks();
-        if !self.region().give_back(had_blocks, until) && had_blocks {
+        if !self.engine().is_unbounded() {
+            return;
+        }
+        let is_in_the_way = |way| self.engine().is_in_the_way(self.membership.me, way);
+        let ring = self.engine().ring_may_shrink() && !self.in_the_way.get().is_some_and(is_in_the_way);
+        let blocks = self.consumer.take_had_blocks();
+        if (ring || blocks) && !self.region().give_back(blocks, until, &self.in_the_way) && blocks {
             self.consumer.still_had_blocks();
         }
     }

@@ -7,6 +7,7 @@ use crate::dice::Dice;
 use crate::place::{self, LIMIT, address, number_in, scale, stamped, within};
 use ginnel::{Link, Message, Receiver, RecvFailure, Select, SendFailure, Sender};
 use ginnel_core::GROW_BYTE;
+use ginnel_os::inotify::Inotify;
 use ginnel_os::ofd_lock::{self, Kind};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -137,6 +138,38 @@ fn so_do_blocks_of_who_listens() {
                 assert!(pool().used == 0 && pool().committed <= 16 << 20, "{how}, {refused}: {:?}", pool());
             }
         });
+    }
+}
+
+/// A message in hand keeps the memory from its place on: looking again and again for others costs no more for that. Taking a lock opens the file anew.
+#[test]
+fn a_message_that_is_held_costs_no_lock_at_each_look() {
+    let address = address("held", TINY);
+    let (sender, receiver) = Link::new(&address).unwrap().pair().unwrap();
+    let (file, inotify) = (file_to_lock(&address), Inotify::new().unwrap());
+    let opened = || !inotify.read().unwrap().unwrap().is_empty();
+    for is_shared in [false, true] {
+        let another = is_shared.then(|| receiver.try_clone().unwrap());
+        let receiver = another.as_ref().unwrap_or(&receiver);
+        for held in [0, 40, 64] {
+            (0..200).for_each(|number| sender.send(&stamped(number, 8)).unwrap());
+            let before = allocated(&address);
+            let take = |count| (0..count).for_each(|_| drop(receiver.recv().unwrap()));
+            take(held);
+            let message = receiver.recv().unwrap();
+            take(199 - held);
+            let nothing = || assert_eq!(receiver.try_recv().unwrap_err(), RecvFailure::Empty);
+            nothing();
+            let watch = inotify.watch_open(file.as_fd()).unwrap();
+            (0..100).for_each(|_| nothing());
+            assert!(!opened(), "{held}");
+            drop(message);
+            nothing();
+            assert!(opened(), "now there is something to give back");
+            inotify.unwatch(watch);
+            let _ = inotify.read();
+            assert!(allocated(&address) < before, "{} of {before}", allocated(&address));
+        }
     }
 }
 
