@@ -208,7 +208,8 @@ pub enum SendFailure {
         /// Messages that it may hold.
         capacity: u64,
     },
-    /// The mechanism has room for no more now: a limit of the kernel's, and its value.
+    /// The mechanism has room for no more now: a limit of the kernel's, and its value. Of an unbounded link the limit is `growth`: one participant at a time gets
+    /// it memory, and another one was at it for longer than who does not wait tries for, some milliseconds.
     NoRoom {
         /// Its name.
         limit: &'static str,
