@@ -268,7 +268,8 @@ impl Receiver {
         let is_in_the_way = |way| self.engine().is_in_the_way(self.membership.me, way);
         let ring = self.engine().ring_may_shrink() && !self.in_the_way.get().is_some_and(is_in_the_way);
         let blocks = self.consumer.take_had_blocks();
-        if (ring || blocks) && !self.region().give_back(blocks, until, &self.in_the_way) && blocks {
+        let done = !(ring || blocks) || self.region().give_back(blocks, until, &self.in_the_way);
+        if blocks && !done {
             self.consumer.still_had_blocks();
         }
     }

@@ -516,9 +516,9 @@ fn lets_go() {
         let mut server = listener.accept().unwrap();
         server.write_all(b"x").unwrap();
         if writes {
-            client.write_all(b"y").unwrap()
+            client.write_all(b"y").unwrap();
         } else {
-            client.read_exact(&mut [0]).unwrap()
+            client.read_exact(&mut [0]).unwrap();
         }
         assert_eq!(mapped(), before, "writes: {writes}");
     }
