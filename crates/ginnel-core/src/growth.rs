@@ -225,13 +225,13 @@ impl Engine {
     pub fn in_the_way(&self) -> Option<InTheWay> {
         let Reach { punched, floor, grown } = self.reach_of_ring()?;
         let end = floor + self.layout().extent();
-        // ORDERING: relaxed; a hint, as are those below.
+        // ORDERING: relaxed, a hint, as are those below.
         let is_inside = |participant: &Participant| self.hot(*participant)[WORK].load(Relaxed) & BUSY != 0;
         let obstacle = if floor != punched {
             let inside = self.participants().find(is_inside)?;
-            // ORDERING: relaxed, as above.
+            // ORDERING: relaxed, a hint.
             Obstacle::Inside(inside, self.hot(inside)[WORK].load(Relaxed))
-        // ORDERING: relaxed, as above.
+        // ORDERING: relaxed, a hint.
         } else if self.control(TAIL).load(Relaxed) < end {
             Obstacle::Tail(end)
         } else {
@@ -245,7 +245,7 @@ impl Engine {
     /// Whether it is there yet. The caller, who is `me`, is inside no operation.
     pub fn is_in_the_way(&self, me: Participant, InTheWay(obstacle): InTheWay) -> bool {
         match obstacle {
-            // ORDERING: relaxed; hints.
+            // ORDERING: relaxed; both are hints.
             Obstacle::Tail(end) => self.control(TAIL).load(Relaxed) < end,
             Obstacle::Inside(who, word) => self.hot(who)[WORK].load(Relaxed) == word,
             Obstacle::Slot(position) => {

@@ -397,6 +397,32 @@ proptest! {
     }
 }
 
+/// A sender that was killed between its claim and the tail leaves the tail behind the head. Whoever sends next looks at slots from there on: so far memory stays.
+#[test]
+fn memory_behind_a_tail_that_lags_is_kept() {
+    const TAIL: u64 = 2 * 128;
+    for (capacity, extent) in CAPACITIES.into_iter().filter(|(_, extent)| *extent != 0) {
+        let mut world = World::new(Full::Block, (capacity, extent));
+        (0..2).for_each(|_| world.join(Role::Sender));
+        (0..2).for_each(|_| world.join(Role::Receiver));
+        for turn in 0..extent as usize {
+            world.send(turn, 8);
+            world.receive(turn);
+            world.release(turn, 0);
+        }
+        assert_eq!(world.word_at(TAIL), u64::from(extent));
+        world.fill(TAIL, 1, extent as u8 - 1);
+        world.give_back();
+        world.send(0, 8);
+        world.receive(0);
+        world.release(0, 0);
+        world.give_back();
+        assert_eq!(world.engine.ring_to_punch(), None);
+        (0..2).for_each(|who| world.send(who, 8));
+        (0..2).for_each(|who| world.receive(who));
+    }
+}
+
 /// The dead one may have had the side while another was at work on it, and not known it yet.
 #[test]
 fn a_dead_owners_side_is_shared_by_those_who_are_there() {

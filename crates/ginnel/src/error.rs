@@ -322,6 +322,10 @@ impl fmt::Display for SendError {
     }
 }
 
+/// Of an unbounded link.
+const GROWS_SLOWLY: &str = "one other participant at a time gets it memory or gives some back, and does not go on: it is stopped, perhaps; `ginnel info` \
+    lists those that are attached; continue or kill that one, or try again";
+
 impl SendFailure {
     /// What it says, after the name of its link.
     pub(crate) fn explain(&self, f: &mut fmt::Formatter<'_>, link: &str) -> fmt::Result {
@@ -341,10 +345,8 @@ impl SendFailure {
                 "others are in the middle of a send, as many as it has places for ({value}); try again, or make it anew with ?capacity={}",
                 value * 4
             ),
-            SendFailure::NoRoom { limit: crate::shm::GROWTH, .. } | SendFailure::TimedOut { limit: crate::shm::GROWTH, .. } => f.write_str(
-                "one other participant at a time gets it memory or gives some back, and does not go on: it is stopped, perhaps; `ginnel info` \
-                 lists those that are attached; continue or kill that one, or try again",
-            ),
+            SendFailure::NoRoom { limit: crate::shm::GROWTH, .. }
+            | SendFailure::TimedOut { limit: crate::shm::GROWTH, .. } => f.write_str(GROWS_SLOWLY),
             SendFailure::NoRoom { limit, value } => {
                 write!(f, "it is full ({limit} {value}); receive some, or raise that limit")
             }
