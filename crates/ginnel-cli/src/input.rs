@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::Instant;
 
 /// An open file, or standard input.
 pub(crate) struct Input {
@@ -13,6 +14,8 @@ pub(crate) struct Input {
     name: String,
     /// Length, if it is a regular file.
     len: Option<u64>,
+    /// Until when to wait for it.
+    end: Option<Instant>,
 }
 
 impl Input {
@@ -32,7 +35,12 @@ impl Input {
                 "cannot read {name}: it is a directory; name a file, or pipe `tar c` here"
             )));
         }
-        Ok(Self { file, name, len: status.is_file().then_some(status.len()) })
+        Ok(Self { file, name, len: status.is_file().then_some(status.len()), end: None })
+    }
+
+    /// Reading fails with `TimedOut` when it would wait longer than this.
+    pub(crate) fn until(self, end: Option<Instant>) -> Self {
+        Self { end, ..self }
     }
 
     /// Its name for people.
@@ -47,10 +55,10 @@ impl Input {
 }
 
 impl Read for Input {
-    /// Fails with `Interrupted` when a signal came, and only then.
+    /// Fails with `Interrupted` when a signal came, and only then; with `TimedOut` when it took too long.
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if self.len.is_none() {
-            interrupt::wait_readable(self.file.as_fd())?;
+            interrupt::wait_readable(self.file.as_fd(), self.end)?;
         }
         self.file.read(into)
     }

@@ -93,13 +93,22 @@ pub(crate) fn check() -> Result<(), Failure> {
 /// Waits until a file can be read without waiting, or a signal comes.
 ///
 /// # Errors
-/// `Interrupted` if a signal came; the errno.
-pub(crate) fn wait_readable(file: BorrowedFd<'_>) -> io::Result<()> {
-    match ALARM.get() {
-        Some(alarm) => poll::readable(&[file, alarm.as_fd()], None)?,
-        None => poll::readable(&[file], None)?,
+/// `Interrupted` if a signal came; `TimedOut` if the end has come; the errno.
+pub(crate) fn wait_readable(file: BorrowedFd<'_>, end: Option<Instant>) -> io::Result<()> {
+    let is_readable = match ALARM.get() {
+        Some(alarm) => poll::readable(&[file, alarm.as_fd()], end)?,
+        None => poll::readable(&[file], end)?,
     };
-    if SIGNAL.load(SeqCst) == 0 { Ok(()) } else { Err(io::ErrorKind::Interrupted.into()) }
+    match SIGNAL.load(SeqCst) {
+        0 if is_readable => Ok(()),
+        0 => Err(io::ErrorKind::TimedOut.into()),
+        _ => Err(io::ErrorKind::Interrupted.into()),
+    }
+}
+
+/// The signal that came, if one did.
+pub(crate) fn signal() -> Option<i32> {
+    Some(SIGNAL.load(SeqCst)).filter(|signal| *signal != 0).map(i32::from)
 }
 
 /// The end of a wait, which is cut into slices so that a signal is noticed.

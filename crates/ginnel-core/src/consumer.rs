@@ -105,6 +105,11 @@ impl Consumer {
         self.had_blocks.take()
     }
 
+    /// What was asked for could not be given back now: it is still to be.
+    pub fn still_had_blocks(&self) {
+        self.had_blocks.set(true);
+    }
+
     /// The next take goes the slow way, where this is noticed: the fast one costs no look for it.
     #[cold]
     fn pass_extent(&self) {

@@ -130,6 +130,14 @@ impl<'a> Event<'a> {
         self.reset()
     }
 
+    /// Something was published that all must see, announced or not: nobody falls asleep any more who has not seen it. The caller wakes all. Whoever is announced
+    /// stays so: if the caller is killed before that, the next waker owes them the wake.
+    #[cold]
+    pub fn stir(&self) {
+        // ORDERING [S5]: SeqCst, after what was published: who reads the word later sees that too, and who read it before does not sleep on it.
+        self.sequence.fetch_add(1, SeqCst);
+    }
+
     /// Begins a new epoch in which nobody is announced. The caller wakes all: those who still wait announce themselves again.
     #[cold]
     pub(crate) fn reset(&self) -> Called {
@@ -175,5 +183,17 @@ mod tests {
         event.disarm(waiting); // the bit is not its own
         event.disarm(waiting); // nor does a second withdrawal reach it
         assert_eq!(event.notify(), Some(Called { sleepers: false, listeners: true }));
+    }
+
+    #[test]
+    fn who_is_stirred_does_not_sleep_and_stays_announced() {
+        let (sequence, sleepers) = (AtomicU32::new(0), AtomicU64::new(0));
+        let event = Event::new(&sequence, &sleepers, fences());
+        let waiting = event.arm();
+        event.listen();
+        event.stir();
+        assert_ne!(event.futex_word().load(SeqCst), waiting.sequence);
+        assert_eq!(event.notify(), Some(Called { sleepers: true, listeners: true }));
+        event.disarm(waiting);
     }
 }

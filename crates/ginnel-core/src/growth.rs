@@ -80,6 +80,20 @@ pub enum Growth {
     Corrupt(Corrupt),
 }
 
+/// What kept memory of the ring from being given back. As long as it does, trying again is in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InTheWay(Obstacle);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Obstacle {
+    /// A slot that was not released: its message is in hand.
+    Slot(u64),
+    /// The tail is not known to have come to this position.
+    Tail(u64),
+    /// A participant inside an operation, and its word.
+    Inside(Participant, u64),
+}
+
 /// The window of positions that have memory; see the module.
 #[derive(Clone, Copy, Debug)]
 struct Reach {
@@ -205,6 +219,49 @@ impl Engine {
         // ORDERING: relaxed; both are hints.
         let load = |at| self.control(at).load(Relaxed);
         self.layout().ends_extent(load(FLOOR), load(HEAD)) || load(PUNCHED) != load(FLOOR)
+    }
+
+    /// What kept [`Self::ring_to_punch`] from finding anything. The caller holds the grow lock since before that, and is inside no operation.
+    pub fn in_the_way(&self) -> Option<InTheWay> {
+        let Reach { punched, floor, grown } = self.reach_of_ring()?;
+        let end = floor + self.layout().extent();
+        // ORDERING: relaxed, a hint, as are those below.
+        let is_inside = |participant: &Participant| self.hot(*participant)[WORK].load(Relaxed) & BUSY != 0;
+        let obstacle = if floor != punched {
+            let inside = self.participants().find(is_inside)?;
+            // ORDERING: relaxed, a hint.
+            Obstacle::Inside(inside, self.hot(inside)[WORK].load(Relaxed))
+        // ORDERING: relaxed, a hint.
+        } else if self.control(TAIL).load(Relaxed) < end {
+            Obstacle::Tail(end)
+        } else {
+            // Below `grown` all have memory, and nobody gives any back but the caller.
+            let mut slots = floor..end.min(grown);
+            Obstacle::Slot(slots.find(|position| !self.is_free_again(*position))?)
+        };
+        Some(InTheWay(obstacle))
+    }
+
+    /// Whether it is there yet. The caller, who is `me`, is inside no operation.
+    pub fn is_in_the_way(&self, me: Participant, InTheWay(obstacle): InTheWay) -> bool {
+        match obstacle {
+            // ORDERING: relaxed; both are hints.
+            Obstacle::Tail(end) => self.control(TAIL).load(Relaxed) < end,
+            Obstacle::Inside(who, word) => self.hot(who)[WORK].load(Relaxed) == word,
+            Obstacle::Slot(position) => {
+                let pin = self.pin(me);
+                let there = self.floor() <= position && !self.is_free_again(position);
+                self.unpin(pin);
+                there
+            }
+        }
+    }
+
+    /// Whether a slot was released. It has memory.
+    fn is_free_again(&self, position: u64) -> bool {
+        // ORDERING: relaxed; a hint.
+        self.control(RELEASED).load(Relaxed) > position
+            || self.slot_word(position).is_released_in(self.layout().lap(position))
     }
 
     /// A range of the ring that nobody needs any more, and that nobody looks at: punch a hole there, then call [`Self::ring_punched`].

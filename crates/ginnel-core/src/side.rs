@@ -195,7 +195,7 @@ impl Engine {
     /// Looks at slots by positions that others move: see `growth`.
     fn revoke_pinned(&self, role: Role, revoking: Mode, me: Participant) -> Entered {
         let pin = self.pin(me);
-        let entered = self.revoke(role, revoking);
+        let entered = self.revoke(role, revoking, me);
         self.unpin(pin);
         entered
     }
@@ -223,14 +223,15 @@ impl Engine {
         }
     }
 
-    /// Makes a side that is being revoked shared, if its owner is not inside an operation.
-    fn revoke(&self, role: Role, revoking: Mode) -> Entered {
+    /// Makes a side that is being revoked shared, if its owner is not inside an operation. That may be `me`, whose revoker was killed or gave up: it is inside
+    /// none, though `busy` is up, as it has pinned what it looks at.
+    fn revoke(&self, role: Role, revoking: Mode, me: Participant) -> Entered {
         self.fences().heavy();
         let Some(owner) = self.participant(revoking.owner()) else {
             return Entered::Corrupt;
         };
         // ORDERING [S6] [S7]: acquire after the heavy fence; the owner's last operation.
-        if self.hot(owner)[WORK].load(Acquire) & BUSY == 0 {
+        if owner == me || self.hot(owner)[WORK].load(Acquire) & BUSY == 0 {
             match role {
                 Role::Sender => _ = self.settle_tail(),
                 Role::Receiver => self.mark_held(owner), // from now on, others must be able to tell what is its

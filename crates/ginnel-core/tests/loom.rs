@@ -297,6 +297,27 @@ fn nothing_is_given_back_that_a_receiver_looks_at() {
     });
 }
 
+/// Who tries once to get its part of a side, and then never again, is in nobody's way.
+#[test]
+fn the_owner_of_a_side_goes_on_when_its_revoker_does_not() {
+    check(|| {
+        let engine = unbounded(8, 3);
+        while engine.grown() < 8 {
+            assert!(grow(&engine));
+        }
+        let producer = Producer::new(join(&engine, 0, Role::Sender));
+        let second = Producer::new(join(&engine, 1, Role::Sender));
+        send(&engine, &producer, 0);
+        let revoker = {
+            let engine = engine.clone();
+            thread::spawn(move || _ = engine.try_push(&second, 0, &[1; 8]))
+        };
+        let _ = engine.try_push(&producer, 0, &[1; 8]);
+        revoker.join().unwrap();
+        assert!((0..4).any(|_| engine.try_push(&producer, 0, &[1; 8]).is_ok()));
+    });
+}
+
 /// Slots of the next lap are reached only after their words were written.
 #[test]
 fn slots_are_ready_before_they_are_reached() {

@@ -6,10 +6,11 @@
 #![cfg(not(loom))]
 
 use ginnel_core::{
-    CONTROL_BYTES, Consumer, Delivery, ENTRY_BYTES, Engine, Full, Geometry, Growth, Identity, Layout, Memory, PAGE,
-    Participant, ParticipantState, PopError, Producer, PushError, Role,
+    CONTROL_BYTES, Consumer, Delivery, ENTRY_BYTES, Engine, Full, Geometry, Growth, Identity, InTheWay, Layout, Memory,
+    PAGE, Participant, ParticipantState, PopError, Producer, PushError, Role,
 };
 use proptest::prelude::*;
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::ptr::NonNull;
 
@@ -78,6 +79,8 @@ struct World {
     /// Messages that went back, by position.
     returned: BTreeMap<u64, Vec<u8>>,
     sent: u64,
+    /// What kept memory from being given back last.
+    in_the_way: Cell<Option<InTheWay>>,
 }
 
 impl World {
@@ -96,7 +99,8 @@ impl World {
         let engine = Engine::new(memory, layout, true, || ());
         let (senders, receivers) = (Vec::new(), Vec::new());
         let (queue, returned) = (VecDeque::new(), BTreeMap::new());
-        let world = Self { engine, _region: region, senders, receivers, queue, returned, sent: 0 };
+        let (sent, in_the_way) = (0, Cell::new(None));
+        let world = Self { engine, _region: region, senders, receivers, queue, returned, sent, in_the_way };
         if extent != 0 {
             world.fill(control + first, slots - first, 0xFF);
         }
@@ -132,7 +136,15 @@ impl World {
     }
 
     fn give_back(&self) {
-        while let Some(span) = self.engine.ring_may_shrink().then(|| self.engine.ring_to_punch()).flatten() {
+        let is_in_the_way = |way| self.receivers.first().is_some_and(|r| self.engine.is_in_the_way(r.me, way));
+        let was_in_vain = self.in_the_way.get().is_some_and(is_in_the_way);
+        while self.engine.ring_may_shrink() {
+            let Some(span) = self.engine.ring_to_punch() else {
+                self.in_the_way.set(self.engine.in_the_way());
+                assert!(self.in_the_way.get().is_some(), "it says what it was");
+                break;
+            };
+            assert!(!was_in_vain, "{:?}", self.in_the_way);
             self.fill(span.offset, span.len, 0xFF);
             self.engine.ring_punched(&span);
         }
@@ -382,6 +394,32 @@ proptest! {
             world.look();
         }
         world.end();
+    }
+}
+
+/// A sender that was killed between its claim and the tail leaves the tail behind the head. Whoever sends next looks at slots from there on: so far memory stays.
+#[test]
+fn memory_behind_a_tail_that_lags_is_kept() {
+    const TAIL: u64 = 2 * 128;
+    for (capacity, extent) in CAPACITIES.into_iter().filter(|(_, extent)| *extent != 0) {
+        let mut world = World::new(Full::Block, (capacity, extent));
+        (0..2).for_each(|_| world.join(Role::Sender));
+        (0..2).for_each(|_| world.join(Role::Receiver));
+        for turn in 0..extent as usize {
+            world.send(turn, 8);
+            world.receive(turn);
+            world.release(turn, 0);
+        }
+        assert_eq!(world.word_at(TAIL), u64::from(extent));
+        world.fill(TAIL, 1, extent as u8 - 1);
+        world.give_back();
+        world.send(0, 8);
+        world.receive(0);
+        world.release(0, 0);
+        world.give_back();
+        assert_eq!(world.engine.ring_to_punch(), None);
+        (0..2).for_each(|who| world.send(who, 8));
+        (0..2).for_each(|who| world.receive(who));
     }
 }
 

@@ -12,6 +12,7 @@ use std::io::{self, ErrorKind};
 pub struct Explained {
     errno: i32,
     text: String,
+    limit: Option<(&'static str, u64)>,
 }
 
 impl Explained {
@@ -41,10 +42,25 @@ pub fn errno(error: &io::Error) -> Option<i32> {
     error.raw_os_error().or_else(inside)
 }
 
+/// The limit that a call met, by the name that raises it, and its value, where the explanation names one and it could be read.
+///
+/// ```
+/// assert_eq!(ginnel_os::explain::limit(&std::io::Error::other("no limit")), None);
+/// ```
+pub fn limit(error: &io::Error) -> Option<(&'static str, u64)> {
+    error.get_ref()?.downcast_ref::<Explained>()?.limit
+}
+
 /// An error with this number and this text.
 #[cold]
 pub(crate) fn explain(errno: i32, text: impl Into<String>) -> io::Error {
-    io::Error::new(kind(errno), Explained { errno, text: text.into() })
+    io::Error::new(kind(errno), Explained { errno, text: text.into(), limit: None })
+}
+
+/// The same, of a limit that was met.
+#[cold]
+pub(crate) fn met(errno: i32, (name, value): (&'static str, Option<u64>), text: impl Into<String>) -> io::Error {
+    io::Error::new(kind(errno), Explained { errno, text: text.into(), limit: value.map(|value| (name, value)) })
 }
 
 /// An error for an argument that the kernel would refuse with `EINVAL`.
@@ -72,18 +88,19 @@ pub(crate) fn not_opened(error: impl Into<io::Error>) -> io::Error {
     match error.raw_os_error() {
         Some(libc::EMFILE) => {
             let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-            let limit = shown(limit);
             let text = format!(
-                "no descriptor is left: RLIMIT_NOFILE allows this process {limit}; close some, or raise it with ulimit -n"
+                "no descriptor is left: RLIMIT_NOFILE allows this process {}; close some, or raise it with ulimit -n",
+                shown(limit)
             );
-            explain(libc::EMFILE, text)
+            met(libc::EMFILE, ("RLIMIT_NOFILE", limit), text)
         }
         Some(libc::ENFILE) => {
-            let limit = shown(proc_number("/proc/sys/fs/file-max"));
+            let limit = proc_number("/proc/sys/fs/file-max");
             let text = format!(
-                "the machine has no open file left: fs.file-max is {limit}; raise it with sysctl fs.file-max=N"
+                "the machine has no open file left: fs.file-max is {}; raise it with sysctl fs.file-max=N",
+                shown(limit)
             );
-            explain(libc::ENFILE, text)
+            met(libc::ENFILE, ("fs.file-max", limit), text)
         }
         _ => error,
     }

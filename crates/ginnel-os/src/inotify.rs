@@ -1,7 +1,7 @@
 //! `inotify(7)`: notice that a file was opened or read, or that a description of it was let go, by `close(2)`, `munmap(2)` or the end of its process.
 
 use crate::eventfd::EventFd;
-use crate::explain::{explain, not_opened, proc_number, shown};
+use crate::explain::{met, not_opened, proc_number, shown};
 use rustix::fs::inotify;
 use std::io;
 use std::mem::MaybeUninit;
@@ -20,7 +20,8 @@ impl Inotify {
     /// `inotify_init1(2)`.
     ///
     /// # Errors
-    /// The errno: `EMFILE` when the user has `fs.inotify.max_user_instances` (128 by default) or the process its descriptors.
+    /// The errno, with the limit that was met (see [`explain::limit`](crate::explain::limit)): `EMFILE` when the user has `fs.inotify.max_user_instances`
+    /// (128 by default), or its namespace `user.max_inotify_instances`, or the process its descriptors.
     pub fn new() -> io::Result<Self> {
         Ok(Self(inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).map_err(none_left)?))
     }
@@ -28,7 +29,7 @@ impl Inotify {
     /// `inotify_add_watch(2)` for descriptions of this file that are let go and could write. The same file gives the same number.
     ///
     /// # Errors
-    /// The errno: `ENOSPC` when the user has `fs.inotify.max_user_watches`.
+    /// The errno, with the limit that was met: `ENOSPC` when the user has `fs.inotify.max_user_watches`, or its namespace `user.max_inotify_watches`.
     pub fn watch_close(&self, file: BorrowedFd<'_>) -> io::Result<i32> {
         self.watch(file, inotify::WatchFlags::CLOSE_WRITE)
     }
@@ -36,7 +37,7 @@ impl Inotify {
     /// `inotify_add_watch(2)` for openings of this file, once they have succeeded. An `open(2)` of a FIFO that waits is not one yet.
     ///
     /// # Errors
-    /// The errno: `ENOSPC` when the user has `fs.inotify.max_user_watches`.
+    /// The errno, with the limit that was met: `ENOSPC` when the user has `fs.inotify.max_user_watches`, or its namespace `user.max_inotify_watches`.
     ///
     /// # Examples
     /// ```
@@ -57,7 +58,7 @@ impl Inotify {
     /// kernels report nothing there.
     ///
     /// # Errors
-    /// The errno: `ENOSPC` when the user has `fs.inotify.max_user_watches`.
+    /// The errno, with the limit that was met: `ENOSPC` when the user has `fs.inotify.max_user_watches`, or its namespace `user.max_inotify_watches`.
     ///
     /// # Examples
     /// ```
@@ -79,7 +80,7 @@ impl Inotify {
 
     fn watch(&self, file: BorrowedFd<'_>, flags: inotify::WatchFlags) -> io::Result<i32> {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        Ok(inotify::add_watch(&self.0, path.as_str(), flags)?)
+        inotify::add_watch(&self.0, path.as_str(), flags).map_err(not_watched)
     }
 
     /// `inotify_rm_watch(2)`; a watch that is gone already is no error.
@@ -122,11 +123,30 @@ fn none_left(error: rustix::io::Errno) -> io::Error {
     if error != rustix::io::Errno::MFILE || EventFd::new().is_err() {
         return not_opened(error);
     }
-    let limit = shown(proc_number("/proc/sys/fs/inotify/max_user_instances"));
-    let text = format!(
-        "no inotify instance is left: fs.inotify.max_user_instances allows this user {limit}; raise it with sysctl"
-    );
-    explain(error.raw_os_error(), text)
+    let limits = ["fs.inotify.max_user_instances", "user.max_inotify_instances"];
+    used_up(error, "instance", limits.map(|name| (name, of_sysctl(name))))
+}
+
+#[cold]
+fn not_watched(error: rustix::io::Errno) -> io::Error {
+    if error != rustix::io::Errno::NOSPC {
+        return error.into();
+    }
+    let limits = ["fs.inotify.max_user_watches", "user.max_inotify_watches"];
+    used_up(error, "watch", limits.map(|name| (name, of_sysctl(name))))
+}
+
+fn of_sysctl(name: &str) -> Option<u64> {
+    proc_number(&format!("/proc/sys/{}", name.replace('.', "/")))
+}
+
+/// Of the user's limit, and of that of the user namespace: which the lower one is, as both count.
+fn used_up(error: rustix::io::Errno, what: &str, [user, namespace]: [(&'static str, Option<u64>); 2]) -> io::Error {
+    let is_lower = namespace.1.is_some_and(|of_namespace| user.1.is_none_or(|of_user| of_namespace < of_user));
+    let limit = if is_lower { namespace } else { user };
+    let (name, value) = (limit.0, shown(limit.1));
+    let text = format!("no inotify {what} is left: {name} allows this user {value}; raise it with sysctl -w {name}=N");
+    met(error.raw_os_error(), limit, text)
 }
 
 impl AsFd for Inotify {

@@ -2,6 +2,7 @@
 //! value, and what to do. On the data path each failure is a small enum, and a message that was not sent stays the caller's.
 
 use crate::loan::Loan;
+use crate::message::Message;
 use ginnel_core::{CAPACITY_MAX, Corrupt, MESSAGE_MAX};
 use ginnel_os::explain;
 use std::fmt;
@@ -102,7 +103,11 @@ impl Error {
         // What is explained says itself what to do.
         let remedy = match (source.raw_os_error(), kind) {
             (Some(_), _) => remedy,
-            (None, ErrorKind::NoDescriptors) => "`ginnel ps` of this process shows what it has open",
+            (None, ErrorKind::NoDescriptors)
+                if !explain::limit(&source).is_some_and(|(name, _)| name.contains("inotify")) =>
+            {
+                "`ginnel ps` of this process shows what it has open"
+            }
             (None, _) => "",
         };
         Self { source: Some(source), ..Self::new(kind, tried, object) }.remedy(remedy)
@@ -203,7 +208,8 @@ pub enum SendFailure {
         /// Messages that it may hold.
         capacity: u64,
     },
-    /// The mechanism has room for no more now: a limit of the kernel's, and its value.
+    /// The mechanism has room for no more now: a limit of the kernel's, and its value. Of an unbounded link the limit is `growth`: one participant at a time gets
+    /// it memory, and another one was at it for longer than who does not wait tries for, some milliseconds.
     NoRoom {
         /// Its name.
         limit: &'static str,
@@ -316,6 +322,10 @@ impl fmt::Display for SendError {
     }
 }
 
+/// Of an unbounded link.
+const GROWS_SLOWLY: &str = "one other participant at a time gets it memory or gives some back, and does not go on: it is stopped, perhaps; `ginnel info` \
+    lists those that are attached; continue or kill that one, or try again";
+
 impl SendFailure {
     /// What it says, after the name of its link.
     pub(crate) fn explain(&self, f: &mut fmt::Formatter<'_>, link: &str) -> fmt::Result {
@@ -335,6 +345,8 @@ impl SendFailure {
                 "others are in the middle of a send, as many as it has places for ({value}); try again, or make it anew with ?capacity={}",
                 value * 4
             ),
+            SendFailure::NoRoom { limit: crate::shm::GROWTH, .. }
+            | SendFailure::TimedOut { limit: crate::shm::GROWTH, .. } => f.write_str(GROWS_SLOWLY),
             SendFailure::NoRoom { limit, value } => {
                 write!(f, "it is full ({limit} {value}); receive some, or raise that limit")
             }
@@ -429,6 +441,13 @@ pub enum RecvFailure {
     },
     /// What the kernel said: an error number, see `errno(3)`.
     Os(i32),
+    /// The kernel gives this process no more of what it would be told of messages with: one that waits for several links, in an event loop or in a task.
+    NoneLeft {
+        /// The limit that was met: `fs.inotify.max_user_instances`, say.
+        limit: &'static str,
+        /// Its value, or the largest that fits here.
+        value: u32,
+    },
     /// The link has no such thing: what it would need.
     Unfit(&'static str),
     /// The handle belongs to the parent of this process.
@@ -443,6 +462,9 @@ pub struct RecvError {
     pub(crate) reason: RecvFailure,
     pub(crate) link: Arc<str>,
 }
+
+/// What `recv` returns is no larger than a message.
+const _: () = assert!(size_of::<Result<Message<'_>, RecvError>>() == size_of::<Message<'_>>());
 
 impl RecvError {
     /// Why none was received.
@@ -465,9 +487,12 @@ impl fmt::Display for RecvError {
 }
 
 impl RecvFailure {
-    /// What the kernel said.
-    pub(crate) fn of_io(error: &io::Error) -> Self {
-        Self::Os(explain::errno(error).unwrap_or_default())
+    /// From what the kernel said.
+    pub(crate) fn of_os(e: &io::Error) -> Self {
+        match explain::limit(e) {
+            Some((limit, value)) => Self::NoneLeft { limit, value: value.try_into().unwrap_or(u32::MAX) },
+            None => Self::Os(explain::errno(e).unwrap_or_default()),
+        }
     }
 
     /// What it says, after the name of its link.
@@ -506,6 +531,13 @@ impl RecvFailure {
                 "a message of {len} bytes is no value of the type that was asked for; its sender must take the link for the same type"
             ),
             RecvFailure::Os(number) => fmt::Display::fmt(&io::Error::from_raw_os_error(number), f),
+            RecvFailure::NoneLeft { limit, value } => {
+                write!(f, "nothing is left to be told of its messages with: {limit} allows {value}; ")?;
+                match limit {
+                    "RLIMIT_NOFILE" => f.write_str("close some descriptors, or raise it with `ulimit -n`"),
+                    _ => write!(f, "raise it with `sysctl -w {limit}=N`, or wait for one link alone, with recv"),
+                }
+            }
             RecvFailure::Interrupted => f.write_str("the wait was interrupted"),
             RecvFailure::Forked => f.write_str("the handle belongs to the parent of this process; open one of its own"),
         }

@@ -113,7 +113,6 @@ impl<'a> Message<'a> {
     }
 
     /// What is in hand, without what ends it: the caller makes a message of it again.
-    #[cfg(feature = "async")]
     pub(crate) fn into_held(self) -> Held {
         std::mem::ManuallyDrop::new(self).held
     }

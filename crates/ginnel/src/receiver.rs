@@ -479,20 +479,15 @@ impl Receiver {
     }
 
     /// Has an ear called whenever there may be news that nothing else tells of. Whether the process's `News` are to be drained for that.
-    pub(crate) fn add_ear(&self, ear: &Arc<Ear>) -> Result<bool, RecvError> {
+    pub(crate) fn add_ear(&self, ear: &Arc<Ear>) -> std::io::Result<bool> {
         match &self.end {
-            End::Shm(receiver) => self.add_ear_to(receiver.region(), ear),
-            End::Latest(receiver) => self.add_ear_to(receiver.region(), ear),
+            End::Shm(receiver) => receiver.region().add_ear(ear),
+            End::Latest(receiver) => receiver.region().add_ear(ear),
             End::Kernel(receiver) => {
                 receiver.ears().add(ear);
                 Ok(false)
             }
         }
-    }
-
-    fn add_ear_to(&self, region: &shm::Region, ear: &Arc<Ear>) -> Result<bool, RecvError> {
-        region.add_ear(ear).map_err(|e| self.os_error(&e))?;
-        Ok(region.has_news())
     }
 
     /// The ear of its futures.
@@ -502,7 +497,7 @@ impl Receiver {
             return Ok(ear);
         }
         let ear = Arc::default();
-        self.add_ear(&ear)?;
+        self.add_ear(&ear).map_err(|e| self.os_error(&e))?;
         Ok(self.ear.get_or_init(|| ear))
     }
 
@@ -536,7 +531,7 @@ impl Receiver {
     }
 
     pub(crate) fn os_error(&self, e: &std::io::Error) -> RecvError {
-        self.error(RecvFailure::of_io(e))
+        self.error(RecvFailure::of_os(e))
     }
 
     pub(crate) fn error(&self, reason: RecvFailure) -> RecvError {

@@ -431,16 +431,10 @@ impl Sender {
     }
 
     /// Has an ear called whenever there may be news that nothing else tells of. Whether the process's `News` are to be drained for that.
-    pub(crate) fn add_ear(&self, ear: &Arc<Ear>) -> Result<bool, SendError> {
+    pub(crate) fn add_ear(&self, ear: &Arc<Ear>) -> std::io::Result<bool> {
         match &self.end {
-            End::Shm(sender) => {
-                sender.region().add_ear(ear).map_err(|e| sender.error(SendFailure::Os(e)))?;
-                Ok(sender.region().has_news())
-            }
-            End::Latest(sender) => {
-                sender.region().add_ear(ear).map_err(|e| sender.error(SendFailure::Os(e)))?;
-                Ok(sender.region().has_news())
-            }
+            End::Shm(sender) => sender.region().add_ear(ear),
+            End::Latest(sender) => sender.region().add_ear(ear),
             End::Kernel(sender) => {
                 sender.ears().add(ear);
                 Ok(false)
@@ -455,7 +449,7 @@ impl Sender {
             return Ok(ear);
         }
         let ear = Arc::default();
-        self.add_ear(&ear)?;
+        self.add_ear(&ear).map_err(|e| self.os_error(e))?;
         Ok(self.ear.get_or_init(|| ear))
     }
 

@@ -44,6 +44,7 @@ and in JSON under `unread`.
 Examples:
   ginnel ls
   ginnel ls --only mq,sysv --columns address,depth,processes
+  ginnel ls --only shm --columns address,shape,state,depth
   ginnel ls --by pid --all
   ginnel ls --only fifo,unix /run /tmp
   ginnel ls --json | jq -r '.objects[] | select(.state == \"orphan\") | .address'";
@@ -103,6 +104,8 @@ enum Column {
     Processes,
     /// Processes at the other end of a connection
     Peers,
+    /// What kind of conversation a link is for
+    Shape,
     /// What only this mechanism has
     Details,
 }
@@ -143,6 +146,7 @@ impl Column {
             Self::Age => text::age(entry),
             Self::Processes => text::processes(&entry.holders),
             Self::Peers => text::processes(inventory.peer(entry).iter().flat_map(|peer| &peer.holders)),
+            Self::Shape => text::shape(entry),
             Self::Details => text::details(entry),
         }
     }

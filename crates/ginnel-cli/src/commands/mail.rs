@@ -125,7 +125,7 @@ fn send(args: &SendArgs) -> Result<(), Failure> {
     };
     let letter = match &args.text {
         Some(text) if text != "-" => text.as_bytes().to_vec(),
-        _ => super::call::read_request(MOST)?,
+        _ => super::call::read_request(MOST, None)?,
     };
     match &args.sender {
         None => {

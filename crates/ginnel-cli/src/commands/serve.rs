@@ -7,10 +7,11 @@ use crate::interrupt::{self, Patience};
 use crate::units;
 use ginnel::call::{Request, ServeFailure, Server};
 use ginnel_os::poll;
+use ginnel_os::signal::{self, Signal};
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdout, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -25,7 +26,8 @@ The request is the command's standard input, its standard output the response;
 what is longer than 1MiB comes in parts. A status that is not 0 is told to the
 client as a failure. The command finds the client's process in GINNEL_CLIENT,
 and GINNEL_REDELIVERED=1 if a server that was killed had the request before.
-It is killed when its client has left, or does not wait any longer.
+It has a process group of its own, and is killed, with what it started, when its
+client has left, or does not wait any longer. Signals that end serve go there too.
 
 Several servers, here or elsewhere, share the requests of a link. One that is
 killed gives back what it had in hand.
@@ -145,20 +147,21 @@ fn serve(args: &Args, request: &Request<'_>) -> Result<Outcome, Failure> {
     if request.redelivered() {
         command.env("GINNEL_REDELIVERED", "1");
     }
-    let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).spawn();
     let mut child = spawned.map_err(|e| child::not_started(&command.get_program().to_string_lossy(), &e))?;
     let (input, output) = (child.stdin.take(), child.stdout.take());
+    let mut group = Group { leader: child.id(), told: false };
     let bytes: &[u8] = request;
     let gathered = std::thread::scope(|scope| {
         // That a command does not read its input to the end is its own affair.
         scope.spawn(move || input.map(|mut input| input.write_all(bytes)));
-        let gathered = output.map_or(Ok(None), |output| gather(output, request));
+        let gathered = output.map_or(Ok(None), |output| gather(output, request, &mut group));
         if !matches!(gathered, Ok(Some(_))) {
-            let _ = child.kill(); // so that whoever writes to it ends
+            group.kill(); // so that whoever writes to it ends
         }
         gathered
     });
-    let status = wait(&mut child, request);
+    let status = wait(&mut child, request, &mut group);
     match (gathered, status) {
         (Ok(Some(last)), Ok(Some(status))) if status.success() => Ok(Outcome::Served(last)),
         (Ok(Some(_)), Ok(Some(status))) => Ok(Outcome::Failed(how_it_ended(args, status))),
@@ -170,10 +173,11 @@ fn serve(args: &Args, request: &Request<'_>) -> Result<Outcome, Failure> {
 }
 
 /// Reads what a command writes, and sends it on part by part, but for the last. `None` if nobody waits for it.
-fn gather(mut output: ChildStdout, request: &Request<'_>) -> io::Result<Option<Vec<u8>>> {
+fn gather(mut output: ChildStdout, request: &Request<'_>, group: &mut Group) -> io::Result<Option<Vec<u8>>> {
     let most = usize::try_from(request.max_response().min(PART)).unwrap_or(usize::MAX).max(1);
     let (mut gathered, mut piece) = (Vec::new(), vec![0; 64 << 10]);
     loop {
+        group.pass_on();
         if !poll::readable(&[output.as_fd()], Some(Instant::now() + LOOK))? {
             if is_unwanted(request) {
                 return Ok(None);
@@ -196,19 +200,43 @@ fn gather(mut output: ChildStdout, request: &Request<'_>) -> io::Result<Option<V
 }
 
 /// Waits for a command that has closed its output. `None` if it was killed, because nobody waits for it.
-fn wait(child: &mut Child, request: &Request<'_>) -> io::Result<Option<ExitStatus>> {
+fn wait(child: &mut Child, request: &Request<'_>, group: &mut Group) -> io::Result<Option<ExitStatus>> {
     let mut nap = Duration::from_micros(200);
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
+        group.pass_on();
         if nap >= LOOK && is_unwanted(request) {
-            child.kill()?;
+            group.kill();
             child.wait()?;
             return Ok(None);
         }
         std::thread::sleep(nap);
         nap = (nap * 2).min(LOOK);
+    }
+}
+
+/// The processes of a command, as long as that is not waited for: until then its number is its own.
+struct Group {
+    leader: u32,
+    /// Whether it got the signal that ends this process.
+    told: bool,
+}
+
+impl Group {
+    /// What is left of it. That it may not be signalled is its own doing.
+    fn kill(&self) {
+        let _ = signal::send_to_group(self.leader, Signal::KILL);
+    }
+
+    /// The signal that ends this process, once: a terminal sends it to this process's group only.
+    fn pass_on(&mut self) {
+        let came = interrupt::signal().filter(|_| !self.told).and_then(|number| Signal::new(number).ok());
+        if let Some(signal) = came {
+            self.told = true;
+            let _ = signal::send_to_group(self.leader, signal);
+        }
     }
 }
 

@@ -29,6 +29,10 @@ pub(super) fn entry(holders: &mut Holders<'_>, info: &Info) -> Entry {
         _ => (Amount::Messages(info.messages), Amount::Messages(info.geometry.capacity)),
     };
     (entry.depth, entry.capacity) = (Some(depth), (!info.geometry.is_unbounded()).then_some(capacity));
+    entry.attributes.push(("shape", info.geometry.shape.name().into()));
+    if info.geometry.is_unbounded() {
+        entry.attributes.push(("unbounded", true.into()));
+    }
     entry.since = Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(info.created_ns));
     for participant in info.participants.iter().filter(|participant| participant.alive) {
         add(holders, &mut entry.holders, participant);

@@ -63,6 +63,16 @@ pub(crate) fn processes<'a>(holders: impl IntoIterator<Item = &'a Holder>) -> St
     if text.is_empty() { NOTHING.into() } else { text.join(" ") }
 }
 
+/// What kind of conversation: of links only.
+pub(crate) fn shape(entry: &Entry) -> String {
+    let value = |wanted| entry.attributes.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value);
+    match value("shape").and_then(|shape| shape.as_str()) {
+        Some(_) if value("unbounded").is_some() => "unbounded".into(),
+        Some(shape) => shape.into(),
+        None => NOTHING.into(),
+    }
+}
+
 pub(crate) fn details(entry: &Entry) -> String {
     let details: Vec<String> =
         entry.attributes.iter().map(|(name, value)| format!("{name}={}", attribute(name, value))).collect();

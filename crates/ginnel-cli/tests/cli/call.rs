@@ -48,6 +48,11 @@ fn waiting_too_long_ends_with_124() {
     let place = Place::new();
     let done = place.run(["call", "-W", "50ms", "shm:nobody", "x"], b"");
     assert_eq!(done.status, 124, "{}", done.err);
+    assert!(
+        done.err.contains("the request stays") && done.err.contains("ginnel rm --force shm:nobody"),
+        "{}",
+        done.err
+    );
     let done = place.run(["serve", "-W", "50ms", "shm:idle", "--", "cat"], b"");
     assert_eq!(done.status, 124, "{}", done.err);
     // A command whose client does not wait any longer is ended.
@@ -55,6 +60,54 @@ fn waiting_too_long_ends_with_124() {
     let done = place.run(["call", "-W", "100ms", "shm:slow", "x"], b"");
     assert_eq!(done.status, 124, "{}", done.err);
     assert_eq!(server.end_by_itself().status, 0);
+}
+
+/// What a command has started ends with it, whatever it is, when nobody waits for it; and when its server is told to end.
+#[test]
+fn what_a_command_started_ends_with_it() {
+    let place = Place::new();
+    let (leader, other) = (place.path("leader"), place.path("other"));
+    let script = format!(
+        "sleep 1000 & echo $! >{o}.new; mv {o}.new {o}; echo $$ >{l}; wait",
+        o = other.display(),
+        l = leader.display()
+    );
+    let number = |path: &std::path::Path| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let runs = |pid: &str| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        !pid.is_empty() && stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
+    };
+    for is_told in [false, true] {
+        let server = place.start(["serve", "-n", "1", "shm:group", "--", "sh", "-c", &script]);
+        let client = if is_told {
+            place.start(["call", "shm:group", "x"])
+        } else {
+            place.start(["call", "-W", "1s", "shm:group", "x"])
+        };
+        wait_until("the command runs", || leader.exists());
+        let started = number(&other);
+        assert!(runs(&started));
+        if is_told {
+            server.signal("TERM");
+        }
+        let done = client.end();
+        assert_eq!(done.status, if is_told { 1 } else { 124 }, "{}", done.err);
+        server.end_by_itself();
+        wait_until("what it started has ended", || !runs(&started));
+        std::fs::remove_file(&leader).unwrap();
+    }
+}
+
+#[test]
+fn the_time_of_a_call_counts_what_it_reads_too() {
+    let place = Place::new();
+    let _server = place.start(["serve", "shm:reads", "--", "cat"]);
+    place.wait_for_open("shm:reads", 1);
+    let mut client = place.start(["call", "-W", "50ms", "shm:reads"]);
+    client.write(b"begun, and never ended");
+    let done = client.end_by_itself();
+    assert_eq!(done.status, 124, "{}", done.err);
+    assert!(done.err.contains("standard input") && done.err.contains("--timeout"), "{}", done.err);
 }
 
 #[test]

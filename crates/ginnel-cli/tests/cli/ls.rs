@@ -35,6 +35,15 @@ fn links_are_listed_by_name_with_their_state() {
     assert_eq!(lines[1], ["shm:a", "live", "1", "16", &format!("ginnel({})", sender.id())]);
     assert_eq!(lines[2], ["shm:b waits", "waiting", "2", "1024", "-"]);
 
+    place.run(["send", "shm:c?unbounded"], b"1\n");
+    let done = place.run(["ls", "--only", "shm", "--columns", "address,shape"], b"");
+    let lines = rows(&done.out_text());
+    assert_eq!(
+        lines[..4],
+        [["ADDRESS", "SHAPE"], ["shm:a", "queue"], ["shm:b waits", "queue"], ["shm:c", "unbounded"]]
+    );
+    place.run(["rm", "--force", "shm:c"], b"");
+
     let json = place.run(["ls", "--json"], b"").json();
     assert_eq!(json["schema"], 1);
     let links = json["links"].as_array().unwrap();
@@ -42,6 +51,7 @@ fn links_are_listed_by_name_with_their_state() {
     assert_eq!((&links[1]["messages"], &links[1]["geometry"]["capacity"]), (&2.into(), &1024.into()));
     let link = find(&json, "shm:a");
     assert_eq!((&link["processes"][0]["ends"][0], &link["mode"]), (&"sender".into(), &"0600".into()));
+    assert_eq!(link["attributes"]["shape"], "queue");
 }
 
 fn rows(text: &str) -> Vec<Vec<String>> {

@@ -138,7 +138,7 @@ impl<'c> UnderWay<'c> {
         let client = self.client.as_mut().expect("a call that is not over");
         let look = |listens| client.look_for(self.call, listens).map(|done| done.map(|(h, bytes)| (h, bytes.apart())));
         let polled = wait.poll_called(cx, ear, look);
-        polled.map(|done| done.unwrap_or_else(|e| Err(CallFailure::Broken(RecvFailure::of_io(&e)))))
+        polled.map(|done| done.unwrap_or_else(|e| Err(CallFailure::Broken(RecvFailure::of_os(&e)))))
     }
 
     fn end(&mut self) -> &'c Client {
@@ -235,7 +235,7 @@ impl Client {
     pub async fn call_async(&mut self, request: &[u8]) -> Result<Response<'_>, CallError> {
         let begun = self.begin_async(request).await.map_err(|reason| self.error(reason))?;
         let (ear, mut wait) = (Arc::default(), ready::Wait::default());
-        let has_news = self.add_ear(&ear).map_err(|e| self.error(CallFailure::Broken(RecvFailure::of_io(&e))))?;
+        let has_news = self.add_ear(&ear).map_err(|e| self.error(CallFailure::Broken(RecvFailure::of_os(&e))))?;
         let mut under_way = UnderWay { client: Some(self), call: begun };
         let taken = std::future::poll_fn(|cx| under_way.poll(&mut wait, (&ear, has_news), cx)).await;
         let client = under_way.end();
@@ -250,7 +250,7 @@ impl Client {
         let heading = self.prepare(request.len(), Until::Forever)?;
         let message = [&heading.encode()[..], request].concat();
         let (ear, mut wait) = (Arc::default(), ready::Wait::default());
-        let broken = |e: io::Error| CallFailure::Broken(RecvFailure::of_io(&e));
+        let broken = |e: io::Error| CallFailure::Broken(RecvFailure::of_os(&e));
         self.requests.region().add_ear(&ear).map_err(broken)?;
         let sent = std::future::poll_fn(|cx| self.poll_send(&message, &mut wait, &ear, cx)).await;
         sent.map_err(broken)?.map_err(not_sent)?;
@@ -685,7 +685,7 @@ impl<'c> Call<'c> {
 
     /// The call cannot be waited for.
     pub(crate) fn broken(&self, error: &io::Error) -> CallError {
-        self.client.error(CallFailure::Broken(RecvFailure::of_io(error)))
+        self.client.error(CallFailure::Broken(RecvFailure::of_os(error)))
     }
 
     fn recv_until(&self, until: Until) -> Result<Option<Response<'c>>, CallError> {

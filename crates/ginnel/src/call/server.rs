@@ -188,7 +188,7 @@ impl Server {
     #[cfg(feature = "async")]
     pub async fn recv_async(&mut self) -> Result<Request<'_>, ServeError> {
         let (ear, mut wait) = (Arc::default(), ready::Wait::default());
-        let has_news = self.add_ear(&ear).map_err(|e| self.broken(RecvFailure::of_io(&e)))?;
+        let has_news = self.add_ear(&ear).map_err(|e| self.broken(RecvFailure::of_os(&e)))?;
         let held = std::future::poll_fn(|cx| self.poll_held(&mut wait, (&ear, has_news), cx)).await?;
         // It was understood a moment ago, in this very poll.
         self.understand(held).unwrap_or_else(|| Err(self.error(ServeFailure::Malformed)))
@@ -204,7 +204,7 @@ impl Server {
     ) -> Poll<Result<Held, ServeError>> {
         let attempt = |listens| self.look(listens).map(|done| done.map(Request::into_held));
         let polled = wait.poll_told(cx, ear, attempt, || self.again());
-        polled.map(|done| done.unwrap_or_else(|e| Err(self.broken(RecvFailure::of_io(&e)))))
+        polled.map(|done| done.unwrap_or_else(|e| Err(self.broken(RecvFailure::of_os(&e)))))
     }
 
     /// The address of the link of requests, without options.

@@ -224,7 +224,7 @@ impl Mailbox {
     #[cfg(feature = "async")]
     pub async fn recv_async(&mut self) -> Result<Letter<'_>, MailError> {
         let (ear, mut wait) = (Arc::default(), ready::Wait::default());
-        let has_news = self.add_ear(&ear).map_err(|e| self.broken(RecvFailure::of_io(&e)))?;
+        let has_news = self.add_ear(&ear).map_err(|e| self.broken(RecvFailure::of_os(&e)))?;
         let held = std::future::poll_fn(|cx| self.poll_held(&mut wait, (&ear, has_news), cx)).await?;
         self.letter(held)
     }
@@ -238,7 +238,7 @@ impl Mailbox {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Held, MailError>> {
         let polled = wait.poll_called(cx, ear, |listens| self.look_held(listens));
-        polled.map(|done| done.unwrap_or_else(|e| Err(self.broken(RecvFailure::of_io(&e)))))
+        polled.map(|done| done.unwrap_or_else(|e| Err(self.broken(RecvFailure::of_os(&e)))))
     }
 
     /// What ends this mailbox's waiting for letters from another thread.

@@ -10,7 +10,7 @@
 //! tries first drains them, which raises the signals of those concerned.
 
 use super::{Again, BUSY_MOST, Ear, Found, News, Signal, nap};
-use crate::error::{Error, RecvError, RecvFailure, SendError, SendFailure};
+use crate::error::{Error, RecvError, RecvFailure, SendError};
 use crate::message::Message;
 use crate::receiver::Receiver;
 use crate::sender::Sender;
@@ -133,8 +133,8 @@ pub struct RecvReadiness<'a> {
 impl<'a> RecvReadiness<'a> {
     pub(crate) fn of(receiver: &'a Receiver) -> Result<Self, Error> {
         let os = |e| Error::os("make a descriptor for", receiver.address(), e);
-        let ear = |ear: &Arc<Ear>| receiver.add_ear(ear).map_err(|e| os_of(e.reason()));
-        Ok(Self { receiver, post: Post::new(ear).map_err(os)? })
+        let post = Post::new(|ear| receiver.add_ear(ear)).map_err(os)?;
+        Ok(Self { receiver, post })
     }
 
     /// Receives a message if there is one now. If there is none, the descriptor is armed.
@@ -172,13 +172,8 @@ pub struct SendReadiness<'a> {
 impl<'a> SendReadiness<'a> {
     pub(crate) fn of(sender: &'a Sender) -> Result<Self, Error> {
         let os = |e| Error::os("make a descriptor for", sender.address(), e);
-        let ear = |ear: &Arc<Ear>| {
-            sender.add_ear(ear).map_err(|e| match e.reason {
-                SendFailure::Os(e) => e,
-                _ => io::ErrorKind::Other.into(),
-            })
-        };
-        Ok(Self { sender, post: Post::new(ear).map_err(os)? })
+        let post = Post::new(|ear| sender.add_ear(ear)).map_err(os)?;
+        Ok(Self { sender, post })
     }
 
     /// Sends a message if there is room now. True if it was sent; false if there is no room: the descriptor is armed. Of a stream a part of a large
@@ -206,13 +201,6 @@ impl<'a> SendReadiness<'a> {
         };
         self.sender.again(|again| self.post.arm(again, busy)).map_err(|e| self.sender.os_error(e))?;
         Ok(false)
-    }
-}
-
-fn os_of(reason: RecvFailure) -> io::Error {
-    match reason {
-        RecvFailure::Os(number) => io::Error::from_raw_os_error(number),
-        _ => io::ErrorKind::Other.into(),
     }
 }
 

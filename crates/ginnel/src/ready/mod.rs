@@ -87,6 +87,19 @@ impl<T> Found<T> {
     }
 }
 
+/// A look that does not wait; but a side that changes hands, or a message whose last bytes are being written, is worth a few.
+pub(crate) fn look_now<T>(mut look: impl FnMut() -> Found<T>) -> Option<T> {
+    for turn in 0..200 {
+        match look() {
+            Found::Done(done) => return Some(done),
+            Found::Nothing => return None,
+            Found::Busy if turn < 100 => std::hint::spin_loop(),
+            Found::Busy => std::thread::yield_now(),
+        }
+    }
+    None
+}
+
 /// Longest nap while somebody else is in the middle of a few instructions.
 const BUSY_MOST: Duration = Duration::from_millis(1);
 /// The first nap.
@@ -260,6 +273,22 @@ mod tests {
             ears.add(&Arc::new(Ear::default()));
         }
         assert_eq!(ears.list().len(), 1);
+    }
+
+    #[test]
+    fn one_who_does_not_wait_looks_again_while_somebody_is_busy() {
+        let mut looks = 0;
+        let mut look = |busy, found: fn() -> Found<()>| {
+            looks = 0;
+            look_now(|| {
+                looks += 1;
+                if looks > busy { found() } else { Found::Busy }
+            })
+        };
+        assert_eq!(look(150, || Found::Done(())), Some(()));
+        assert_eq!(look(150, || Found::Nothing), None);
+        assert_eq!(look(u32::MAX, || Found::Nothing), None, "not for ever");
+        assert!(looks > 150);
     }
 
     #[test]

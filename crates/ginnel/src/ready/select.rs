@@ -251,6 +251,9 @@ impl<'a> Select<'a> {
     fn wait_until(&mut self, until: Until) -> Option<Selected<'a>> {
         let mut naps = 0;
         loop {
+            if matches!(until, Until::Now) {
+                return self.look_now();
+            }
             if let (Some(found), _) = self.look(false) {
                 return Some(found);
             }
@@ -271,6 +274,14 @@ impl<'a> Select<'a> {
             }
             self.sleep(until, busy, &mut naps);
         }
+    }
+
+    fn look_now(&mut self) -> Option<Selected<'a>> {
+        super::look_now(|| match self.look(false) {
+            (Some(found), _) => Found::Done(found),
+            (None, false) => Found::Nothing,
+            (None, true) => Found::Busy,
+        })
     }
 
     /// Looks at each, from the next one on. And whether one of those that had nothing was busy.

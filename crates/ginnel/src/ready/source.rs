@@ -122,9 +122,9 @@ impl<'a> Source<'a> {
     pub(super) fn failed(self, error: io::Error) -> Arrival<'a> {
         match self.0 {
             Handle::Receiver(receiver) => Arrival::Message(Err(receiver.os_error(&error))),
-            Handle::Server(server) => Arrival::Request(Err(server.broken(RecvFailure::of_io(&error)))),
+            Handle::Server(server) => Arrival::Request(Err(server.broken(RecvFailure::of_os(&error)))),
             Handle::Call(call) => Arrival::Response(Err(call.broken(&error))),
-            Handle::Mailbox(mailbox) => Arrival::Letter(Err(mailbox.broken(RecvFailure::of_io(&error)))),
+            Handle::Mailbox(mailbox) => Arrival::Letter(Err(mailbox.broken(RecvFailure::of_os(&error)))),
             Handle::Listener(listener) => {
                 Arrival::Connection(Err(Error::os("accept on", listener.address().to_owned(), error)))
             }

@@ -5,8 +5,10 @@
 
 use super::region::Region;
 use crate::error::SendFailure;
-use ginnel_core::{Extent, GROW_BYTE, Growth, Participant, Span};
+use crate::wait::Until;
+use ginnel_core::{Extent, GROW_BYTE, Growth, InTheWay, Participant, Span};
 use ginnel_os::{fallocate, tmpfile};
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -14,9 +16,7 @@ use std::time::{Duration, Instant};
 const GROW_BYTES: u64 = 512 * 1024;
 /// Block memory that an unbounded link keeps when nobody uses it, in bytes: so that one which is emptied again and again does not come and go.
 const SPARE_BYTES: u64 = 16 << 20;
-/// How long another participant may be at it, before a sender tries again.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// The same for a receiver that has nothing else to do.
+/// How long another participant may be at it, before a receiver that has nothing else to do tries no more for now.
 const IDLE_PATIENCE: Duration = Duration::from_millis(10);
 
 /// What became of an attempt to get memory.
@@ -34,14 +34,8 @@ impl Region {
         if !engine.is_unbounded() && !engine.may_grow(len) {
             return Ok(Grown::AtCeiling);
         }
-        let _lock = if engine.is_unbounded() {
-            let Ok(lock) = self.lock(GROW_BYTE, Instant::now() + PATIENCE) else { return Ok(Grown::Again) };
-            lock
-        } else {
-            let lock = self.try_lock(GROW_BYTE).map_err(SendFailure::NoSpace)?;
-            let Some(lock) = lock else { return Ok(Grown::Again) }; // somebody else is at it
-            lock
-        };
+        let lock = self.try_lock(GROW_BYTE).map_err(SendFailure::NoSpace)?;
+        let Some(_lock) = lock else { return Ok(Grown::Again) }; // somebody else is at it
         // Several at once, while they are small: the lock costs more than the memory.
         let (mut committed, mut refused) = (0, None);
         while let (true, Some(extent)) = (committed < GROW_BYTES, engine.extent_to_commit(len)) {
@@ -98,7 +92,8 @@ impl Region {
     pub(super) fn grow_ring(&self) -> Result<Grown, SendFailure> {
         let engine = self.engine();
         let seen = engine.grown();
-        let Ok(_lock) = self.lock(GROW_BYTE, Instant::now() + PATIENCE) else { return Ok(Grown::Again) };
+        let lock = self.try_lock(GROW_BYTE).map_err(SendFailure::NoSpace)?;
+        let Some(_lock) = lock else { return Ok(Grown::Again) }; // somebody else is at it
         if engine.grown() != seen {
             return Ok(Grown::Again); // somebody else did
         }
@@ -132,17 +127,19 @@ impl Region {
         Ok(())
     }
 
-    /// Gives memory of an unbounded link back that nobody uses: of the ring, and, if `blocks`, of blocks. Not now if somebody else has the lock, unless the caller
-    /// is idle.
-    #[cold]
-    pub(super) fn give_back(&self, blocks: bool, idle: bool) {
-        if !self.engine().is_unbounded() || !(blocks || self.engine().ring_may_shrink()) {
-            return;
-        }
-        let patience = if idle { IDLE_PATIENCE } else { Duration::ZERO };
-        if let Ok(_lock) = self.lock(GROW_BYTE, Instant::now() + patience) {
-            self.give_back_held(blocks.then_some(SPARE_BYTES));
-        }
+    /// Gives memory of an unbounded link back that nobody uses: of the ring, and, if `blocks`, of blocks. Says what is in the way of more. False if somebody else
+    /// has the lock: for a moment at least where the caller can wait, but not past its deadline.
+    pub(super) fn give_back(&self, blocks: bool, until: Until, in_the_way: &Cell<Option<InTheWay>>) -> bool {
+        let patience = Instant::now() + IDLE_PATIENCE;
+        let lock = match until {
+            Until::Now => self.try_lock(GROW_BYTE).ok().flatten(),
+            Until::Instant(at) => self.lock(GROW_BYTE, at.min(patience)).ok(),
+            Until::Forever => self.lock(GROW_BYTE, patience).ok(),
+        };
+        let Some(_lock) = lock else { return false };
+        self.give_back_held(blocks.then_some(SPARE_BYTES));
+        in_the_way.set(self.engine().in_the_way());
+        true
     }
 
     /// The same for the holder of the lock: all of the ring that can go, and unused blocks but for so many bytes. Whether anything went.

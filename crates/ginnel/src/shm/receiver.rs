@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, RecvError, RecvFailure};
 use crate::message::{Held, Message};
 use crate::ready::Found;
 use crate::wait::{Interrupter, Until};
-use ginnel_core::{Consumer, Corrupt, Delivery, Engine, PopError, Role, Run, Shape, Start};
+use ginnel_core::{Consumer, Corrupt, Delivery, Engine, InTheWay, PopError, Role, Run, Shape, Start};
 use std::cell::Cell;
 use std::fmt;
 
@@ -23,6 +23,8 @@ pub(crate) struct Receiver {
     peers: Peers,
     follow: bool,
     corrupt: Cell<Option<Corrupt>>,
+    /// What kept memory from being given back last: a message in hand, say.
+    in_the_way: Cell<Option<InTheWay>>,
     /// Messages dropped before this receiver opened.
     dropped_before: u64,
     /// What it is on a broadcast; the consumer has nothing to do there.
@@ -63,6 +65,7 @@ impl Receiver {
             peers: Peers::new(engine, Role::Sender),
             follow,
             corrupt: Cell::new(corrupt),
+            in_the_way: Cell::new(None),
             dropped_before: engine.dropped(),
             listening,
             membership,
@@ -242,7 +245,7 @@ impl Receiver {
             return Ok(held);
         }
         if self.consumer.take_passed_extent() {
-            self.region().give_back(self.consumer.take_had_blocks(), false);
+            self.give_back(Until::Now);
         }
         let popped = self.engine().try_pop(&self.consumer);
         if self.consumer.take_made_room() {
@@ -254,6 +257,21 @@ impl Receiver {
             return Ok(Held::detached(self, delivery));
         }
         Ok(Held::in_place(self, delivery))
+    }
+
+    /// Gives memory of an unbounded link back that nobody uses. What somebody else is in the way of is tried again later.
+    #[cold]
+    fn give_back(&self, until: Until) {
+        if !self.engine().is_unbounded() {
+            return;
+        }
+        let is_in_the_way = |way| self.engine().is_in_the_way(self.membership.me, way);
+        let ring = self.engine().ring_may_shrink() && !self.in_the_way.get().is_some_and(is_in_the_way);
+        let blocks = self.consumer.take_had_blocks();
+        let done = !(ring || blocks) || self.region().give_back(blocks, until, &self.in_the_way);
+        if blocks && !done {
+            self.consumer.still_had_blocks();
+        }
     }
 
     /// Looks for the most common result only, while waiting.
@@ -296,7 +314,7 @@ impl Receiver {
                 (Err(PopError::Empty), Some(died)) => Look::Done(Err(RecvFailure::Closed { died })),
                 (Err(PopError::Empty), None) => {
                     if last {
-                        region.give_back(self.consumer.take_had_blocks(), true);
+                        self.give_back(until);
                     }
                     Look::Nothing
                 }
@@ -359,6 +377,7 @@ impl Receiver {
             _ if self.waiter.was_interrupted() => Look::Done(Err(RecvFailure::Interrupted)),
             (PopError::Empty, None) => {
                 if listens {
+                    self.give_back(Until::Now);
                     self.engine().count_sleep(self.membership.me);
                 }
                 Look::Nothing
@@ -429,7 +448,7 @@ impl Drop for Receiver {
             self.engine().recover_self(self.membership.me);
         }
         if self.region().is_ours() {
-            self.region().give_back(self.consumer.take_had_blocks(), false);
+            self.give_back(Until::Now);
         }
     }
 }

@@ -386,6 +386,10 @@ impl Region {
 
     /// Takes a lock of the link if nobody holds it.
     pub(crate) fn try_lock(&self, byte: u64) -> std::io::Result<Option<Token>> {
+        // Asked first, for who tries again and again: taking it opens the file anew.
+        if ofd_lock::first_locked(self.file.as_fd(), byte, 1)?.is_some() {
+            return Ok(None);
+        }
         Token::take(self.file.as_fd(), byte)
     }
 

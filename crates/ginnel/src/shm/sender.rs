@@ -13,6 +13,7 @@ use crate::wait::{Interrupter, Until};
 use ginnel_core::{Block, Engine, Full, Producer, PushError, RUN_MAX, Role};
 use std::cell::Cell;
 use std::fmt;
+use std::time::Duration;
 
 /// The sending end of a shared-memory link; what its operations mean is said at [`crate::Sender`].
 pub(crate) struct Sender {
@@ -29,6 +30,13 @@ pub(crate) struct Sender {
 
 /// Looks between two attempts to get more block memory, while spinning.
 const GROW_EVERY: u32 = 64;
+
+/// Names what is in the way of a sender of an unbounded link, which waits for nothing else.
+pub(crate) const GROWTH: &str = "growth";
+/// How often, and how long, a sender that does not wait does so for another one that gets memory: that takes longer than a few instructions, and it may
+/// have lost its core meanwhile.
+const NAPS: u32 = 20;
+const NAP: Duration = Duration::from_micros(100);
 
 /// What a try found in the way.
 enum Obstacle {
@@ -277,7 +285,7 @@ impl Sender {
         let (region, event) = (self.region(), self.engine().room());
         // While the ring is full, nothing cheaper than a full look can tell: its consumer moves one word.
         let peek = || None;
-        let done = self.waiter.wait(region, self.membership.me, &event, until, peek, |last| {
+        let mut look = |last: bool| {
             let gone = self.peers_gone();
             // What the first try found may be mended at once: memory to commit, an old message to drop.
             let tried = first.take().map_or_else(&mut attempt, Err);
@@ -300,7 +308,14 @@ impl Sender {
                     grown
                 }
             }
-        });
+        };
+        let mut done = self.waiter.wait(region, self.membership.me, &event, until, peek, &mut look);
+        let mut naps = if self.engine().is_unbounded() && matches!(until, Until::Now) { NAPS } else { 0 };
+        while done.is_none() && naps > 0 {
+            naps -= 1;
+            std::thread::sleep(NAP);
+            done = self.waiter.wait(region, self.membership.me, &event, until, peek, &mut look);
+        }
         done.unwrap_or_else(|| Err(self.out_of_time(until, lacked_memory)))
     }
 
@@ -416,6 +431,8 @@ impl Sender {
         }
         let geometry = self.engine().layout().geometry();
         match until {
+            Until::Now if self.engine().is_unbounded() => SendFailure::NoRoom { limit: GROWTH, value: 1 },
+            _ if self.engine().is_unbounded() => SendFailure::TimedOut { limit: GROWTH, value: 1 },
             Until::Now if lacked_memory => SendFailure::NoMemory { ceiling: geometry.memory },
             Until::Now => SendFailure::Full { capacity: geometry.capacity },
             _ if lacked_memory => SendFailure::TimedOut { limit: "memory", value: geometry.memory },

@@ -5,6 +5,7 @@
 
 use super::region::Region;
 use crate::address::Wait;
+use crate::ready::{Found, look_now};
 use crate::wait::{Interrupter, Until};
 use ginnel_core::{Event, Participant};
 use ginnel_os::futex;
@@ -22,6 +23,16 @@ pub(crate) enum Look<T> {
     Nothing,
     /// Somebody is in the middle of a few instructions, or was killed there: no wake-up is promised.
     Busy,
+}
+
+impl<T> From<Look<T>> for Found<T> {
+    fn from(look: Look<T>) -> Self {
+        match look {
+            Look::Done(done) => Self::Done(done),
+            Look::Nothing => Self::Nothing,
+            Look::Busy => Self::Busy,
+        }
+    }
 }
 
 /// How a handle waits, and how well spinning has paid off.
@@ -121,7 +132,7 @@ impl Waiter {
     ) -> Option<T> {
         crate::watch::watch(region);
         if matches!(until, Until::Now) {
-            return Self::look_now(&mut look);
+            return look_now(|| look(true).into());
         }
         loop {
             if let Some(done) = self.spin(until, &mut peek, &mut look) {
@@ -147,19 +158,6 @@ impl Waiter {
                 Look::Busy => std::thread::sleep(NAP),
             }
         }
-    }
-
-    /// A look that does not wait; but a side that changes hands, or a message whose last bytes are being written, is worth a few.
-    fn look_now<T>(look: &mut impl FnMut(bool) -> Look<T>) -> Option<T> {
-        for turn in 0..200 {
-            match look(true) {
-                Look::Done(done) => return Some(done),
-                Look::Nothing => return None,
-                Look::Busy if turn < 100 => std::hint::spin_loop(),
-                Look::Busy => std::thread::yield_now(),
-            }
-        }
-        None
     }
 
     #[inline(always)]

@@ -12,10 +12,10 @@ use std::sync::{Arc, PoisonError, Weak};
 
 impl Region {
     /// Wakes everybody who sleeps or listens, to look again; even those who were forgotten with a dead one's epoch, or by one who was killed when it had
-    /// taken their announcements down.
+    /// taken their announcements down. The caller may be no participant, whom nobody recovers: killed in the middle, it has taken nothing down.
     pub(crate) fn wake_all(&self) {
         for event in [self.engine.items(), self.engine.room()] {
-            let _ = event.notify();
+            event.stir();
             let _ = futex::wake_all(event.futex_word());
         }
         self.call_listeners();
@@ -115,12 +115,13 @@ impl Region {
     }
 
     /// Has an ear called from now on whenever there may be news; its owner then announces itself in an event, and looks again.
-    pub(crate) fn add_ear(&self, ear: &Arc<Ear>) -> std::io::Result<()> {
+    /// Whether the process's [`News`](crate::ready::News) are to be drained for that.
+    pub(crate) fn add_ear(&self, ear: &Arc<Ear>) -> std::io::Result<bool> {
         self.ears.add(ear);
-        match self.home {
-            Home::Directory(..) => self.ears.join(self.file.as_fd()),
-            Home::Process => Ok(()),
+        if let Home::Directory(..) = self.home {
+            self.ears.join(self.file.as_fd())?;
         }
+        Ok(self.has_news())
     }
 
     /// Whether who listens is called by the process's [`News`](crate::ready::News).

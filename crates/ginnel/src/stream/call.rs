@@ -17,7 +17,7 @@ use ginnel_core::{Engine, ParticipantState, Role, Shape};
 use ginnel_os::process;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Between the name of a listener and the number of a connection.
 const SIGN: char = '~';
@@ -154,11 +154,11 @@ fn ask(spec: &Spec, region: Arc<Region>) -> Result<(String, Stream), Error> {
     let Some(pid) = listening(region.engine()) else { return Err(refused(spec)) };
     let (request, up, down) = make_ways(spec)?;
     let link: Arc<str> = spec.link().into();
-    let pending = Arc::new(Pending::new(region, [&up.region, &down.region]));
+    let asked = Arc::new(Asked::new(Pending::new(region, [&up.region, &down.region])));
     let writer = Writer::new(End::new(up, Role::Sender, spec.wait, link.clone()));
     let reader = Reader::new(End::new(down, Role::Receiver, spec.wait, link.clone()));
-    writer.end().awaits(pending.clone());
-    reader.end().awaits(pending);
+    writer.end().awaits(asked.clone());
+    reader.end().awaits(asked);
     Ok((request, Stream::new((Some(reader), Some(writer)), Peer { pid, uid: process::user() }, link)))
 }
 
@@ -204,8 +204,41 @@ fn not_sent(spec: &Spec, reason: &SendFailure) -> Error {
     }
 }
 
+/// Until a connection is accepted, its listener, for both ends of the client: either lets go of it for the other too, which may never be used.
+pub(super) struct Asked(Mutex<Option<Arc<Pending>>>);
+
+impl Asked {
+    fn new(pending: Pending) -> Self {
+        Self(Mutex::new(Some(Arc::new(pending))))
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Option<Arc<Pending>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nobody will accept it any more.
+    pub(super) fn is_over(&self, way: &Engine) -> bool {
+        self.pending().as_ref().is_some_and(|pending| pending.is_over(way))
+    }
+
+    /// Lets go of the listener if it has joined both ways. Whether it was let go.
+    pub(super) fn let_go(&self) -> bool {
+        let accepted = self.pending().take_if(|pending| pending.is_accepted());
+        drop(accepted); // without the lock: a mapping may go
+        self.pending().is_none()
+    }
+
+    /// From now on, the ends of the ways are woken when the listener has gone.
+    pub(super) fn watch(&self) {
+        let pending = self.pending().clone();
+        if let Some(pending) = pending {
+            watch::watch(&pending);
+        }
+    }
+}
+
 /// A connection that was asked for. It has a listener that may go before it accepts.
-pub(super) struct Pending {
+struct Pending {
     listener: Arc<Region>,
     ways: [Weak<Region>; 2],
     watched: AtomicBool,
@@ -220,8 +253,16 @@ impl Pending {
     }
 
     /// Whether nobody will accept it any more: the listener has gone, or has thrown it away.
-    pub(super) fn is_over(&self, way: &Engine) -> bool {
+    fn is_over(&self, way: &Engine) -> bool {
         way.is_removed() || !self.is_listening()
+    }
+
+    /// Whether the listener has joined both ways, as far as they are of use.
+    fn is_accepted(&self) -> bool {
+        self.ways.iter().filter_map(Weak::upgrade).all(|way| {
+            let census = way.engine().census();
+            census.senders_joined > 0 && census.receivers_joined > 0
+        })
     }
 
     fn is_listening(&self) -> bool {
@@ -235,11 +276,6 @@ impl Pending {
             self.listened_at.store(version, Ordering::Relaxed);
         }
         listening
-    }
-
-    /// From now on, the ends of the ways are woken when the listener has gone.
-    pub(super) fn watch(self: &Arc<Self>) {
-        watch::watch(self);
     }
 }
 

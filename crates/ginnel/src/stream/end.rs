@@ -7,7 +7,7 @@
 //! | was killed | `ConnectionReset` | `BrokenPipe` |
 //! | never came, and its listener is gone | `ConnectionReset` | `BrokenPipe` |
 
-use super::call::Pending;
+use super::call::Asked;
 use crate::address::Wait;
 use crate::ready::{Ear, Found};
 use crate::shm::{Look, Membership, Peers, Region, Waiter};
@@ -35,7 +35,9 @@ pub(super) struct End {
     nonblocking: Cell<bool>,
     over: Cell<Option<Over>>,
     /// Until the other end has come.
-    pending: RefCell<Option<Arc<Pending>>>,
+    asked: RefCell<Option<Arc<Asked>>>,
+    /// Whether it was not accepted when this was last looked at.
+    awaits: Cell<bool>,
     /// The connection's other way.
     other: RefCell<Weak<Region>>,
     address: Arc<str>,
@@ -75,7 +77,8 @@ impl End {
             timeout: Cell::new(None),
             nonblocking: Cell::new(false),
             over: Cell::new(None),
-            pending: RefCell::new(None),
+            asked: RefCell::new(None),
+            awaits: Cell::new(false),
             other: RefCell::default(),
             address,
             #[cfg(any(feature = "tokio", feature = "smol"))]
@@ -96,8 +99,9 @@ impl End {
     }
 
     /// Nobody has accepted yet.
-    pub(super) fn awaits(&self, pending: Arc<Pending>) {
-        self.pending.replace(Some(pending));
+    pub(super) fn awaits(&self, asked: Arc<Asked>) {
+        self.asked.replace(Some(asked));
+        self.awaits.set(true);
     }
 
     /// Whether the listener went without accepting: nobody else will come.
@@ -145,6 +149,9 @@ impl End {
     #[inline(always)]
     pub(super) fn check(&self) -> io::Result<()> {
         if self.region().is_ours() && self.over.get().is_none() {
+            if self.awaits.get() {
+                self.look_for_acceptance();
+            }
             return Ok(());
         }
         Err(self.unusable())
@@ -166,7 +173,7 @@ impl End {
     /// How the other end has gone, if it has. Ask before the last look at the ring: what came before it went is then seen.
     #[inline]
     pub(super) fn gone(&self) -> Option<Gone> {
-        let over = self.pending.borrow().as_ref().is_some_and(|pending| pending.is_over(self.engine()));
+        let over = self.awaits.get() && self.asked.borrow().as_ref().is_some_and(|asked| asked.is_over(self.engine()));
         match self.peers.are_gone(self.engine()) {
             Some(0) => Some(Gone::Left),
             Some(_) => Some(Gone::Died),
@@ -183,9 +190,7 @@ impl End {
         until: Until,
         mut look: impl FnMut() -> Result<Option<T>, Corrupt>,
     ) -> io::Result<Option<T>> {
-        if self.pending.borrow().is_some() {
-            self.watch_for_acceptance();
-        }
+        self.watch_for_acceptance();
         let waited = self.waiter.wait(
             self.region(),
             self.membership.me,
@@ -211,12 +216,22 @@ impl End {
         }
     }
 
-    /// Forgets about the listener when it has accepted; else has it watched.
+    /// Before it waits: has the listener watched, unless that has accepted.
     fn watch_for_acceptance(&self) {
-        if self.peers.have_come(self.engine()) {
-            self.pending.replace(None);
-        } else if let Some(pending) = &*self.pending.borrow() {
-            pending.watch();
+        if self.awaits.get() {
+            self.look_for_acceptance();
+        }
+        if let Some(asked) = &*self.asked.borrow() {
+            asked.watch();
+        }
+    }
+
+    /// Forgets about the listener when it has accepted.
+    #[cold]
+    fn look_for_acceptance(&self) {
+        if self.peers.have_come(self.engine()) && self.asked.borrow().as_ref().is_none_or(|asked| asked.let_go()) {
+            self.asked.replace(None);
+            self.awaits.set(false);
         }
     }
 
@@ -251,9 +266,7 @@ impl End {
 
     /// Says that somebody listens, who then looks again; has those watched that may die meanwhile.
     pub(super) fn listen(&self, event: &Event<'_>) {
-        if self.pending.borrow().is_some() {
-            self.watch_for_acceptance();
-        }
+        self.watch_for_acceptance();
         watch::watch(self.region());
         event.listen();
         self.engine().count_sleep(self.membership.me);

@@ -6,12 +6,12 @@ use crate::address::Wanted;
 use crate::error::{Error, ErrorKind, RecvError, RecvFailure};
 use crate::message::{Held, Message};
 #[cfg(feature = "async")]
-use crate::ready;
-use crate::ready::{Ear, Found};
-use crate::shm::{self, Mode, Spec};
+use crate::ready::{self, Ear, Found};
+use crate::shm::{self, Membership, Mode, Spec};
 use crate::wait::{Interrupter, Until};
 use ginnel_core::{Role, Shape};
 use ginnel_os::process;
+use std::cell::Cell;
 #[cfg(feature = "async")]
 use std::cell::OnceCell;
 use std::fmt;
@@ -54,12 +54,30 @@ const PARTICIPANTS: u32 = 256;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Listener {
+    /// Before the requests: it goes first.
+    begun: Cell<Option<Begun>>,
     requests: shm::Receiver,
     spec: Spec,
     link: Arc<str>,
     #[cfg(feature = "async")]
     ear: OnceCell<Arc<Ear>>,
 }
+
+/// A connection that could not be joined for want of descriptors or memory: the next call goes on with it.
+struct Begun {
+    request: Held,
+    ways: Ways,
+}
+
+impl Begun {
+    fn of(request: Held) -> Self {
+        Self { request, ways: Ways::default() }
+    }
+}
+
+/// What of a connection's ways was joined: up, down. `Some(None)` if a way is not there any more.
+#[derive(Default)]
+struct Ways([Option<Option<Membership>>; 2]);
 
 impl Listener {
     /// Listens under a name: `shm:NAME`, or `mem:NAME` in this process. What a listener of that name left that was killed is collected.
@@ -100,6 +118,7 @@ impl Listener {
         let requests = shm::Receiver::open(&Spec { wanted, follow: true, ..spec.clone() }, Mode::Open)?;
         let link = spec.link().into();
         Ok(Self {
+            begun: Cell::new(None),
             requests,
             spec,
             link,
@@ -111,7 +130,8 @@ impl Listener {
     /// Waits for the next connection.
     ///
     /// # Errors
-    /// If it cannot be joined: no descriptors, say. Or an [`Interrupter`] ended the wait.
+    /// If it cannot be joined. [`NoDescriptors`](crate::ErrorKind::NoDescriptors), [`NoSpace`](crate::ErrorKind::NoSpace): it waits on, and a later
+    /// call accepts it, once there are some. Or an [`Interrupter`] ended the wait.
     pub fn accept(&self) -> Result<Stream, Error> {
         loop {
             if let Some(stream) = self.accept_until(Until::Forever)? {
@@ -138,38 +158,58 @@ impl Listener {
 
     fn accept_until(&self, until: Until) -> Result<Option<Stream>, Error> {
         loop {
-            let held = match self.requests.take_fast(false) {
-                Some(held) => held,
-                None => match self.requests.recv_slow(until) {
-                    Ok(held) => held,
-                    Err(error) if matches!(error.reason, RecvFailure::Empty | RecvFailure::TimedOut) => {
-                        return Ok(None);
-                    }
-                    Err(error) => return Err(self.failed(&error)),
-                },
-            };
-            if let Some(stream) = self.join_held(held)? {
+            let Some(begun) = self.next(until)? else { return Ok(None) };
+            if let Some(stream) = self.go_on(begun)? {
                 return Ok(Some(stream));
             }
         }
     }
 
-    fn join_held(&self, held: Held) -> Result<Option<Stream>, Error> {
+    /// The next connection to join.
+    fn next(&self, until: Until) -> Result<Option<Begun>, Error> {
+        if let Some(begun) = self.take_begun() {
+            return Ok(Some(begun));
+        }
+        let taken = self.requests.take_fast(false).map_or_else(|| self.requests.recv_slow(until), Ok);
+        match taken {
+            Ok(request) => Ok(Some(Begun::of(request))),
+            Err(error) if matches!(error.reason, RecvFailure::Empty | RecvFailure::TimedOut) => Ok(None),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    /// The one that is to be gone on with. In a forked child it is the parent's: receiving says so.
+    fn take_begun(&self) -> Option<Begun> {
+        if self.requests.region().is_ours() { self.begun.take() } else { None }
+    }
+
+    /// Joins a connection, or keeps it for the next call. `None` if nothing of it is left.
+    fn go_on(&self, Begun { request, mut ways }: Begun) -> Result<Option<Stream>, Error> {
         // The request is released when the connection is joined: killed before that, it goes back.
-        let request = Message::new(Some(&self.requests), held);
-        self.join(&request)
+        let message = Message::new(Some(&self.requests), request);
+        let joined = self.join(&message, &mut ways);
+        if joined.as_ref().is_err_and(|e| matches!(e.kind(), ErrorKind::NoDescriptors | ErrorKind::NoSpace)) {
+            let request = message.into_held();
+            self.begun.set(Some(Begun { request, ways }));
+        }
+        joined
     }
 
     /// One look, which does not wait: see `ready`.
     pub(crate) fn look(&self, listens: bool) -> Found<Result<Stream, Error>> {
         loop {
-            let joined = match self.requests.look(listens) {
-                Found::Done(Ok(held)) => self.join_held(held),
-                Found::Done(Err(e)) => Err(self.failed(&e)),
-                Found::Nothing => return Found::Nothing,
-                Found::Busy => return Found::Busy,
+            let begun = match self.take_begun() {
+                Some(begun) => begun,
+                None => {
+                    match self.requests.look(listens).map(|found| found.map(Begun::of).map_err(|e| self.failed(&e))) {
+                        Found::Done(Ok(begun)) => begun,
+                        Found::Done(Err(e)) => return Found::Done(Err(e)),
+                        Found::Nothing => return Found::Nothing,
+                        Found::Busy => return Found::Busy,
+                    }
+                }
             };
-            if let Some(done) = joined.transpose() {
+            if let Some(done) = self.go_on(begun).transpose() {
                 return Found::Done(done);
             }
         }
@@ -222,9 +262,15 @@ impl Listener {
         let os = |e| Error::os("accept on", &*self.link, e);
         let ear = (self.ear().map_err(os)?, self.requests.region().has_news());
         loop {
-            let polled = wait.poll_called(cx, ear, |listens| self.requests.look(listens));
-            let held = std::task::ready!(polled).map_err(os)?.map_err(|error| self.failed(&error))?;
-            if let Some(stream) = self.join_held(held)? {
+            let begun = match self.take_begun() {
+                Some(begun) => begun,
+                None => {
+                    let polled = wait.poll_called(cx, ear, |listens| self.requests.look(listens));
+                    let taken = std::task::ready!(polled).map_err(os)?;
+                    Begun::of(taken.map_err(|error| self.failed(&error))?)
+                }
+            };
+            if let Some(stream) = self.go_on(begun)? {
                 return Poll::Ready(Ok(stream));
             }
         }
@@ -240,17 +286,20 @@ impl Listener {
         Ok(self.ear.get().expect("it was set just now"))
     }
 
-    /// Joins both ways of a connection and removes their names. `None` if nothing of it is left.
-    fn join(&self, request: &[u8]) -> Result<Option<Stream>, Error> {
+    /// Joins both ways of a connection, and removes their names. `None` if nothing of it is left.
+    fn join(&self, request: &[u8], ways: &mut Ways) -> Result<Option<Stream>, Error> {
         let request = std::str::from_utf8(request).ok().and_then(|request| Some((request, call::pid_of(request)?)));
         let Some((request, pid)) = request else { return Ok(None) };
-        let up = call::join(&self.spec, request, Way::Up);
-        let down = call::join(&self.spec, request, Way::Down);
-        for way in [&up, &down].into_iter().filter_map(|way| way.as_ref().ok()?.as_ref()) {
+        for (joined, way) in ways.0.iter_mut().zip([Way::Up, Way::Down]) {
+            if joined.is_none() {
+                *joined = Some(call::join(&self.spec, request, way)?);
+            }
+        }
+        let [up, down] = std::mem::take(ways).0.map(Option::flatten);
+        for way in [&up, &down].into_iter().flatten() {
             // Nobody else joins them. What cannot be removed now goes with its last participant.
             let _ = way.region.end(true);
         }
-        let (up, down) = (up?, down?);
         if up.is_none() && down.is_none() {
             return Ok(None);
         }
@@ -288,8 +337,15 @@ impl Listener {
 impl Drop for Listener {
     /// Those who wait to be accepted are told, and what they have written goes.
     fn drop(&mut self) {
-        while let Ok(Some(stream)) = self.try_accept() {
-            drop(stream);
+        loop {
+            match self.try_accept() {
+                Ok(Some(stream)) => drop(stream),
+                Ok(None) => break,
+                Err(_) => match self.begun.take() {
+                    Some(begun) => drop(Message::new(Some(&self.requests), begun.request)),
+                    None => break,
+                },
+            }
         }
     }
 }

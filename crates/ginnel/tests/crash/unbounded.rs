@@ -26,7 +26,7 @@ pub(super) fn all() -> Vec<Scenario> {
             all.push(receive(&format!("unbounded recv, gives back, {with}{lap}"), laps * CAPACITY + EXTENT, shared));
         }
     }
-    all.extend([send_block(), release(false), release(true), recover()]);
+    all.extend([send_block(), release(false), release(true), recover(), second_sender(), second_receiver()]);
     all
 }
 
@@ -89,6 +89,42 @@ fn receive(name: &str, before: u64, shared: bool) -> Scenario {
         judge(ends, &Due { committed: vec![2, 3, 4], held: vec![1], ..Due::default() }, outcome)
     };
     Scenario::new(name, setup, prepare, operation, check)
+}
+
+/// The survivor is alone on its side, until the victim comes, and dies of taking that from it.
+fn second_sender() -> Scenario {
+    let setup = || {
+        fresh()?;
+        let (sender, receiver) = (sender(ADDRESS)?, receiver(ADDRESS)?);
+        send_message(&sender, &message(WARM, INLINE))?;
+        Ok(Ends { sender: Some(sender), receiver: Some(receiver), ..Ends::default() })
+    };
+    let prepare = |_: &Ends| Ok((sender(ADDRESS)?, message(IN_FLIGHT, INLINE)));
+    let operation = |(sender, bytes): (Sender, Vec<u8>)| send_message(&sender, &bytes).map(|()| (sender, bytes));
+    let check = |ends: Ends, outcome: &Outcome| {
+        judge(ends, &Due { committed: vec![WARM], in_flight: vec![IN_FLIGHT], ..Due::default() }, outcome)
+    };
+    Scenario::new("unbounded send, the second sender's first", setup, prepare, operation, check)
+}
+
+/// The same of the other side.
+fn second_receiver() -> Scenario {
+    let setup = || {
+        fresh()?;
+        let (sender, receiver) = (sender(ADDRESS)?, receiver(ADDRESS)?);
+        pass(&sender, &receiver, 1)?;
+        (0..3).try_for_each(|number| send_message(&sender, &message(number, INLINE)))?;
+        Ok(Ends { sender: Some(sender), receiver: Some(receiver), ..Ends::default() })
+    };
+    let prepare = |_: &Ends| receiver(ADDRESS);
+    let operation = |receiver: Receiver| {
+        let receiver = Box::leak(Box::new(receiver)); // the message that it returns refers to it
+        receiver.try_recv().map_err(text)
+    };
+    let check = |ends: Ends, outcome: &Outcome| {
+        judge(ends, &Due { committed: vec![1, 2], held: vec![0], ..Due::default() }, outcome)
+    };
+    Scenario::new("unbounded recv, the second receiver's first", setup, prepare, operation, check)
 }
 
 /// The first block: its extent and the records are committed.

@@ -4,7 +4,7 @@
 
 use crate::mechanisms::porter;
 use crate::{
-    call, corrupt, death, fork, futures, kinds, latest, lifetime, mail, polled, script, several, stream, time,
+    call, corrupt, death, fork, futures, kinds, latest, lifetime, mail, polled, scarce, script, several, stream, time,
 };
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -50,6 +50,16 @@ impl Child {
         };
         // SAFETY: the closure makes system calls only.
         unsafe { command.pre_exec(block) };
+        Self::spawn(command, role, directory, None)
+    }
+
+    /// The same, in a user namespace of its own, after shell commands there. Without it, as a sandbox may forbid, it never replies.
+    pub(crate) fn start_apart(role: &str, directory: &Path, prepare: &str) -> Self {
+        let inside = Self::command(role);
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "sh", "-c", &format!("{prepare} && exec \"$0\" \"$@\"")]);
+        command.arg(inside.get_program()).args(inside.get_args());
+        command.envs(inside.get_envs().filter_map(|(name, value)| Some((name, value?))));
         Self::spawn(command, role, directory, None)
     }
 
@@ -234,6 +244,7 @@ fn child_role() {
         "stream-test" => stream::test_role(rest),
         "polled-test" => polled::test_role(),
         "http" => polled::client(rest),
+        "scarce" => scarce::role(rest),
         "wrong-length" => corrupt::wrong_length(),
         _ => panic!("no such role: {role}"),
     }

@@ -41,6 +41,7 @@ mod mail;
 mod mechanisms;
 mod place;
 mod polled;
+mod scarce;
 mod script;
 mod several;
 mod stream;

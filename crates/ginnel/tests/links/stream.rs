@@ -4,11 +4,14 @@
 use crate::child::{Child, say};
 use crate::dice::Dice;
 use crate::place::{self, LIMIT, address, home, name_of, scale, within};
+use crate::script;
 use ginnel::stream::{Listener, Reader, Stream, Writer};
 use ginnel::{ErrorKind, Link, Liveness, Receiver, Sender};
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, BufRead, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -421,6 +424,8 @@ pub(crate) fn test_role(what: &str) {
         "killed-client" => killed_client(&directory),
         "killed-listener" => killed_listener(&directory),
         "killed-writer" => killed_writer(&directory),
+        "starved" => starved(),
+        "lets-go" => lets_go(),
         _ => fork(),
     });
     say("ok");
@@ -449,6 +454,74 @@ fn what_a_killed_writer_wrote_is_whole() {
 #[test]
 fn a_forked_child_has_no_part_in_it() {
     elsewhere("fork");
+}
+
+#[test]
+fn a_listener_without_descriptors_loses_nobody() {
+    elsewhere("starved");
+}
+
+#[test]
+fn an_accepted_client_lets_go_of_the_listener() {
+    elsewhere("lets-go");
+}
+
+/// Whatever descriptor it is that is missing: accepting says so, and works when there is one.
+fn starved() {
+    let listener = Listener::bind("shm:there").unwrap();
+    for spare in 0..30 {
+        let mut client = Stream::connect("shm:there").unwrap();
+        client.write_all(b"early").unwrap();
+        let next = File::open("/dev/null").unwrap().as_raw_fd() as u64;
+        script::limit("nofile", next + spare).unwrap();
+        let first = listener.try_accept();
+        script::limit("nofile", 1000).unwrap();
+        let refused = first.as_ref().is_err();
+        let accepted = first.unwrap_or_else(|error| {
+            assert_eq!(error.kind(), ErrorKind::NoDescriptors, "{error}");
+            assert!(
+                error.to_string().contains(&format!("RLIMIT_NOFILE allows this process {}", next + spare)),
+                "{error}"
+            );
+            assert!(error.to_string().contains("ulimit -n"), "{error}");
+            listener.accept_timeout(SOON).unwrap()
+        });
+        let mut server = accepted.expect("the client that waits");
+        let mut bytes = [0; 5];
+        server.read_exact(&mut bytes).unwrap();
+        server.write_all(&bytes).unwrap();
+        drop(server);
+        assert_eq!(read_all(client), b"early");
+        if !refused {
+            assert!((1..20).contains(&spare), "{spare}");
+            return;
+        }
+    }
+    panic!("it never has enough");
+}
+
+/// Also if neither half ever waits, and one is not used.
+fn lets_go() {
+    let listener = Listener::bind("shm:there").unwrap();
+    let mapped = || {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        maps.lines().filter(|line| line.ends_with("/there")).count()
+    };
+    let before = mapped();
+    assert_ne!(before, 0);
+    for writes in [true, false] {
+        let mut client = Stream::connect("shm:there").unwrap();
+        client.write_all(b"early").unwrap();
+        assert!(mapped() > before, "it is told when the listener goes");
+        let mut server = listener.accept().unwrap();
+        server.write_all(b"x").unwrap();
+        if writes {
+            client.write_all(b"y").unwrap();
+        } else {
+            client.read_exact(&mut [0]).unwrap();
+        }
+        assert_eq!(mapped(), before, "writes: {writes}");
+    }
 }
 
 fn start(what: &str, directory: &Path) -> Child {

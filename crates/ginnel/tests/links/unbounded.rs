@@ -5,12 +5,21 @@
 use crate::child::Child;
 use crate::dice::Dice;
 use crate::place::{self, LIMIT, address, number_in, scale, stamped, within};
-use ginnel::{Link, Message, Receiver, RecvFailure, SendFailure, Sender};
+use ginnel::{Link, Message, Receiver, RecvFailure, Select, SendFailure, Sender};
+use ginnel_core::GROW_BYTE;
+use ginnel_os::inotify::Inotify;
+use ginnel_os::ofd_lock::{self, Kind};
 use std::collections::VecDeque;
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Extents of 4 KiB, 32 slots.
 const TINY: &str = "unbounded&memory=256KiB&max=4KiB&participants=16";
+
+/// For what does not come.
+const SHORT: Duration = Duration::from_millis(5);
 
 fn allocated(address: &str) -> u64 {
     Link::new(address).unwrap().info().unwrap().allocated
@@ -78,6 +87,122 @@ fn so_do_blocks() {
                 assert_eq!((pool.used, pool.committed <= 16 << 20), (0, true), "{pool:?}");
                 assert!(after <= (20 << 20) + peak / 8, "{after} of {peak}");
             }
+        });
+    }
+}
+
+/// Who never sleeps on the link gives back too. And who was refused the lock, later.
+#[test]
+fn so_do_blocks_of_who_listens() {
+    type Drain = fn(&mut Receiver, u64);
+    let selecting: Drain = |receiver, count| {
+        let mut select = Select::new().recv(&*receiver);
+        (0..count).for_each(|number| assert_eq!(number_in(&select.wait().message.unwrap()), number));
+        assert!(select.wait_timeout(SHORT).is_none());
+    };
+    let ready: Drain = |receiver, count| {
+        let ready = receiver.readiness().unwrap();
+        (0..count).for_each(|number| assert_eq!(number_in(&ready.try_recv().unwrap()), number));
+        assert_eq!(ready.try_recv().unwrap_err(), RecvFailure::Empty);
+    };
+    let awaiting: Drain = |receiver, count| {
+        smol::block_on(async {
+            for number in 0..count {
+                assert_eq!(number_in(&receiver.recv_async().await.unwrap()), number);
+            }
+            let nothing = futures_util::future::poll_immediate(receiver.recv_async()).await;
+            assert!(nothing.is_none());
+        });
+    };
+    let sleeping: Drain = |receiver, count| {
+        (0..count).for_each(|number| assert_eq!(number_in(&receiver.recv().unwrap()), number));
+        assert_eq!(receiver.recv_timeout(SHORT).unwrap_err(), RecvFailure::TimedOut);
+    };
+    for (how, drain) in [selecting, ready, awaiting, sleeping].into_iter().enumerate() {
+        let address = address("listening", "unbounded");
+        let (sender, mut receiver) = Link::new(&address).unwrap().pair().unwrap();
+        let pool = || Link::new(&address).unwrap().info().unwrap().pool;
+        within(LIMIT, || {
+            for refused in [false, true] {
+                (0..40).for_each(|number| sender.send(&stamped(number, 1 << 20)).unwrap());
+                assert!(pool().committed >= 40 << 20);
+                let file = file_to_lock(&address);
+                let lock =
+                    refused.then(|| ofd_lock::try_lock(file.as_fd(), Kind::Write, GROW_BYTE..=GROW_BYTE).unwrap());
+                drain(&mut receiver, 40);
+                if refused {
+                    assert!(pool().committed >= 40 << 20);
+                    drop(lock);
+                    drain(&mut receiver, 0);
+                }
+                assert!(pool().used == 0 && pool().committed <= 16 << 20, "{how}, {refused}: {:?}", pool());
+            }
+        });
+    }
+}
+
+/// A message in hand keeps the memory from its place on: looking again and again for others costs no more for that. Taking a lock opens the file anew.
+#[test]
+fn a_message_that_is_held_costs_no_lock_at_each_look() {
+    let address = address("held", TINY);
+    let (sender, receiver) = Link::new(&address).unwrap().pair().unwrap();
+    let (file, inotify) = (file_to_lock(&address), Inotify::new().unwrap());
+    let opened = || !inotify.read().unwrap().unwrap().is_empty();
+    for is_shared in [false, true] {
+        let another = is_shared.then(|| receiver.try_clone().unwrap());
+        let receiver = another.as_ref().unwrap_or(&receiver);
+        for held in [0, 40, 64] {
+            (0..200).for_each(|number| sender.send(&stamped(number, 8)).unwrap());
+            let before = allocated(&address);
+            let take = |count| (0..count).for_each(|_| drop(receiver.recv().unwrap()));
+            take(held);
+            let message = receiver.recv().unwrap();
+            take(199 - held);
+            let nothing = || assert_eq!(receiver.try_recv().unwrap_err(), RecvFailure::Empty);
+            nothing();
+            let watch = inotify.watch_open(file.as_fd()).unwrap();
+            (0..100).for_each(|_| nothing());
+            assert!(!opened(), "{held}");
+            drop(message);
+            nothing();
+            assert!(opened(), "now there is something to give back");
+            inotify.unwatch(watch);
+            let _ = inotify.read();
+            assert!(allocated(&address) < before, "{} of {before}", allocated(&address));
+        }
+    }
+}
+
+fn file_to_lock(address: &str) -> File {
+    File::options().read(true).write(true).open(place::file_of(address)).unwrap()
+}
+
+/// Somebody is stopped while memory is its business: who does not wait is told, who waits for a time waits no longer.
+#[test]
+fn nobody_waits_for_one_that_is_stopped() {
+    let address = address("stopped", "unbounded&participants=8");
+    let (sender, receiver) = Link::new(&address).unwrap().pair().unwrap();
+    let file = file_to_lock(&address);
+    for len in [8, 5000] {
+        let lock = ofd_lock::try_lock(file.as_fd(), Kind::Write, GROW_BYTE..=GROW_BYTE).unwrap();
+        within(LIMIT, || {
+            let message = vec![7; len];
+            let sent = (0..).find(|_| sender.try_send(&message).is_err()).unwrap();
+            for _ in 0..20 {
+                let error = sender.try_send(&message).unwrap_err();
+                assert!(matches!(error.reason(), SendFailure::NoRoom { .. }), "{error}");
+                assert!(error.to_string().contains("ginnel info"), "{error}");
+                let error = sender.send_timeout(&message, SHORT).unwrap_err();
+                assert!(matches!(error.reason(), SendFailure::TimedOut { .. }), "{error}");
+                assert!(error.to_string().contains("ginnel info"), "{error}");
+            }
+            (0..sent).for_each(|_| assert_eq!(receiver.recv().unwrap().len(), len));
+            for _ in 0..5000 {
+                assert_eq!(receiver.try_recv().unwrap_err(), RecvFailure::Empty);
+            }
+            drop(lock);
+            (0..=sent).for_each(|_| sender.try_send(&message).unwrap());
+            (0..=sent).for_each(|_| assert_eq!(receiver.recv().unwrap().len(), len));
         });
     }
 }
@@ -254,10 +379,18 @@ fn killed_peers_harm_nobody() {
         victim.must(&format!("{end} open shm:x"));
         victim.tell(if end == "sender" { "flood 64" } else { "sweep" });
         for turn in 0..dice.below(5) {
-            survivor.must(&format!("send 40 64 {}", 1000 * round + 100 * turn));
+            // The victim may have filled all that there may be.
+            let sent = survivor.ask(&format!("send 40 64 {}", 1000 * round + 100 * turn));
+            assert!(sent.text().starts_with("ok") || sent.err()[0].contains("NoMemory"), "{}", sent.text());
             victim.tell(if end == "sender" { "flood 64" } else { "sweep" });
         }
         victim.kill_and_reap();
+        // What it held has gone back when nothing is left of it.
+        within(LIMIT, || {
+            while survivor.must("info shm:x").matches(['+', '-']).count() > 2 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
         survivor.must("sweep");
         survivor.must(&format!("send 300 64 {round}"));
         assert_eq!(survivor.must("sweep"), "300", "round {round}");
