@@ -194,6 +194,9 @@ impl End {
             until,
             || None,
             |_| {
+                if self.pending.borrow().is_some() {
+                    self.watch_for_acceptance(); // again, as there may be nobody who watches
+                }
                 let gone = self.gone();
                 match (look(), gone) {
                     (Err(what), _) => Look::Done(Err(what)),

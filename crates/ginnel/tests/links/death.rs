@@ -67,6 +67,25 @@ impl<H> Lent<H> {
     }
 }
 
+/// Without a descriptor for the watcher, or for its inotify instance, whoever is blocked looks by itself.
+#[test]
+fn who_is_blocked_without_descriptors_is_told() {
+    let _limit = place::limit(2 * LIMIT);
+    for spare in 0..3 {
+        let address = address("starving", "");
+        let (mut waiting, mut other) = (scripted(), scripted());
+        waiting.must(&format!("receiver open {address}"));
+        other.must(&format!("sender open {address}"));
+        let open = std::fs::read_dir(format!("/proc/{}/fd", waiting.pid())).expect("a process that lives").count();
+        waiting.must(&format!("limit nofile {}", open + spare));
+        waiting.tell("recv 1");
+        std::thread::sleep(Duration::from_millis(50)); // past spinning, asleep
+        other.kill();
+        let [what, ..] = waiting.reply().err();
+        assert_eq!(what, "Closed { died: 1 }", "{spare} spare");
+    }
+}
+
 #[test]
 fn a_blocked_receiver_is_told() {
     let _limit = place::limit(2 * LIMIT);
