@@ -88,8 +88,8 @@ fn look_at_open(shape: Shape) -> Vec<String> {
 
 fn look_at(shape: Shape, info: &Info, amiss: &mut Vec<String>) {
     let link = &info.address;
-    if info.geometry.shape == ginnel::Shape::Response {
-        return; // of a client that was killed: the next server that notices removes it, or `clean`
+    if matches!(info.geometry.shape, ginnel::Shape::Response | ginnel::Shape::Stream) {
+        return; // of a client that was killed: the next server or listener that notices removes it, or `clean`
     }
     for dead in info.participants.iter().filter(|participant| !participant.alive) {
         amiss.push(format!("0 {link}: the entry of process {} is still taken, and it is dead", dead.pid));

@@ -13,6 +13,8 @@ use super::audit::Leak;
 use super::ledger::{ARRIVED, Count, Ending, Event, Kind, Ledger, Way};
 use super::schedule::{BATCH, Role, Scene, Shape};
 
+/// What a mailbox has set aside is in its hand, and may be all that it holds.
+const ASIDE: u64 = 1024;
 /// Findings that are kept in words.
 const WORDS_MAX: usize = 40;
 
@@ -72,8 +74,7 @@ impl Account {
     pub(crate) fn killed(&mut self, role: Role, shape: Shape) {
         let is_mailbox = shape == Shape::Mailbox;
         if role == Role::Receiver {
-            // What a mailbox has set aside is in its hand, and may be all that it holds.
-            self.in_hands += if is_mailbox { 1024 } else { BATCH };
+            self.in_hands += if is_mailbox { ASIDE } else { BATCH };
         }
         if role == Role::Sender || is_mailbox {
             self.in_claims += BATCH;
@@ -202,7 +203,7 @@ pub(crate) fn judge(scene: &Scene, account: &Account, ledger: &Ledger) -> Verdic
         verdict.lost += account.vanished - account.in_claims * listeners;
         verdict.say(format!("lost: {} positions of a broadcast were empty, more than dead senders explain", account.vanished));
     }
-    totals(account, &mut verdict);
+    totals(scene.shape, account, &mut verdict);
     verdict
 }
 
@@ -293,13 +294,19 @@ fn connections(scene: &Scene, ledger: &Ledger, verdict: &mut Verdict) {
             if word(Way::Server) == 0 {
                 continue; // it was never served: its client was told so, or killed
             }
-            let up = [Way::UpBegun, Way::UpSent, Way::UpRead, Way::UpEnd, Way::UpClosing, Way::ClientKilled];
-            let down = [Way::DownBegun, Way::DownSent, Way::DownRead, Way::DownEnd, Way::DownClosing, Way::ServerKilled];
-            for (name, way) in [("up", up), ("down", down)] {
-                if let Some(wrong) = wrong_with(way.map(word)) {
-                    verdict.lost += 1;
-                    verdict.say(format!("lost: connection {connection} of seat {seat}, {name}: {wrong}"));
-                }
+            // Whoever was killed after this client had connected may have been the one who accepted it, before another did.
+            let killed = word(Way::ServerKilled).max(u64::from(word(Way::KillsAfter) > word(Way::KillsBefore)));
+            let up = [Way::UpBegun, Way::UpSent, Way::UpRead, Way::UpEnd, Way::UpClosing, Way::ClientKilled].map(word);
+            let [begun, sent, read, end, closing] =
+                [Way::DownBegun, Way::DownSent, Way::DownRead, Way::DownEnd, Way::DownClosing].map(word);
+            let down = [begun, sent, read, end, closing, killed];
+            let told = [1, 3].contains(&word(Way::GaveUp)) && killed == 0 && closing == 0;
+            let told = told.then(|| "its client was told that the server has gone, and it was there".to_owned());
+            for wrong in [wrong_with(up), wrong_with(down), told].into_iter().flatten() {
+                verdict.lost += 1;
+                let server = word(Way::Server) - 1;
+                let numbers = format!("server's life {server}, up {up:?}, down {down:?}, {}", word(Way::GaveUp));
+                verdict.say(format!("lost: connection {connection} of seat {seat}: {wrong} ({numbers})"));
             }
         }
     }
@@ -321,10 +328,12 @@ pub(crate) fn wrong_with([begun, sent, read, end, closing, killed]: [u64; 6]) ->
 }
 
 /// What the sums say, and what the stage saw itself.
-fn totals(account: &Account, verdict: &mut Verdict) {
-    if account.redelivered > account.in_hands {
-        verdict.duplicated += account.redelivered - account.in_hands;
-        let (came, most) = (account.redelivered, account.in_hands);
+fn totals(shape: Shape, account: &Account, verdict: &mut Verdict) {
+    // What a mailbox has set aside goes back, marked, also when it closes.
+    let most = account.in_hands + if shape == Shape::Mailbox { account.reopened * ASIDE } else { 0 };
+    if account.redelivered > most {
+        verdict.duplicated += account.redelivered - most;
+        let came = account.redelivered;
         verdict.say(format!("duplicated: {came} redeliveries, and the dead had at most {most} messages in hand"));
     }
     for what in &account.stuck {

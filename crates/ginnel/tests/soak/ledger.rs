@@ -75,6 +75,8 @@ pub(crate) enum Head {
     Recovery,
     /// What a participant waits at most, in ms; 0 is [`LIMIT`].
     Limit,
+    /// Receivers that were killed, or are about to be.
+    Kills,
 }
 
 /// Words of a seat; its worker writes them.
@@ -131,6 +133,11 @@ pub(crate) enum Way {
     Server,
     ClientKilled,
     ServerKilled,
+    /// Why the client gave the connection up: 1 writing failed, 2 reading ended, 3 it was reset, 4 reading failed.
+    GaveUp,
+    /// Servers that had been killed when it connected, and when it gave up.
+    KillsBefore,
+    KillsAfter,
 }
 
 /// How reading ended.

@@ -37,6 +37,7 @@ fn send_some(worker: &mut Worker, sender: &Sender) -> Result<u64, Failed> {
     match worker.dice.below(16) {
         0 if worker.scene.batches => send_batch(worker, sender),
         1 if worker.scene.shape != Shape::Latest => send_loan(worker, sender),
+        // Faults are of messages one by one.
         _ => send_one(worker, sender),
     }
 }

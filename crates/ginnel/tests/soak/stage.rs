@@ -5,7 +5,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -192,6 +192,9 @@ impl<'a> Stage<'a> {
         let is_anybody_stopped = self.lives.iter().any(|life| life.stopped_until.is_some());
         let now = monotonic_ns();
         let Some(process) = &mut self.lives[seat].process else { return Ok(()) };
+        if self.scene.seats[seat].role == Role::Receiver {
+            self.ledger.head(Head::Kills).fetch_add(1, AcqRel);
+        }
         process.kill()?;
         process.wait()?;
         if !is_anybody_stopped {

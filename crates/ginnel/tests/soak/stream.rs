@@ -6,14 +6,14 @@
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Release;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ginnel::ErrorKind;
 use ginnel::stream::{Listener, Stream};
 
-use super::ledger::{Count, Ending, Kind, Ledger, Way};
+use super::ledger::{Count, Ending, Head, Kind, Ledger, Way};
 use super::schedule::Sabotage;
 use super::worker::{Failed, Worker};
 
@@ -44,6 +44,8 @@ pub(crate) fn connect(worker: &mut Worker) {
     while worker.runs() {
         let number = worker.ledger.count(worker.seat, Count::Connections);
         worker.ledger.set(worker.seat, Count::Connections, number + 1);
+        let kills = worker.ledger.head(Head::Kills).load(Acquire);
+        way(worker, number, Way::KillsBefore).store(kills, Release);
         let passing = [ErrorKind::NotFound, ErrorKind::Refused];
         let Some(stream) = worker.open(&passing, || Stream::connect(&address)) else { return };
         worker.ledger.set(worker.seat, Count::Connection, number + 1);
@@ -79,6 +81,9 @@ fn converse(worker: &mut Worker, mut stream: Stream, number: u64) {
     way(worker, number, Way::UpClosing).store(1, Release);
     let _ = stream.shutdown(Shutdown::Write);
     let ended = read_to_end(worker, &mut stream);
+    if ended == Ending::Reset {
+        gave_up(worker, number, 3);
+    }
     way(worker, number, Way::DownEnd).store(ended as u64, Release);
 }
 
@@ -96,6 +101,7 @@ fn exchange(worker: &mut Worker, stream: &mut Stream, number: u64, offset: u64) 
     }
     way(worker, number, Way::UpBegun).store(offset + len as u64, Release);
     if let Err(e) = stream.write_all(&piece) {
+        gave_up(worker, number, 1);
         failed(worker, &e);
         return Err(Ending::None);
     }
@@ -103,7 +109,10 @@ fn exchange(worker: &mut Worker, stream: &mut Stream, number: u64, offset: u64) 
     let mut read = 0;
     while read < len {
         match stream.read(&mut piece[..len - read]) {
-            Ok(0) => return Err(Ending::Closed),
+            Ok(0) => {
+                gave_up(worker, number, 2);
+                return Err(Ending::Closed);
+            }
             Ok(more) => {
                 if !is_as_written(name, offset + read as u64, &piece[..more]) {
                     worker.note(Kind::Torn, 0, offset + read as u64, more as u64, number);
@@ -112,8 +121,12 @@ fn exchange(worker: &mut Worker, stream: &mut Stream, number: u64, offset: u64) 
                 way(worker, number, Way::DownRead).store(offset + read as u64, Release);
                 worker.passed();
             }
-            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return Err(Ending::Reset),
+            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => {
+                gave_up(worker, number, 3);
+                return Err(Ending::Reset);
+            }
             Err(e) => {
+                gave_up(worker, number, 4);
                 failed(worker, &e);
                 return Err(Ending::None);
             }
@@ -121,6 +134,14 @@ fn exchange(worker: &mut Worker, stream: &mut Stream, number: u64, offset: u64) 
     }
     worker.ledger.add(worker.seat, Count::Received, 1);
     Ok(len as u64)
+}
+
+/// It closes in the middle, for one of the reasons of [`Way::GaveUp`].
+fn gave_up(worker: &Worker, number: u64, why: u64) {
+    let kills = worker.ledger.head(Head::Kills).load(Acquire);
+    way(worker, number, Way::KillsAfter).store(kills, Release);
+    way(worker, number, Way::GaveUp).store(why, Release);
+    way(worker, number, Way::UpClosing).store(1, Release);
 }
 
 /// What comes after the last piece: nothing but the end.

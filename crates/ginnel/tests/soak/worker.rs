@@ -60,7 +60,7 @@ pub(crate) fn main(scene: Scene, seat: usize, life: u64, ledger: &Path) -> ExitC
     let ledger = Ledger::open(ledger).map(Arc::new).expect("the ledger of the round");
     let (role, index) = (scene.seats[seat].role, scene.seats[seat].index);
     let mut dice = scene.dice_of(seat, life);
-    let famine = match dice.one_in(scene.famine.max(1)) && scene.famine > 0 {
+    let famine = match dice.one_in(scene.famine.max(1)) && scene.famine > 0 && scene.may_starve(seat) {
         true => Famine::begin(dice.below(6), 1 + dice.below(8)),
         false => Famine::none(),
     };
@@ -243,7 +243,7 @@ impl Worker {
     pub(crate) fn closed(&mut self) {
         self.closed += 1;
         self.ledger.add(self.seat, Count::Reopened, 1);
-        if self.sabotages(Sabotage::Descriptor) {
+        if self.closed > 2 && self.sabotages(Sabotage::Descriptor) {
             (0..4).for_each(|_| std::mem::forget(fs::File::open("/dev/null").expect("a file that is always there")));
         }
         if self.closed < 2 {
