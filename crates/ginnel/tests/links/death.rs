@@ -67,23 +67,25 @@ impl<H> Lent<H> {
     }
 }
 
-/// Without a descriptor for the watcher, or for its inotify instance, whoever is blocked looks by itself.
+/// A process without a descriptor for its watcher, nor for the repair of what a dead peer left: whoever is blocked there is told as soon as it has some.
 #[test]
-fn who_is_blocked_without_descriptors_is_told() {
+fn who_is_blocked_without_descriptors_is_told_when_there_are_some() {
     let _limit = place::limit(2 * LIMIT);
-    for spare in 0..3 {
-        let address = address("starving", "");
-        let (mut waiting, mut other) = (scripted(), scripted());
-        waiting.must(&format!("receiver open {address}"));
-        other.must(&format!("sender open {address}"));
-        let open = std::fs::read_dir(format!("/proc/{}/fd", waiting.pid())).expect("a process that lives").count();
-        waiting.must(&format!("limit nofile {}", open + spare));
-        waiting.tell("recv 1");
-        std::thread::sleep(Duration::from_millis(50)); // past spinning, asleep
-        other.kill();
-        let [what, ..] = waiting.reply().err();
-        assert_eq!(what, "Closed { died: 1 }", "{spare} spare");
-    }
+    let address = address("starving", "");
+    let (mut waiting, mut other) = (scripted(), scripted());
+    waiting.must(&format!("receiver open {address}"));
+    other.must(&format!("sender open {address}"));
+    let open = std::fs::read_dir(format!("/proc/{}/fd", waiting.pid())).expect("a process that lives").count();
+    waiting.must(&format!("limit nofile {open}"));
+    waiting.tell("recv 1");
+    std::thread::sleep(Duration::from_millis(50)); // past spinning, asleep
+    other.kill_and_reap();
+    std::thread::sleep(Duration::from_millis(50)); // whatever it was told by has come
+    let many = libc::rlimit { rlim_cur: 100, rlim_max: 100 };
+    // SAFETY: reads a struct that lives during the call; the process is a child that was not reaped.
+    unsafe { libc::prlimit(waiting.pid() as i32, libc::RLIMIT_NOFILE, &raw const many, std::ptr::null_mut()) };
+    let [what, ..] = waiting.reply().err();
+    assert_eq!(what, "Closed { died: 1 }");
 }
 
 #[test]

@@ -39,7 +39,7 @@ pub(crate) fn listen(worker: &mut Worker) {
         let before = sent_so_far(worker, Sent::Sent);
         let Some(receiver) = worker.open(&[], || Receiver::open(&address)) else { return };
         let mut listening = Listening::new(worker, before);
-        let mut left = 1 + worker.dice.below(HANDLE);
+        let mut left = worker.until_reopening(HANDLE);
         while left > 0 && !worker.is_over() {
             left -= 1;
             match hear(worker, &receiver, &mut listening) {

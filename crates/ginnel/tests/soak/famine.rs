@@ -2,6 +2,11 @@
 #![allow(unsafe_code)] // Two system calls with plain arguments.
 
 use std::fs;
+use std::time::Duration;
+
+/// When there are descriptors again, whatever happens.
+const RELIEF: Duration = Duration::from_millis(500);
+const ENOUGH: u64 = 1024;
 
 /// A limit of descriptors that is raised again after some failures.
 pub(crate) struct Famine {
@@ -17,6 +22,11 @@ impl Famine {
     /// Leaves `spare` descriptors, until so many opens have failed.
     pub(crate) fn begin(spare: u64, failures: u64) -> Self {
         set_limit(open_descriptors() + spare);
+        // Without a descriptor nobody can repair what a dead peer left, so who waits for that waits for descriptors, too.
+        std::thread::spawn(|| {
+            std::thread::sleep(RELIEF);
+            set_limit(ENOUGH);
+        });
         Self { left: Some(failures) }
     }
 
@@ -34,7 +44,7 @@ impl Famine {
 
     pub(crate) fn end(&mut self) {
         if self.left.take().is_some() {
-            set_limit(1024);
+            set_limit(ENOUGH);
         }
     }
 }

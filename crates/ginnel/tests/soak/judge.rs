@@ -294,6 +294,11 @@ fn connections(scene: &Scene, ledger: &Ledger, verdict: &mut Verdict) {
             if word(Way::Server) == 0 {
                 continue; // it was never served: its client was told so, or killed
             }
+            if word(Way::Torn) > 0 {
+                verdict.torn += 1;
+                let at = word(Way::Torn) - 1;
+                verdict.say(format!("torn: connection {connection} of seat {seat}: the server read something else behind byte {at}"));
+            }
             // Whoever was killed after this client had connected may have been the one who accepted it, before another did.
             let killed = word(Way::ServerKilled).max(u64::from(word(Way::KillsAfter) > word(Way::KillsBefore)));
             let up = [Way::UpBegun, Way::UpSent, Way::UpRead, Way::UpEnd, Way::UpClosing, Way::ClientKilled].map(word);

@@ -31,7 +31,7 @@ pub(crate) fn look(worker: &mut Worker) {
     let mut looking = Looking { position: None, received: None, next, last: (0, 0) };
     while let Some(receiver) = worker.open(&[], || Receiver::open(&address)) {
         (looking.position, looking.received) = (None, None);
-        let mut left = 1 + worker.dice.below(HANDLE);
+        let mut left = worker.until_reopening(HANDLE);
         while left > 0 && !worker.is_over() {
             left -= 1;
             let got = if worker.dice.one_in(2) {

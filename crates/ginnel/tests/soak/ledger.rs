@@ -37,7 +37,7 @@ const SEAT_WORDS: usize = 32;
 const PAIR_WORDS: usize = 8;
 const CHANNEL_WORDS: usize = 8;
 const EVENT_WORDS: usize = 6;
-const WAY_WORDS: usize = 16;
+const WAY_WORDS: usize = 24;
 const MARK_WORDS: usize = (MESSAGES / 32) as usize;
 
 const SEATS_AT: usize = 64;
@@ -138,6 +138,8 @@ pub(crate) enum Way {
     /// Servers that had been killed when it connected, and when it gave up.
     KillsBefore,
     KillsAfter,
+    /// Where the server read something else than was written, plus one.
+    Torn,
 }
 
 /// How reading ended.

@@ -20,7 +20,7 @@ fn name(index: usize) -> String {
 pub(crate) fn write(worker: &mut Worker) {
     let address = format!("{}?{}", name(worker.index), worker.scene.options);
     while let Some(mailbox) = worker.open(&[], || Mailbox::open(&address)) {
-        let mut left = 1 + worker.dice.below(HANDLE);
+        let mut left = worker.until_reopening(HANDLE);
         let mut idle_since = Instant::now();
         while left > 0 && !worker.is_over() {
             let did = [send(worker, &mailbox), receive(worker, &mailbox)];

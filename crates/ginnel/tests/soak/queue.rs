@@ -17,7 +17,7 @@ const HANDLE: u64 = 100_000;
 pub(crate) fn send(worker: &mut Worker) {
     let address = worker.address();
     while let Some(sender) = worker.open(&[], || Sender::open(&address)) {
-        let mut left = 1 + worker.dice.below(HANDLE);
+        let mut left = worker.until_reopening(HANDLE);
         while left > 0 && worker.runs() {
             match send_some(worker, &sender) {
                 Ok(sent) => left = left.saturating_sub(sent),
@@ -130,7 +130,7 @@ fn send_batch(worker: &mut Worker, sender: &Sender) -> Result<u64, Failed> {
 pub(crate) fn receive(worker: &mut Worker) {
     let address = worker.address();
     while let Some(receiver) = worker.open(&[], || Receiver::open(&address)) {
-        let mut left = 1 + worker.dice.below(HANDLE);
+        let mut left = worker.until_reopening(HANDLE);
         while left > 0 && !worker.is_over() {
             match receive_some(worker, &receiver) {
                 Ok(received) => left = left.saturating_sub(received),

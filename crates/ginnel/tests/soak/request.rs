@@ -24,7 +24,7 @@ fn parts_of(seq: u64) -> u16 {
 pub(crate) fn call(worker: &mut Worker) {
     let address = worker.address();
     while let Some(client) = worker.open(&[], || Client::open(&address)) {
-        let mut left = 1 + worker.dice.below(HANDLE);
+        let mut left = worker.until_reopening(HANDLE);
         while left > 0 && worker.runs() {
             left -= 1;
             if call_once(worker, &client) == Err(Failed::Reopen) {
@@ -114,7 +114,7 @@ fn call_failed(worker: &mut Worker, error: &CallError, is_sent: bool) -> Failed 
 pub(crate) fn serve(worker: &mut Worker) {
     let address = worker.address();
     while let Some(server) = worker.open(&[], || Server::open(&address)) {
-        let mut left = 1 + worker.dice.below(HANDLE);
+        let mut left = worker.until_reopening(HANDLE);
         while left > 0 && !worker.is_over() {
             left -= 1;
             if serve_once(worker, &server) == Err(Failed::Reopen) {

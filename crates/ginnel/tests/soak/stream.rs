@@ -239,7 +239,8 @@ fn echo(ledger: &Ledger, mut stream: Stream, life: u64) {
             Ok(0) => break Ending::Closed,
             Ok(len) => {
                 if !is_as_written(name, offset, &bytes[..len]) {
-                    break Ending::None; // the bytes that were read show it
+                    way(Way::Torn).store(offset + 1, Release);
+                    break Ending::None;
                 }
                 way(Way::UpRead).store(offset + len as u64, Release);
                 way(Way::DownBegun).store(offset + len as u64, Release);

@@ -25,6 +25,9 @@ pub(crate) const PAUSE: Duration = Duration::from_micros(300);
 /// Descriptors and mappings that a process may have more than after its first handles, because a thread of the library is in the middle of something.
 const SETTLE: Duration = Duration::from_secs(2);
 
+/// Descriptors that the library opens once, when a handle first waits: for its watcher, and for news.
+const LATER: u64 = 4;
+
 /// A process of a seat.
 pub(crate) struct Worker {
     pub(crate) ledger: Arc<Ledger>,
@@ -42,8 +45,6 @@ pub(crate) struct Worker {
     /// Descriptors that were open when its second handle had been closed.
     descriptors: Option<u64>,
     closed: u64,
-    /// Whether it has done its [`Sabotage`].
-    is_done: bool,
 }
 
 /// What happens to a send that failed.
@@ -81,7 +82,6 @@ pub(crate) fn main(scene: Scene, seat: usize, life: u64, ledger: &Path) -> ExitC
         next,
         descriptors,
         closed: 0,
-        is_done: false,
     };
     worker.work();
     ExitCode::SUCCESS
@@ -153,11 +153,15 @@ impl Worker {
         sleep(Duration::from_millis(20));
     }
 
-    /// Whether this is the moment for its [`Sabotage`], if it is of that kind: once, after a while.
+    /// Whether this is a moment for its [`Sabotage`], if it is of that kind: now and then, after a while.
     pub(crate) fn sabotages(&mut self, kind: Sabotage) -> bool {
-        let now = self.scene.sabotage == kind && !self.is_done && self.ledger.count(self.seat, Count::Beats) > 50;
-        self.is_done |= now;
-        now
+        self.scene.sabotage == kind && self.ledger.count(self.seat, Count::Beats) > 50 && self.dice.one_in(20)
+    }
+
+    /// Messages until a handle is closed and another opened.
+    pub(crate) fn until_reopening(&mut self, most: u64) -> u64 {
+        let hurry = if self.scene.sabotage == Sabotage::None { 1 } else { 200 };
+        1 + self.dice.below(most / hurry)
     }
 
     /// What to do after a receive that failed.
@@ -243,22 +247,22 @@ impl Worker {
     pub(crate) fn closed(&mut self) {
         self.closed += 1;
         self.ledger.add(self.seat, Count::Reopened, 1);
-        if self.closed > 2 && self.sabotages(Sabotage::Descriptor) {
+        if self.closed > 2 && self.scene.sabotage == Sabotage::Descriptor {
             (0..4).for_each(|_| std::mem::forget(fs::File::open("/dev/null").expect("a file that is always there")));
         }
         if self.closed < 2 {
             return; // threads of the library have begun only now
         }
-        let until = Instant::now() + SETTLE;
+        let until = Instant::now() + SETTLE.min(self.ledger.limit() / 3);
         loop {
             let (descriptors, mappings) = (famine::count_descriptors(), count_mappings());
             let base = *self.descriptors.get_or_insert(descriptors);
             self.descriptors = Some(base.min(descriptors));
-            if descriptors <= base && mappings == 0 {
+            if descriptors <= base + LATER && mappings == 0 {
                 return;
             }
             if Instant::now() > until {
-                if descriptors > base {
+                if descriptors > base + LATER {
                     self.note(Kind::Descriptors, 0, descriptors, base, 0);
                     self.descriptors = Some(descriptors);
                 }
