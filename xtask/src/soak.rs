@@ -13,11 +13,16 @@ use crate::Outcome;
 /// Builds the soak as users would, and hands the arguments on.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<Outcome> {
     if !arguments.iter().any(|argument| argument == "--for" || argument == "--round") {
-        eprintln!("xtask soak: say for how long, all shapes together: cargo xtask soak --for 10min [--seed N] [--shape NAME,..] [--round N]");
+        eprintln!(
+            "xtask soak: say for how long, all shapes together: cargo xtask soak --for 10min [--seed N] [--shape NAME,..] [--round N]"
+        );
         return Ok(Outcome::Usage);
     }
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["test", "--quiet", "--release", "-p", "ginnel", "--test", "soak", "--"]).args(arguments).current_dir(root);
+    command
+        .args(["test", "--quiet", "--release", "-p", "ginnel", "--test", "soak", "--"])
+        .args(arguments)
+        .current_dir(root);
     let status = command.status().context("cannot start cargo")?;
     Ok(if status.success() { Outcome::Passed } else { Outcome::Failed })
 }

@@ -24,7 +24,10 @@ const KEPT: u64 = 24 << 20;
 pub(crate) enum Leak {
     File(String),
     /// A participant's entry, a message, or bytes.
-    Inside { bytes: u64, what: String },
+    Inside {
+        bytes: u64,
+        what: String,
+    },
 }
 
 /// Looks at links that are drained and in use.
@@ -102,7 +105,10 @@ fn look_at(shape: Shape, info: &Info, amiss: &mut Vec<String>) {
     }
     // A broadcast keeps what it has heard until the place is needed.
     if info.pool.used > 0 && !matches!(shape, Shape::Broadcast | Shape::Lossy) {
-        amiss.push(format!("{} {link}: {} bytes of blocks are in use, with no message there", info.pool.used, info.pool.used));
+        amiss.push(format!(
+            "{} {link}: {} bytes of blocks are in use, with no message there",
+            info.pool.used, info.pool.used
+        ));
     }
     if shape == Shape::Unbounded && info.allocated > KEPT {
         amiss.push(format!("{} {link}: the drained link keeps {} bytes", info.allocated - KEPT, info.allocated));

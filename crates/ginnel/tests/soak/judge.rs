@@ -201,7 +201,10 @@ pub(crate) fn judge(scene: &Scene, account: &Account, ledger: &Ledger) -> Verdic
     let listeners = scene.receivers() as u64;
     if account.vanished > account.in_claims * listeners {
         verdict.lost += account.vanished - account.in_claims * listeners;
-        verdict.say(format!("lost: {} positions of a broadcast were empty, more than dead senders explain", account.vanished));
+        verdict.say(format!(
+            "lost: {} positions of a broadcast were empty, more than dead senders explain",
+            account.vanished
+        ));
     }
     totals(scene.shape, account, &mut verdict);
     verdict
@@ -245,19 +248,27 @@ fn weigh(scene: &Scene, event: &Event, channels: &[Channel], account: &Account, 
         Kind::Duplicate => {
             verdict.duplicated += 1;
             let marked = if c == 1 { "marked" } else { "not marked" };
-            verdict.say(format!("duplicated: message {a} of channel {channel} came to {who} again, {marked}; its mark was {b}"));
+            verdict.say(format!(
+                "duplicated: message {a} of channel {channel} came to {who} again, {marked}; its mark was {b}"
+            ));
         }
         Kind::Reordered => {
             verdict.reordered += 1;
-            verdict.say(format!("reordered: message {a} of channel {channel} came to {who} where {b} was expected ({c})"));
+            verdict
+                .say(format!("reordered: message {a} of channel {channel} came to {who} where {b} was expected ({c})"));
         }
         Kind::Stale => {
             verdict.lost += 1;
-            verdict.say(format!("lost: {who} saw value {a} of channel {channel} as the newest, and {} was there before", b - 1));
+            verdict.say(format!(
+                "lost: {who} saw value {a} of channel {channel} as the newest, and {} was there before",
+                b - 1
+            ));
         }
         Kind::Stuck => {
             verdict.stuck += 1;
-            verdict.say(format!("stuck: {who}: nothing for the limit, in operation {a} (message {b} of channel {channel})"));
+            verdict.say(format!(
+                "stuck: {who}: nothing for the limit, in operation {a} (message {b} of channel {channel})"
+            ));
         }
         Kind::Descriptors => {
             verdict.leaked_descriptors += a - b;
@@ -278,7 +289,8 @@ fn weigh(scene: &Scene, event: &Event, channels: &[Channel], account: &Account, 
 fn is_explained(event: &Event, channels: &[Channel], account: &Account) -> bool {
     let &Event { channel, a, b, c, .. } = event;
     if channel == usize::MAX {
-        let doubts: u64 = channels.iter().flat_map(|channel| &channel.doubts).map(|doubt| doubt.end - doubt.start).sum();
+        let doubts: u64 =
+            channels.iter().flat_map(|channel| &channel.doubts).map(|doubt| doubt.end - doubt.start).sum();
         return b <= c + doubts.max(account.in_claims);
     }
     let gap = b - a;
@@ -297,7 +309,9 @@ fn connections(scene: &Scene, ledger: &Ledger, verdict: &mut Verdict) {
             if word(Way::Torn) > 0 {
                 verdict.torn += 1;
                 let at = word(Way::Torn) - 1;
-                verdict.say(format!("torn: connection {connection} of seat {seat}: the server read something else behind byte {at}"));
+                verdict.say(format!(
+                    "torn: connection {connection} of seat {seat}: the server read something else behind byte {at}"
+                ));
             }
             // Whoever was killed after this client had connected may have been the one who accepted it, before another did.
             let killed = word(Way::ServerKilled).max(u64::from(word(Way::KillsAfter) > word(Way::KillsBefore)));

@@ -234,7 +234,8 @@ fn dice(seed: u64, shape: Shape, round: u64, part: u64) -> Dice {
 /// Options for the link of a round.
 fn options(shape: Shape, dice: &mut Dice) -> String {
     // More who spin than there are cores hold each other up for time slices.
-    let ways: &[&str] = if shape == Shape::Pair { &["adaptive", "block", "spin"] } else { &["adaptive", "adaptive", "block"] };
+    let ways: &[&str] =
+        if shape == Shape::Pair { &["adaptive", "block", "spin"] } else { &["adaptive", "adaptive", "block"] };
     let wait = dice.pick(ways);
     let capacity = 1u64 << dice.pick(&[2u32, 4, 6, 8, 10]);
     let capacity = format!("capacity={capacity}&max=2MiB&memory=64MiB&wait={wait}");

@@ -11,11 +11,14 @@ use super::schedule::{Sabotage, Scene, Shape};
 use super::stage::{self, Pace};
 
 /// Short rounds, in which who is stuck is found soon.
-const PACE: Pace = Pace { run: Duration::from_millis(400), between: Duration::from_millis(60), limit: Duration::from_millis(600) };
+const PACE: Pace =
+    Pace { run: Duration::from_millis(400), between: Duration::from_millis(60), limit: Duration::from_millis(600) };
 const SEED: u64 = 4;
 
 /// A violation of a verdict.
 type Column = fn(&Verdict) -> u64;
+
+type Case = fn() -> Result<(), String>;
 
 const LOST: Column = |verdict| verdict.lost;
 const DUPLICATED: Column = |verdict| verdict.duplicated;
@@ -46,7 +49,7 @@ const SABOTAGES: [(Shape, Sabotage, &str, Column); 15] = [
 ];
 
 /// Cases without processes.
-const CASES: [(&str, fn() -> Result<(), String>); 7] = [
+const CASES: [(&str, Case); 7] = [
     ("a message says what it is, and a changed one does not", payloads),
     ("what is in doubt may come or not, and nothing else may be missing", doubts),
     ("more redeliveries than the dead had in hand are duplicates", redeliveries),
@@ -143,9 +146,8 @@ fn doubts() -> Result<(), String> {
 }
 
 fn redeliveries() -> Result<(), String> {
-    let with = |redelivered| {
-        judged(Shape::Queue, |_, account| (account.redelivered, account.in_hands) = (redelivered, 16))
-    };
+    let with =
+        |redelivered| judged(Shape::Queue, |_, account| (account.redelivered, account.in_hands) = (redelivered, 16));
     expect("as many", with(16)?.duplicated, 0)?;
     expect("one more", with(17)?.duplicated, 1)
 }
@@ -161,7 +163,7 @@ fn gaps() -> Result<(), String> {
 fn missed() -> Result<(), String> {
     let told = |count| {
         judged(Shape::Lossy, |_, account| {
-            account.channels.push(Channel { number: 0, begun: 100, doubts: vec![20..22] });
+            account.channels.push(Channel { number: 0, begun: 100, doubts: vec![20..21, 21..22] });
             account.events.push(event(Kind::Missed, [10, 30, count]));
         })
     };

@@ -156,7 +156,9 @@ impl<'a> Stage<'a> {
             self.lives[seat].beats = (beats, now);
         } else if now - self.lives[seat].beats.1 > 2 * self.pace.limit {
             let life = self.lives[seat].number;
-            self.account.stuck.push(format!("{role:?} in seat {seat}, life {life}: no sign for {:?}", 2 * self.pace.limit));
+            self.account
+                .stuck
+                .push(format!("{role:?} in seat {seat}, life {life}: no sign for {:?}", 2 * self.pace.limit));
             self.kill(seat)?;
         }
         Ok(())
@@ -304,12 +306,15 @@ impl<'a> Stage<'a> {
     }
 
     fn has_everything_come(&self) -> bool {
-        self.scene.shape.is_queue() && self.channels().iter().all(|channel| channel.missing(&self.ledger).next().is_none())
+        self.scene.shape.is_queue()
+            && self.channels().iter().all(|channel| channel.missing(&self.ledger).next().is_none())
     }
 
     fn channels(&self) -> Vec<Channel> {
         let channels = 0..self.scene.channels();
-        channels.map(|number| Channel { number, begun: self.ledger.begun(number), doubts: self.doubts[number].clone() }).collect()
+        channels
+            .map(|number| Channel { number, begun: self.ledger.begun(number), doubts: self.doubts[number].clone() })
+            .collect()
     }
 
     /// Everybody leaves.

@@ -68,21 +68,8 @@ pub(crate) fn main(scene: Scene, seat: usize, life: u64, ledger: &Path) -> ExitC
     let next = (0..scene.channels()).map(|channel| ledger.begun(channel)).collect();
     let writer = payload::Writer::new();
     let (buffer, descriptors) = (vec![0; scene.longest.max(HEADING)], None);
-    let mut worker = Worker {
-        ledger,
-        scene,
-        seat,
-        role,
-        index,
-        life,
-        dice,
-        famine,
-        buffer,
-        writer,
-        next,
-        descriptors,
-        closed: 0,
-    };
+    let mut worker =
+        Worker { ledger, scene, seat, role, index, life, dice, famine, buffer, writer, next, descriptors, closed: 0 };
     worker.work();
     ExitCode::SUCCESS
 }
@@ -200,7 +187,9 @@ impl Worker {
                 self.pause();
                 Failed::Again
             }
-            SendFailure::Os(e) | SendFailure::NoSpace(e) if self.starved(e.raw_os_error().unwrap_or(0)) => Failed::Again,
+            SendFailure::Os(e) | SendFailure::NoSpace(e) if self.starved(e.raw_os_error().unwrap_or(0)) => {
+                Failed::Again
+            }
             _ => {
                 self.unexpected(said);
                 Failed::Reopen
