@@ -7,6 +7,7 @@
 
 mod ci;
 mod show;
+mod soak;
 mod step;
 mod test;
 mod tidy;
@@ -29,8 +30,14 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "test",
         arguments: "[--limit SECONDS] [STEP..]",
-        about: "run every test: workspace, doc, loom, crash",
+        about: "run every test: workspace, doc, loom, crash, soak",
         run: test::run,
+    },
+    Command {
+        name: "soak",
+        arguments: "--for TIME [--seed N] [--shape NAME,..]",
+        about: "kill and stop processes on every shape for so long, and count every message",
+        run: soak::run,
     },
     Command {
         name: "ci",

@@ -6,6 +6,7 @@
 //! | doc       | the examples in the documentation                                                        |
 //! | loom      | the core under every interleaving that the bound on preemptions allows                   |
 //! | crash     | processes killed at every step, in the code that users run                               |
+//! | soak      | processes killed at random on every shape, for some seconds                              |
 //!
 //! Loom is built apart (`target/loom`): its `--cfg` would otherwise rebuild everything at each change of step.
 
@@ -39,7 +40,7 @@ pub(crate) fn steps(root: &Path) -> Vec<Step> {
     workspace.counts_tests = true;
     let mut doc = Step::cargo("doc", root, &["test", "--workspace", "--all-features", "--doc"]);
     doc.counts_tests = true;
-    vec![workspace, doc, loom(root), crash(root)]
+    vec![workspace, doc, loom(root), released(root, "crash"), released(root, "soak")]
 }
 
 fn loom(root: &Path) -> Step {
@@ -55,10 +56,11 @@ fn loom(root: &Path) -> Step {
     step
 }
 
-fn crash(root: &Path) -> Step {
-    let mut step = Step::cargo("crash", root, &["test", "--release", "-p", "ginnel", "--test", "crash"]);
+/// A test that kills processes of the code that users run.
+fn released(root: &Path, name: &'static str) -> Step {
+    let mut step = Step::cargo(name, root, &["test", "--release", "-p", "ginnel", "--test", name]);
     step.counts_tests = true;
-    step.needs_one_of = test_target(root, "ginnel", "crash");
+    step.needs_one_of = test_target(root, "ginnel", name);
     step
 }
 
@@ -87,13 +89,13 @@ mod tests {
 
     #[test]
     fn without_names_every_step_runs() {
-        assert_eq!(chosen(&[]).unwrap(), ["workspace", "doc", "loom", "crash"]);
+        assert_eq!(chosen(&[]).unwrap(), ["workspace", "doc", "loom", "crash", "soak"]);
     }
 
     #[test]
     fn names_choose_and_unknown_ones_are_refused() {
         assert_eq!(chosen(&["crash", "doc"]).unwrap(), ["doc", "crash"]);
-        assert!(chosen(&["fuzz"]).unwrap_err().contains("workspace, doc, loom, crash"));
+        assert!(chosen(&["fuzz"]).unwrap_err().contains("workspace, doc, loom, crash, soak"));
     }
 
     #[test]
@@ -102,8 +104,8 @@ mod tests {
     }
 
     #[test]
-    fn loom_and_crash_name_the_file_they_need() {
-        for name in ["loom", "crash"] {
+    fn those_of_one_target_name_the_file_they_need() {
+        for name in ["loom", "crash", "soak"] {
             let step = choose(steps(Path::new("/nonexistent")), &[name]).unwrap().remove(0);
             let report = step.run(step::DEFAULT_LIMIT);
             assert!(report.failure.unwrap().contains(&format!("tests/{name}.rs is missing")));

@@ -67,7 +67,7 @@ fn queues(times: usize, message: &[u8]) -> Result<(), Box<dyn Error>> {
 fn call(times: usize, message: &[u8]) -> Result<(), Box<dyn Error>> {
     let (server, client) = (Server::open("mem:counted")?, Client::open("mem:counted")?);
     for _ in 0..times {
-        let mut call = client.begin(message)?;
+        let call = client.begin(message)?;
         server.recv()?.reply(message)?;
         black_box(call.recv()?.map_or(0, |response| response.len()));
     }

@@ -108,7 +108,7 @@ impl<'a> Source<'a> {
     /// Has an ear called whenever there may be news that nothing else tells of. Whether the process's `News` are to be drained for that.
     pub(super) fn add_ear(self, ear: &Arc<Ear>) -> Result<bool, Arrival<'a>> {
         let added = match self.0 {
-            Handle::Receiver(receiver) => return receiver.add_ear(ear).map_err(|e| Arrival::Message(Err(e))),
+            Handle::Receiver(receiver) => receiver.add_ear(ear),
             Handle::Server(server) => server.add_ear(ear),
             Handle::Call(call) => call.add_ear(ear),
             Handle::Mailbox(mailbox) => mailbox.add_ear(ear),

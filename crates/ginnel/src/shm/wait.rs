@@ -13,7 +13,7 @@ use ginnel_os::process;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What one look at the link found.
 pub(crate) enum Look<T> {
@@ -58,6 +58,10 @@ const SPINS_MOST: u32 = 2048;
 const CLOCK_EVERY: u32 = 256;
 /// Cheap looks between two full ones while spinning.
 const LOOK_EVERY: u32 = 16;
+/// Looks in a row of who only spins.
+const ROUND: u32 = 1 << 20;
+/// How often to look for the dead where no watcher does.
+const UNWATCHED: Duration = Duration::from_millis(20);
 /// Sleep while somebody else is in the middle of a few instructions.
 const NAP: Duration = Duration::from_micros(50);
 
@@ -130,7 +134,7 @@ impl Waiter {
         mut peek: impl FnMut() -> Option<T>,
         mut look: impl FnMut(bool) -> Look<T>,
     ) -> Option<T> {
-        crate::watch::watch(region);
+        let mut is_watched = crate::watch::watch(region);
         if matches!(until, Until::Now) {
             return look_now(|| look(true).into());
         }
@@ -142,6 +146,7 @@ impl Waiter {
                 return None;
             }
             if self.policy == Wait::Spin {
+                is_watched = crate::watch::watch(region);
                 continue;
             }
             let waiting = event.arm();
@@ -149,9 +154,10 @@ impl Waiter {
             if let Look::Nothing = found {
                 region.engine().count_sleep(me);
                 // An error would be a sandbox that forbids futexes: then this becomes a busy wait, and still correct.
-                let _ = futex::wait(event.futex_word(), waiting.sequence, until.deadline());
+                let _ = futex::wait(event.futex_word(), waiting.sequence, slice(until, is_watched).deadline());
             }
             event.disarm(waiting);
+            is_watched = crate::watch::watch(region);
             match found {
                 Look::Done(done) => return Some(done),
                 Look::Nothing => {}
@@ -168,7 +174,7 @@ impl Waiter {
         look: &mut impl FnMut(bool) -> Look<T>,
     ) -> Option<T> {
         let spins = match self.policy {
-            Wait::Spin => u32::MAX,
+            Wait::Spin => ROUND,
             Wait::Block => 1,
             Wait::Adaptive if is_single_core() => 1,
             Wait::Adaptive => self.spins.get().div_ceil(self.rest),
@@ -194,6 +200,11 @@ impl Waiter {
         self.spins.set((self.spins.get() / 2).max(SPINS_LEAST).min(self.most));
         None
     }
+}
+
+/// How long to sleep at once: where nobody watches for the dead, because this process has no descriptor or thread for that, its sleepers look themselves.
+fn slice(until: Until, is_watched: bool) -> Until {
+    if is_watched { until } else { until.or_earlier(Instant::now() + UNWATCHED) }
 }
 
 /// Whether the machine has one core only: then spinning steals the time of the one that it waits for. A process that is pinned to a

@@ -198,6 +198,9 @@ impl End {
             until,
             || None,
             |_| {
+                if self.awaits.get() {
+                    self.watch_for_acceptance(); // again, as there may be nobody who watches
+                }
                 let gone = self.gone();
                 match (look(), gone) {
                     (Err(what), _) => Look::Done(Err(what)),

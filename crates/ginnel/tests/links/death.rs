@@ -67,6 +67,27 @@ impl<H> Lent<H> {
     }
 }
 
+/// A process without a descriptor for its watcher, nor for the repair of what a dead peer left: whoever is blocked there is told as soon as it has some.
+#[test]
+fn who_is_blocked_without_descriptors_is_told_when_there_are_some() {
+    let _limit = place::limit(2 * LIMIT);
+    let address = address("starving", "");
+    let (mut waiting, mut other) = (scripted(), scripted());
+    waiting.must(&format!("receiver open {address}"));
+    other.must(&format!("sender open {address}"));
+    let open = std::fs::read_dir(format!("/proc/{}/fd", waiting.pid())).expect("a process that lives").count();
+    waiting.must(&format!("limit nofile {open}"));
+    waiting.tell("recv 1");
+    std::thread::sleep(Duration::from_millis(50)); // past spinning, asleep
+    other.kill_and_reap();
+    std::thread::sleep(Duration::from_millis(50)); // whatever it was told by has come
+    let many = libc::rlimit { rlim_cur: 100, rlim_max: 100 };
+    // SAFETY: reads a struct that lives during the call; the process is a child that was not reaped.
+    unsafe { libc::prlimit(waiting.pid() as i32, libc::RLIMIT_NOFILE, &raw const many, std::ptr::null_mut()) };
+    let [what, ..] = waiting.reply().err();
+    assert_eq!(what, "Closed { died: 1 }");
+}
+
 #[test]
 fn a_blocked_receiver_is_told() {
     let _limit = place::limit(2 * LIMIT);

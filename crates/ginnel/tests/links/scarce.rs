@@ -39,7 +39,7 @@ pub(crate) fn role(what: &str) {
             told(error.to_string());
         }
         assert!(Select::new().recv(&receiver).try_now().is_none(), "who does not wait needs nothing");
-        let error = Select::new().recv(&receiver).wait().message.unwrap_err();
+        let error = Select::new().recv(&receiver).wait().arrival.message().unwrap_err();
         assert_eq!(error, RecvFailure::NoneLeft { limit, value: 0 });
         told(error.to_string());
         let error = smol::block_on(receiver.recv_async()).unwrap_err();

@@ -97,7 +97,7 @@ fn so_do_blocks_of_who_listens() {
     type Drain = fn(&mut Receiver, u64);
     let selecting: Drain = |receiver, count| {
         let mut select = Select::new().recv(&*receiver);
-        (0..count).for_each(|number| assert_eq!(number_in(&select.wait().message.unwrap()), number));
+        (0..count).for_each(|number| assert_eq!(number_in(&select.wait().arrival.message().unwrap()), number));
         assert!(select.wait_timeout(SHORT).is_none());
     };
     let ready: Drain = |receiver, count| {
