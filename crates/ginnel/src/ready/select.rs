@@ -251,11 +251,9 @@ impl<'a> Select<'a> {
     fn wait_until(&mut self, until: Until) -> Option<Selected<'a>> {
         let mut naps = 0;
         loop {
-            if matches!(until, Until::Now) {
-                return self.look_now();
-            }
-            if let (Some(found), _) = self.look(false) {
-                return Some(found);
+            let found = if matches!(until, Until::Now) { self.look_now() } else { self.look(false).0 };
+            if found.is_some() {
+                return found;
             }
             let is_over = until.has_come();
             if is_over && self.outlet.is_none() {
@@ -276,6 +274,7 @@ impl<'a> Select<'a> {
         }
     }
 
+    /// A look at each that does not wait.
     fn look_now(&mut self) -> Option<Selected<'a>> {
         super::look_now(|| match self.look(false) {
             (Some(found), _) => Found::Done(found),

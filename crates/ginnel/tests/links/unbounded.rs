@@ -135,7 +135,10 @@ fn so_do_blocks_of_who_listens() {
                     drop(lock);
                     drain(&mut receiver, 0);
                 }
-                assert!(pool().used == 0 && pool().committed <= 16 << 20, "{how}, {refused}: {:?}", pool());
+                // Whoever else looks after the link may have had the lock at that moment: then the next look gives it back.
+                let given_back = || pool().used == 0 && pool().committed <= 16 << 20;
+                (0..20).take_while(|_| !given_back()).for_each(|_| drain(&mut receiver, 0));
+                assert!(given_back(), "{how}, {refused}: {:?}", pool());
             }
         });
     }

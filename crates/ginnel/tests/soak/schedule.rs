@@ -185,13 +185,12 @@ impl Scene {
     /// Whether lives of a seat may have few descriptors.
     ///
     /// Not servers that may be killed: one that dies before it could tell a client that it has no descriptor leaves that call without an end, as is said at
-    /// `call::Server`. Nor listeners: one that has no descriptor for a connection loses it, which is known, and to be mended.
+    /// `call::Server`.
     pub(crate) fn may_starve(&self, seat: usize) -> bool {
         let Seat { role, is_mortal, .. } = self.seats[seat];
         match (self.shape, role) {
             (_, Role::Sender) => true,
             (Shape::Request, _) => !is_mortal,
-            (Shape::Stream, _) => false,
             _ => true,
         }
     }
