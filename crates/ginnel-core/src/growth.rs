@@ -141,6 +141,7 @@ impl Engine {
         // ORDERING [S19]: acquire; what the last holder of the grow lock did.
         let load = |at| self.control(at).load(Acquire);
         let (punched, floor, grown) = (load(PUNCHED), load(FLOOR), load(GROWN).checked_add(self.layout().extent())?);
+        grown.checked_add(self.layout().extent())?; // a position that is reckoned from one of these is one
         let whole = (punched | floor | grown) & (self.layout().extent() - 1) == 0;
         let ordered = punched <= floor && floor <= grown && grown - punched <= self.layout().capacity();
         (whole && ordered).then_some(Reach { punched, floor, grown })

@@ -7,7 +7,7 @@
 
 use ginnel_core::{
     CONTROL_BYTES, Consumer, Delivery, ENTRY_BYTES, Engine, Full, Geometry, Growth, Identity, InTheWay, Layout, Memory,
-    PAGE, Participant, ParticipantState, PopError, Producer, PushError, Role,
+    PAGE, Participant, ParticipantState, PopError, Producer, PushError, Role, Span,
 };
 use proptest::prelude::*;
 use std::cell::Cell;
@@ -111,6 +111,12 @@ impl World {
         let bytes = self.engine.memory().bytes(offset as usize, len as usize);
         // SAFETY: a range of the region, of a test that has one thread and holds no reference into it.
         unsafe { std::ptr::write_bytes(bytes.as_ptr(), byte, len as usize) }
+    }
+
+    fn write(&self, offset: u64, word: u64) {
+        let bytes = self.engine.memory().bytes(offset as usize, 8);
+        // SAFETY: a word of the region, of a test that has one thread.
+        unsafe { bytes.cast::<u64>().write(word) }
     }
 
     /// As one who only looks loads it.
@@ -420,6 +426,37 @@ fn memory_behind_a_tail_that_lags_is_kept() {
         assert_eq!(world.engine.ring_to_punch(), None);
         (0..2).for_each(|who| world.send(who, 8));
         (0..2).for_each(|who| world.receive(who));
+    }
+}
+
+/// Whatever a peer writes into the words of the window that has memory, whoever looks after it neither panics nor leaves the ring.
+#[test]
+fn any_window_of_memory_is_survived() {
+    const WORDS: [u64; 5] = [2 * 128, 3 * 128, 8 * 128, 8 * 128 + 8, 8 * 128 + 16]; // tail, head, grown, floor, punched
+    let (capacity, extent) = *CAPACITIES.iter().find(|(_, extent)| *extent != 0).unwrap();
+    let far = u64::MAX - u64::from(extent) + 1;
+    let values = [0, u64::from(extent), 1 << 63, far - u64::from(extent), far, u64::MAX];
+    for turn in 0..values.len().pow(WORDS.len() as u32) {
+        let mut world = World::new(Full::Block, (capacity, extent));
+        [Role::Sender, Role::Receiver].into_iter().for_each(|role| world.join(role));
+        for (index, at) in WORDS.into_iter().enumerate() {
+            world.write(at, values[turn / values.len().pow(index as u32) % values.len()]);
+        }
+        let ring = world.engine.layout().control_bytes() as u64;
+        let inside = |span: &Span| assert!(span.offset < ring && span.len <= ring - span.offset, "{span:?}");
+        world.engine.ring_to_punch().iter().for_each(inside);
+        if let (Some(way), Some(receiver)) = (world.engine.in_the_way(), world.receivers.first()) {
+            let _ = world.engine.is_in_the_way(receiver.me, way);
+        }
+        if let Growth::By(span) = world.engine.ring_growth() {
+            inside(&span);
+            world.engine.ring_grown(&span);
+        }
+        let _ = (world.engine.ring_may_shrink(), world.len());
+        let _ = (
+            world.engine.try_push(&world.senders[0].producer, 0, b"x"),
+            world.engine.try_pop(&world.receivers[0].consumer),
+        );
     }
 }
 
