@@ -6,7 +6,8 @@ use crate::address::Wanted;
 use crate::error::{Error, ErrorKind, RecvError, RecvFailure};
 use crate::message::{Held, Message};
 #[cfg(feature = "async")]
-use crate::ready::{self, Ear, Found};
+use crate::ready;
+use crate::ready::{Ear, Found};
 use crate::shm::{self, Membership, Mode, Spec};
 use crate::wait::{Interrupter, Until};
 use ginnel_core::{Role, Shape};
