@@ -37,6 +37,10 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<Outcome> {
             &["clippy", "--workspace", "--all-features", "--all-targets", "--", "-D", "warnings"],
         )
         .run(limit),
+        // What the tool is built with: with all features, whatever one of them lacks is there for another's sake.
+        with_features("bare", root, "").run(limit),
+        with_features("tokio", root, "tokio").run(limit),
+        with_features("smol", root, "smol").run(limit),
         tidy_report(root),
         documentation(root).run(limit),
     ];
@@ -53,6 +57,11 @@ fn has_component(command: &str) -> bool {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args([command, "--version"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     cargo.status().is_ok_and(|status| status.success())
+}
+
+/// Lints of the library alone, with no more than these features.
+fn with_features(name: &'static str, root: &Path, features: &str) -> Step {
+    Step::cargo(name, root, &["clippy", "-p", "ginnel", "--lib", "--features", features, "--", "-D", "warnings"])
 }
 
 fn documentation(root: &Path) -> Step {
