@@ -84,7 +84,8 @@ impl<'m> Letter<'m> {
         self.heading.pid
     }
 
-    /// The effective user of its sender, in its own user namespace.
+    /// The effective user of its sender, in its own user namespace, when that opened this mailbox for sending: as the
+    /// credentials of a connected socket, `SO_PEERCRED` of unix(7).
     pub fn uid(&self) -> u32 {
         self.heading.uid
     }

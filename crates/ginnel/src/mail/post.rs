@@ -59,6 +59,8 @@ pub struct Post {
 struct Outlet {
     to: String,
     sender: shm::Sender,
+    /// What each letter begins with: who sent it, by this handle. A forked child cannot send by it, so the pid stays true.
+    heading: Box<[u8]>,
 }
 
 /// Why a try failed.
@@ -144,17 +146,16 @@ impl Post {
     fn try_once(&self, to: &str, letter: &[u8], until: Until) -> Result<(), Refusal> {
         self.open(to).map_err(Refusal::Failed)?;
         let outlets = self.outlets.borrow();
-        let Some(Outlet { sender, .. }) = outlets.last() else { return Err(Refusal::Removed) };
+        let Some(Outlet { sender, heading, .. }) = outlets.last() else { return Err(Refusal::Removed) };
         if sender.engine().is_removed() {
             return Err(Refusal::Removed);
         }
         self.look_for_owner(sender, until)?;
-        let (heading, len) = LetterHeading::of_this_process(&self.from);
-        let max = sender.max_message().saturating_sub(len as u64);
+        let max = sender.max_message().saturating_sub(heading.len() as u64);
         if letter.len() as u64 > max {
             return Err(Refusal::Failed(MailFailure::TooLarge { len: letter.len(), max }));
         }
-        heading::send(sender, &heading[..len], letter, until).map_err(|e| failed(e.reason))
+        heading::send(sender, heading, letter, until).map_err(|e| failed(e.reason))
     }
 
     /// Whether the letter may be sent though perhaps nobody has the name.
@@ -197,7 +198,8 @@ impl Post {
         if outlets.len() >= OUTLETS_MAX {
             outlets.remove(0);
         }
-        outlets.push(Outlet { to: to.to_owned(), sender });
+        let (heading, len) = LetterHeading::of_this_process(&self.from);
+        outlets.push(Outlet { to: to.to_owned(), sender, heading: heading[..len].into() });
         Ok(())
     }
 }
