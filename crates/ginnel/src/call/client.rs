@@ -73,6 +73,8 @@ pub struct Client {
     calls: RefCell<Vec<Entry>>,
     /// Responses that were set aside, for all calls together.
     aside: Cell<usize>,
+    /// How often somebody has looked for a call.
+    looks: Cell<u64>,
     on_death: OnDeath,
 }
 
@@ -80,10 +82,26 @@ pub struct Client {
 struct Entry {
     call: u64,
     aside: VecDeque<(ResponseHeading, Vec<u8>)>,
+    /// Which look was the last one for it; 0 if there was none.
+    looked: u64,
+    /// That one found no room aside, nobody who would make some, and nothing to tell yet.
+    stuck: bool,
     /// Its [`Call`] was dropped.
     abandoned: bool,
     /// While it is there, whoever serves the call finds it cancelled.
     _cancelled: Option<Token>,
+}
+
+/// What a look for a call may do.
+enum Turn {
+    /// Nothing: this was aside for it.
+    Own(ResponseHeading, Vec<u8>),
+    /// Take from the link, and set so many aside.
+    Take(usize),
+    /// Nothing: others receive what is aside for them.
+    Others,
+    /// Nothing: there is no room aside, and nobody was seen to make some since the last look; `again`: which found the same.
+    Stuck { again: bool },
 }
 
 /// Where the bytes of a response are.
@@ -136,7 +154,8 @@ impl<'c> UnderWay<'c> {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(ResponseHeading, Apart), CallFailure>> {
         let client = self.client.as_mut().expect("a call that is not over");
-        let look = |listens| client.look_for(self.call, listens).map(|done| done.map(|(h, bytes)| (h, bytes.apart())));
+        let look =
+            |listens| client.look_for(self.call, listens, false).map(|done| done.map(|(h, bytes)| (h, bytes.apart())));
         let polled = wait.poll_called(cx, ear, look);
         polled.map(|done| done.unwrap_or_else(|e| Err(CallFailure::Broken(RecvFailure::of_os(&e)))))
     }
@@ -185,6 +204,7 @@ impl Client {
             last: Cell::new(0),
             calls: RefCell::default(),
             aside: Cell::new(0),
+            looks: Cell::new(0),
             on_death: OnDeath::default(),
         })
     }
@@ -387,7 +407,8 @@ impl Client {
     fn is_begun(&self, heading: &RequestHeading) -> u64 {
         let call = heading.call;
         self.last.set(call);
-        self.calls.borrow_mut().push(Entry { call, aside: VecDeque::new(), abandoned: false, _cancelled: None });
+        let (aside, looked) = (VecDeque::new(), 0);
+        self.calls.borrow_mut().push(Entry { call, aside, looked, stuck: false, abandoned: false, _cancelled: None });
         call
     }
 
@@ -424,17 +445,29 @@ impl Client {
         }
     }
 
-    /// One look for it, which does not wait: see `ready`. Who has set something aside says that it is busy: whoever waits beside it for the call that it
-    /// belongs to looks again.
-    fn look_for(&self, call: u64, listens: bool) -> Found<Result<(ResponseHeading, Bytes<'_>), CallFailure>> {
-        if let Some((heading, bytes)) = self.take_aside(call) {
-            return Found::Done(Ok((heading, Bytes::Copied(bytes))));
-        }
-        let mut others = false;
-        loop {
-            if let Err(failure) = self.has_room_aside() {
-                return Found::Done(Err(failure));
+    /// One look for it, which does not wait: see `ready`. What it finds for others it sets aside, little at a time, and says that it is busy: whoever waits beside
+    /// it for those calls has a turn, and takes it. While that goes on it leaves the link alone, so a stream that is being received is not piled up here.
+    ///
+    /// With no room aside it can only wait for others to be received. Who is `alone` waits here, where nobody else can receive them: it is told, once nobody was
+    /// seen to between two looks. In a task it waits: another task may receive them, and it is called then.
+    fn look_for(
+        &self,
+        call: u64,
+        listens: bool,
+        alone: bool,
+    ) -> Found<Result<(ResponseHeading, Bytes<'_>), CallFailure>> {
+        let most = match self.turn_of(call) {
+            Turn::Own(heading, bytes) => return Found::Done(Ok((heading, Bytes::Copied(bytes)))),
+            Turn::Take(most) => most,
+            Turn::Others => return self.look_away(listens, Found::Busy),
+            Turn::Stuck { again: true } if alone => {
+                return Found::Done(Err(CallFailure::SetAside { limit: self.limit() }));
             }
+            Turn::Stuck { .. } if alone => return self.look_away(listens, Found::Busy),
+            Turn::Stuck { .. } => return self.look_away(listens, Found::Nothing),
+        };
+        let (limit, before) = (self.limit(), self.aside.get());
+        for _ in 0..limit {
             let taken = self.responses.look_unless(listens, &|| self.servers_gone());
             match taken.map(|held| held.map_err(not_received).and_then(|held| self.parse(held))) {
                 Found::Done(Ok((heading, message))) if heading.call == call => {
@@ -442,10 +475,48 @@ impl Client {
                 }
                 Found::Done(Ok((heading, message))) => self.set_aside(heading, &message),
                 Found::Done(Err(failure)) => return Found::Done(Err(failure)),
-                Found::Nothing if !others => return Found::Nothing,
+                Found::Nothing if self.aside.get() == before => return Found::Nothing,
                 Found::Nothing | Found::Busy => return Found::Busy,
             }
-            others = true;
+            if self.aside.get() >= limit.min(before + most) {
+                break;
+            }
+        }
+        self.look_away(listens, Found::Busy)
+    }
+
+    /// What a look may do.
+    fn turn_of(&self, call: u64) -> Turn {
+        let (mut calls, now, aside) = (self.calls.borrow_mut(), self.looks.get() + 1, self.aside.get());
+        self.looks.set(now);
+        let Some(entry) = calls.iter_mut().find(|entry| entry.call == call) else { return Turn::Take(1) };
+        let since = std::mem::replace(&mut entry.looked, now);
+        let was_stuck = std::mem::take(&mut entry.stuck);
+        if aside == 0 {
+            return Turn::Take(1);
+        }
+        if let Some((heading, bytes)) = entry.aside.pop_front() {
+            drop(calls);
+            self.has_taken_aside(1);
+            return Turn::Own(heading, bytes);
+        }
+        if calls.iter().any(|entry| entry.looked > since && !entry.aside.is_empty()) {
+            return Turn::Others;
+        }
+        if aside < self.limit() {
+            return Turn::Take(aside); // twice as many each time: nobody seems to receive them
+        }
+        if let Some(entry) = calls.iter_mut().find(|entry| entry.call == call) {
+            entry.stuck = !was_stuck; // who is told begins anew: the others may have a turn by then
+        }
+        Turn::Stuck { again: was_stuck }
+    }
+
+    /// The end of a look that has not found the link empty. One who listens is announced all the same: it may stay armed over the looks to come.
+    fn look_away<T>(&self, listens: bool, found: Found<Result<T, CallFailure>>) -> Found<Result<T, CallFailure>> {
+        match self.responses.look_away(listens) {
+            Ok(()) => found,
+            Err(e) => Found::Done(Err(not_received(e))),
         }
     }
 
@@ -455,9 +526,26 @@ impl Client {
             return None;
         }
         let mut calls = self.calls.borrow_mut();
-        let found = calls.iter_mut().find(|entry| entry.call == call)?.aside.pop_front()?;
-        self.aside.set(self.aside.get() - 1);
+        let entry = calls.iter_mut().find(|entry| entry.call == call)?;
+        self.looks.set(self.looks.get() + 1);
+        entry.looked = self.looks.get();
+        let found = entry.aside.pop_front()?;
+        drop(calls);
+        self.has_taken_aside(1);
         Some(found)
+    }
+
+    /// So many are no longer aside. Whoever waits for that in a task is called.
+    #[inline]
+    fn has_taken_aside(&self, count: usize) {
+        if count == 0 {
+            return;
+        }
+        let (was, limit) = (self.aside.get(), self.limit());
+        self.aside.set(was - count);
+        if was >= limit {
+            self.responses.region().call_ears();
+        }
     }
 
     fn has_room_aside(&self) -> Result<(), CallFailure> {
@@ -512,7 +600,8 @@ impl Client {
         let mut calls = self.calls.borrow_mut();
         if let Some(at) = calls.iter().position(|entry| entry.call == call) {
             let entry = calls.swap_remove(at);
-            self.aside.set(self.aside.get() - entry.aside.len());
+            drop(calls);
+            self.has_taken_aside(entry.aside.len());
         }
     }
 
@@ -524,16 +613,17 @@ impl Client {
         }
         let mut calls = self.calls.borrow_mut();
         let Some(at) = calls.iter().position(|entry| entry.call == call) else { return };
-        let entry = &mut calls[at];
-        self.aside.set(self.aside.get() - entry.aside.len());
-        if entry.aside.iter().any(|(heading, _)| heading.kind.ends()) {
+        let aside = std::mem::take(&mut calls[at].aside);
+        if aside.iter().any(|(heading, _)| heading.kind.ends()) {
             calls.swap_remove(at);
-            return;
+        } else {
+            calls[at].abandoned = true;
+            // Without a descriptor for the lock, the server is not told: that costs it its work, and if the link is full, the wait for this client to receive.
+            let lock = Token::take(self.responses.region().file().as_fd(), cancel_byte(call));
+            calls[at]._cancelled = lock.ok().flatten();
         }
-        entry.aside.clear();
-        entry.abandoned = true;
-        // Without a descriptor for the lock, the server is not told: that costs it its work, and if the link is full, the wait for this client to receive.
-        entry._cancelled = Token::take(self.responses.region().file().as_fd(), cancel_byte(call)).ok().flatten();
+        drop(calls);
+        self.has_taken_aside(aside.len());
     }
 }
 
@@ -652,17 +742,21 @@ impl<'c> Call<'c> {
     pub async fn recv_async(&self) -> Result<Option<Response<'c>>, CallError> {
         let (ear, mut wait) = (Arc::default(), ready::Wait::default());
         let has_news = self.add_ear(&ear).map_err(|e| self.broken(&e))?;
-        let look = |listens| self.look(listens);
+        let look = |listens| self.look_as(listens, false);
         let polled = std::future::poll_fn(|cx| wait.poll_told(cx, (&ear, has_news), look, || self.again()));
         polled.await.map_err(|e| self.broken(&e))?
     }
 
-    /// One look, which does not wait: see `ready`.
+    /// One look, which does not wait, for who waits in this thread: see `ready`.
     pub(crate) fn look(&self, listens: bool) -> Found<Result<Option<Response<'c>>, CallError>> {
+        self.look_as(listens, true)
+    }
+
+    fn look_as(&self, listens: bool, alone: bool) -> Found<Result<Option<Response<'c>>, CallError>> {
         if self.ended.get() {
             return Found::Done(Ok(None));
         }
-        match self.client.look_for(self.call, listens) {
+        match self.client.look_for(self.call, listens, alone) {
             Found::Nothing | Found::Busy if self.until.is_past() => {
                 Found::Done(Err(self.client.error(CallFailure::TimedOut)))
             }
@@ -789,5 +883,21 @@ mod tests {
         assert!(matches!(first.look(true), Found::Busy));
         assert!(matches!(second.look(true), Found::Done(Ok(Some(response))) if &*response == b"to the second"));
         assert!(matches!(first.look(true), Found::Nothing));
+    }
+    /// The one that is looked at first leaves a stream in the link, where it holds its server back, as long as somebody receives it.
+    #[test]
+    fn what_is_being_received_is_not_piled_up() {
+        let server = Server::open("mem:piled?capacity=8").unwrap();
+        let client = Client::open("mem:piled?capacity=8").unwrap();
+        let [idle, other, busy] = [b"1", b"2", b"3"].map(|request| client.begin(request).unwrap());
+        let [_one, _two, three] = [(); 3].map(|()| server.recv().unwrap());
+        (0..8).for_each(|_| three.part(b"part").unwrap());
+        for left in (0..8).rev() {
+            assert!(matches!(idle.look(true), Found::Busy | Found::Nothing));
+            assert!(matches!(other.look(true), Found::Busy | Found::Nothing));
+            assert!(client.aside.get() <= 2 && client.aside.get() as u64 + client.responses.len() == left + 1);
+            assert!(matches!(busy.look(true), Found::Done(Ok(Some(_)))));
+        }
+        assert!(matches!(idle.look(true), Found::Nothing));
     }
 }

@@ -24,7 +24,8 @@ pub enum CallFailure {
         /// How many of them were dropped, and are not over yet: their servers have not ended them, or nobody has taken them.
         given_up: usize,
     },
-    /// So many responses to other calls were set aside while this one waited for its own; receive some of those.
+    /// So many responses to other calls were set aside while this one waited for its own; receive some of those. Not told in a task, which waits until another
+    /// has received them, nor in a [`Select`](crate::Select) that waits for those calls too.
     SetAside {
         /// How many, and at most.
         limit: usize,

@@ -12,6 +12,7 @@
 //!
 //! [I1] What a look finds is taken by it, but for bytes: they are read from the stream.
 //! [I2] A look at a call may take the response to another call of its client: then it says that it is busy, so that whoever waits for both looks at the other again.
+//! It takes few at a time, and none while others receive what is aside for them; only when a select can do nothing but wait for calls that are not in it, it says so.
 
 use super::{Again, Ear, Found};
 use crate::call::{Call, CallError, Request, Response, ServeError, Server};

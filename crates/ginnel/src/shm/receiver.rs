@@ -355,8 +355,7 @@ impl Receiver {
             return Look::Done(Err(RecvFailure::Corrupt(what)));
         }
         if listens {
-            crate::watch::watch(self.region());
-            self.engine().items().listen();
+            self.listen();
         }
         // In this order, as in `wait_take`: gone, settled, empty.
         let gone = gone();
@@ -384,6 +383,22 @@ impl Receiver {
             }
             _ => Look::Busy,
         }
+    }
+
+    /// In place of a look, for who leaves what is in the link alone for now. One who listens announces itself.
+    pub(crate) fn look_away(&self, listens: bool) -> Result<(), RecvError> {
+        if !self.region().is_ours() {
+            return Err(self.error(RecvFailure::Forked));
+        }
+        if listens {
+            self.listen();
+        }
+        if self.waiter.was_interrupted() { Err(self.error(RecvFailure::Interrupted)) } else { Ok(()) }
+    }
+
+    fn listen(&self) {
+        crate::watch::watch(self.region());
+        self.engine().items().listen();
     }
 
     /// Ends a plain delivery. Never inlined, or a message's drop is too long to be, and the message goes to memory for it.

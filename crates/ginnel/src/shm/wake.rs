@@ -114,6 +114,14 @@ impl Region {
         }
     }
 
+    /// Calls those who listen in this process, for news that only this process has.
+    #[cold]
+    pub(crate) fn call_ears(&self) {
+        if self.is_ours() {
+            self.ears.call(); // not in a forked child, which may have inherited the lock locked
+        }
+    }
+
     /// Has an ear called from now on whenever there may be news; its owner then announces itself in an event, and looks again.
     /// Whether the process's [`News`](crate::ready::News) are to be drained for that.
     pub(crate) fn add_ear(&self, ear: &Arc<Ear>) -> std::io::Result<bool> {

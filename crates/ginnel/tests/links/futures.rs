@@ -477,6 +477,46 @@ fn several_calls_of_one_client_wait_in_one_thread() {
     }
 }
 
+/// A task that is slow to receive a stream is no reason for another one's call to fail; it is called when there is room again.
+#[test]
+fn a_call_waits_in_a_task_beside_the_stream_of_another() {
+    let _limit = place::limit(LIMIT);
+    const PARTS: u64 = 200;
+    for address in addresses("asked-beside", "capacity=8") {
+        let (server, client) = (Server::open(&address).unwrap(), Client::open(&address).unwrap());
+        let [idle, busy] = [b"1", b"2"].map(|request| client.begin(request).unwrap());
+        let (say, filled) = std::sync::mpsc::channel();
+        let serving = std::thread::spawn(move || {
+            let (idle, busy) = (server.recv().unwrap(), server.recv().unwrap());
+            for number in 0..PARTS {
+                busy.part(&stamped(number, 8)).unwrap();
+                if number == 7 {
+                    say.send(()).unwrap();
+                }
+            }
+            busy.finish().unwrap();
+            idle.reply(b"at last").unwrap();
+        });
+        filled.recv().unwrap();
+        runtime().block_on(async {
+            let receiving = async {
+                let mut next = 0;
+                loop {
+                    if next % 50 == 0 {
+                        tokio::time::sleep(Duration::from_millis(10)).await; // the other one has taken what it may
+                    }
+                    let Some(part) = busy.recv_async().await.unwrap() else { break next };
+                    assert_eq!(number_in(&part), next);
+                    next += 1;
+                }
+            };
+            let (answer, parts) = futures_util::future::join(idle.recv_async(), receiving).await;
+            assert_eq!((&*answer.unwrap().unwrap(), parts), (&b"at last"[..], PARTS));
+        });
+        serving.join().unwrap();
+    }
+}
+
 #[test]
 fn a_killed_server_ends_a_call_in_a_task() {
     let _limit = place::limit(LIMIT);

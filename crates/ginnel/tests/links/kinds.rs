@@ -362,6 +362,90 @@ fn calls_of_one_client_share_a_select() {
     }
 }
 
+/// Serves some calls: fills their client's link with parts of the last one, says so, sends the rest, and then answers the others.
+fn stream_first(server: &Server, calls: usize, filled: &mpsc::Sender<()>) {
+    let mut requests: Vec<_> = (0..calls).map(|_| server.recv().unwrap()).collect();
+    let busy = requests.pop().unwrap();
+    for number in 0..PARTS {
+        busy.part(&stamped(number, 8)).unwrap();
+        if number == 7 {
+            filled.send(()).unwrap();
+        }
+    }
+    busy.finish().unwrap();
+    requests.into_iter().for_each(|request| request.reply(b"at last").unwrap());
+}
+
+const PARTS: u64 = 1000;
+
+/// Those that wait beside a stream are looked at first. They do not fail for its parts, and get their answers.
+#[test]
+fn calls_wait_beside_the_stream_of_another() {
+    let _limit = place::limit(LIMIT);
+    for (scheme, calls) in SCHEMES.into_iter().zip([2, 8]).chain(SCHEMES.into_iter().zip([8, 2])) {
+        let address = address("beside", "capacity=8").replacen("shm", scheme, 1);
+        let (server, client) = (Server::open(&address).unwrap(), Client::open(&address).unwrap());
+        let begun: Vec<_> = (0..calls).map(|_| client.begin(b"x").unwrap()).collect();
+        let (say, filled) = mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(move || stream_first(&server, calls, &say));
+            filled.recv().unwrap();
+            let mut select = Select::new();
+            begun.iter().for_each(|call| _ = select.add(call));
+            let mut next = 0;
+            while !select.is_empty() {
+                let found = select.wait();
+                match found.arrival {
+                    Arrival::Response(Ok(Some(part))) if found.index == calls - 1 => {
+                        assert_eq!(number_in(&part), next);
+                        next += 1;
+                    }
+                    Arrival::Response(Ok(Some(answer))) => assert_eq!((&*answer, next), (&b"at last"[..], PARTS)),
+                    Arrival::Response(Ok(None)) => select.remove(found.index),
+                    other => panic!("{scheme}, {calls}: {other:?}"),
+                }
+            }
+            assert_eq!(next, PARTS);
+        });
+    }
+}
+
+/// Nobody waits for what is before the response in the link: it goes aside while there is room, and then the call says so.
+#[test]
+fn a_call_comes_by_what_nobody_receives() {
+    let _limit = place::limit(LIMIT);
+    for scheme in SCHEMES {
+        let address = address("before", "capacity=8").replacen("shm", scheme, 1);
+        let (server, client) = (Server::open(&address).unwrap(), Client::open(&address).unwrap());
+        let [first, second, third] = [b"1", b"2", b"3"].map(|request| client.begin(request).unwrap());
+        let [one, two, three] = [(); 3].map(|()| server.recv().unwrap());
+        let mut select = Select::new().recv(&second);
+        assert!(select.try_now().is_none());
+        (0..7).for_each(|number| one.part(&stamped(number, 8)).unwrap());
+        two.reply(b"second").unwrap();
+        let arrival = select.wait().arrival;
+        assert!(matches!(&arrival, Arrival::Response(Ok(Some(answer))) if **answer == *b"second"), "{arrival:?}");
+        drop(arrival);
+        let mut select = Select::new().recv(&third);
+        one.part(&stamped(7, 8)).unwrap();
+        three.reply(b"third").unwrap();
+        let told = select.wait().arrival;
+        let Arrival::Response(Err(e)) = told else { panic!("{told:?}") };
+        assert!(matches!(e.reason(), CallFailure::SetAside { limit: 8 }), "{e}");
+        // Whoever adds the other then is not told again.
+        select.add(&first);
+        for number in 0..8 {
+            let found = select.wait();
+            let Arrival::Response(Ok(Some(part))) = found.arrival else { panic!("{found:?}") };
+            if found.index == 0 {
+                assert_eq!(&*part, b"third");
+                break;
+            }
+            assert_eq!(number_in(&part), number);
+        }
+    }
+}
+
 // ---- killed
 
 /// Not a test: a process that listens, or connects, until it is killed.
