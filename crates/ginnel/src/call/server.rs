@@ -351,6 +351,8 @@ impl Server {
         drop(owed);
         if self.retry.get().is_none() {
             self.retry.set(Some(Instant::now() + RETRY));
+            // Who waits in an event loop has asked before what tells when to look again, and asks anew.
+            self.requests.region().call_ears();
         }
     }
 

@@ -446,6 +446,34 @@ fn a_call_comes_by_what_nobody_receives() {
     }
 }
 
+/// The debt arises when the descriptor is armed: it becomes readable for that, and again when it is time to try once more.
+#[test]
+fn a_descriptor_tells_of_what_a_server_owes() {
+    let _limit = place::limit(LIMIT);
+    for scheme in SCHEMES {
+        let address = address("owes", "capacity=4").replacen("shm", scheme, 1);
+        let (server, client) = (Server::open(&address).unwrap(), Client::open(&address).unwrap());
+        let call = client.begin(b"x").unwrap();
+        let mut select = Select::new().recv(&server);
+        let ready = select.descriptor().unwrap().try_clone_to_owned().unwrap();
+        let arrival = select.try_now().unwrap().arrival;
+        let Arrival::Request(Ok(request)) = arrival else { panic!("{arrival:?}") };
+        (0..4).for_each(|_| request.part(b"part").unwrap());
+        assert!(select.try_now().is_none());
+        drop(request);
+        (0..4).for_each(|_| assert_eq!(&*call.recv().unwrap().unwrap(), b"part"));
+        let error = loop {
+            poll::readable(&[ready.as_fd()], None).unwrap();
+            assert!(select.try_now().is_none());
+            match call.try_recv() {
+                Err(e) if matches!(e.reason(), CallFailure::Empty) => {}
+                other => break other.unwrap_err(),
+            }
+        };
+        assert!(matches!(error.reason(), CallFailure::GivenUp), "{error}");
+    }
+}
+
 // ---- killed
 
 /// Not a test: a process that listens, or connects, until it is killed.
