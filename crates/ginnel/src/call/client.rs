@@ -253,9 +253,10 @@ impl Client {
     /// When it is polled where no runtime is.
     #[cfg(feature = "async")]
     pub async fn call_async(&mut self, request: &[u8]) -> Result<Response<'_>, CallError> {
-        let begun = self.begin_async(request).await.map_err(|reason| self.error(reason))?;
+        // Before the request is sent: what cannot be waited for is not asked for.
         let (ear, mut wait) = (Arc::default(), ready::Wait::default());
         let has_news = self.add_ear(&ear).map_err(|e| self.error(CallFailure::Broken(RecvFailure::of_os(&e))))?;
+        let begun = self.begin_async(request).await.map_err(|reason| self.error(reason))?;
         let mut under_way = UnderWay { client: Some(self), call: begun };
         let taken = std::future::poll_fn(|cx| under_way.poll(&mut wait, (&ear, has_news), cx)).await;
         let client = under_way.end();
