@@ -329,10 +329,10 @@ impl<'a> Select<'a> {
         let (Some(post), Some(outlet)) = (&mut self.post, &mut self.outlet) else { return Ok(()) };
         let again = self.entries.iter().filter_map(|entry| Some(entry.source?.again()));
         let armed = outlet.arm(post, busy, again);
-        armed.map_err(|e| {
-            let (index, source) = first_of(&self.entries).expect("of none there is nothing to arm");
-            Selected { index, arrival: source.failed(e) }
-        })
+        match (armed, first_of(&self.entries)) {
+            (Err(e), Some((index, source))) => Err(Selected { index, arrival: source.failed(e) }),
+            _ => Ok(()), // or of nothing, which nobody need look at again
+        }
     }
 
     /// Ends the listening: what is called from now on would only raise the signal in vain.

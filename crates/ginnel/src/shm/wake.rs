@@ -125,10 +125,10 @@ impl Region {
     /// Has an ear called from now on whenever there may be news; its owner then announces itself in an event, and looks again.
     /// Whether the process's [`News`](crate::ready::News) are to be drained for that.
     pub(crate) fn add_ear(&self, ear: &Arc<Ear>) -> std::io::Result<bool> {
-        self.ears.add(ear);
         if let Home::Directory(..) = self.home {
-            self.ears.join(self.file.as_fd())?;
+            self.ears.join(self.file.as_fd())?; // first: who tries again would add an ear more each time
         }
+        self.ears.add(ear);
         Ok(self.has_news())
     }
 
