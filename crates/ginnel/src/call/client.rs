@@ -3,6 +3,7 @@
 //! Responses come by one link, in the order in which servers sent them. One for another call than the one that is being waited for is copied and set aside;
 //! all others are read in their place.
 
+use super::aside::{Entry, Turn};
 use super::error::{CallError, CallFailure};
 use super::heading::{Kind, RequestHeading, ResponseHeading};
 use super::{cancel_byte, response_name};
@@ -19,7 +20,6 @@ use ginnel_core::{Full, Geometry, Shape};
 use ginnel_os::ofd_lock::Token;
 use ginnel_os::process;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
@@ -76,32 +76,6 @@ pub struct Client {
     /// How often somebody has looked for a call.
     looks: Cell<u64>,
     on_death: OnDeath,
-}
-
-/// A call that has not ended.
-struct Entry {
-    call: u64,
-    aside: VecDeque<(ResponseHeading, Vec<u8>)>,
-    /// Which look was the last one for it; 0 if there was none.
-    looked: u64,
-    /// That one found no room aside, nobody who would make some, and nothing to tell yet.
-    stuck: bool,
-    /// Its [`Call`] was dropped.
-    abandoned: bool,
-    /// While it is there, whoever serves the call finds it cancelled.
-    _cancelled: Option<Token>,
-}
-
-/// What a look for a call may do.
-enum Turn {
-    /// Nothing: this was aside for it.
-    Own(ResponseHeading, Vec<u8>),
-    /// Take from the link, and set so many aside.
-    Take(usize),
-    /// Nothing: others receive what is aside for them.
-    Others,
-    /// Nothing: there is no room aside, and nobody was seen to make some since the last look; `again`: which found the same.
-    Stuck { again: bool },
 }
 
 /// Where the bytes of a response are.
@@ -408,8 +382,7 @@ impl Client {
     fn is_begun(&self, heading: &RequestHeading) -> u64 {
         let call = heading.call;
         self.last.set(call);
-        let (aside, looked) = (VecDeque::new(), 0);
-        self.calls.borrow_mut().push(Entry { call, aside, looked, stuck: false, abandoned: false, _cancelled: None });
+        self.calls.borrow_mut().push(Entry::of(call));
         call
     }
 
@@ -488,29 +461,12 @@ impl Client {
 
     /// What a look may do.
     fn turn_of(&self, call: u64) -> Turn {
-        let (mut calls, now, aside) = (self.calls.borrow_mut(), self.looks.get() + 1, self.aside.get());
-        self.looks.set(now);
-        let Some(entry) = calls.iter_mut().find(|entry| entry.call == call) else { return Turn::Take(1) };
-        let since = std::mem::replace(&mut entry.looked, now);
-        let was_stuck = std::mem::take(&mut entry.stuck);
-        if aside == 0 {
-            return Turn::Take(1);
-        }
-        if let Some((heading, bytes)) = entry.aside.pop_front() {
-            drop(calls);
+        self.looks.set(self.looks.get() + 1);
+        let turn = Turn::of(&mut self.calls.borrow_mut(), call, self.looks.get(), (self.aside.get(), self.limit()));
+        if matches!(turn, Turn::Own(..)) {
             self.has_taken_aside(1);
-            return Turn::Own(heading, bytes);
         }
-        if calls.iter().any(|entry| entry.looked > since && !entry.aside.is_empty()) {
-            return Turn::Others;
-        }
-        if aside < self.limit() {
-            return Turn::Take(aside); // twice as many each time: nobody seems to receive them
-        }
-        if let Some(entry) = calls.iter_mut().find(|entry| entry.call == call) {
-            entry.stuck = !was_stuck; // who is told begins anew: the others may have a turn by then
-        }
-        Turn::Stuck { again: was_stuck }
+        turn
     }
 
     /// The end of a look that has not found the link empty. One who listens is announced all the same: it may stay armed over the looks to come.

@@ -27,6 +27,7 @@
 // - [I3] A client has at most as many calls under way as its link holds messages, so a server that answers each call once need not wait for it.
 // - [I4] A client's link ends with its client: the client removes it, and if it was killed, the next server that notices, or `clean`.
 
+mod aside;
 mod client;
 mod error;
 mod heading;
