@@ -10,6 +10,7 @@ use ginnel_os::fork::{self, Generation};
 use ginnel_os::inotify::Inotify;
 use ginnel_os::{poll, signal};
 use std::collections::HashMap;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -38,8 +39,13 @@ pub(crate) trait Watched: Send + Sync {
 
 type Links = HashMap<i32, Vec<Weak<dyn Watched>>>;
 
+/// Once published it stays, whether its thread could be started or not: what it has of the kernel's is made once a process.
 struct Watcher {
     generation: Generation,
+    /// Whether its thread is there, which never ends.
+    running: AtomicBool,
+    /// When its thread could not be started last. Locked by who starts it.
+    refused: Mutex<Option<Instant>>,
     inotify: Option<Inotify>,
     /// Tells the thread that a link came whose file cannot be watched.
     news: EventFd,
@@ -55,21 +61,27 @@ pub(crate) fn watch<W: Watched + 'static>(link: &Arc<W>) -> bool {
 
 #[cold]
 fn start<W: Watched + 'static>(link: &Arc<W>) -> bool {
-    if link.watched().swap(true, Ordering::SeqCst) {
-        return true;
-    }
     let watcher = Watcher::of_this_process();
-    match watcher {
-        Some(watcher) => watcher.add(link),
-        None => link.watched().store(false, Ordering::SeqCst),
+    if let Some(watcher) = watcher {
+        // Only now, as whoever finds it so relies on it.
+        if link.watched().swap(true, Ordering::SeqCst) {
+            return true; // by another thread, which looks
+        }
+        watcher.add(link);
     }
     link.look();
     watcher.is_some()
 }
 
 impl Watcher {
-    /// `None` where no thread can be started.
+    /// `None` where it has no thread, and none can be started now.
     fn of_this_process() -> Option<&'static Self> {
+        let watcher = Self::published()?;
+        let is_running = watcher.running.load(Ordering::SeqCst) || watcher.start(|| watcher.spawn());
+        is_running.then_some(watcher)
+    }
+
+    fn published() -> Option<&'static Self> {
         let generation = fork::generation().ok()?;
         let current = WATCHER.load(Ordering::SeqCst);
         if let Some(watcher) = shared(current) {
@@ -77,25 +89,41 @@ impl Watcher {
                 return Some(watcher);
             }
         }
-        let news = EventFd::new().ok()?;
-        let watcher = Box::new(Self { generation, inotify: Inotify::new().ok(), news, links: Mutex::default() });
-        let new = Box::into_raw(watcher);
+        let new = Box::into_raw(Box::new(Self::new(generation)?));
         match WATCHER.compare_exchange(current, new, Ordering::SeqCst, Ordering::SeqCst) {
-            Ok(_) => {
-                let watcher = shared(new)?;
-                let builder = std::thread::Builder::new().name("ginnel-watch".into()).stack_size(128 * 1024);
-                // The program's signals are not for this thread.
-                if signal::with_all_blocked(|| builder.spawn(|| watcher.run())).is_err() {
-                    let _ = WATCHER.compare_exchange(new, std::ptr::null_mut(), Ordering::SeqCst, Ordering::SeqCst);
-                    return None;
-                }
-                Some(watcher)
-            }
+            Ok(_) => shared(new),
             Err(other) => {
                 discard(new);
                 shared(other)
             }
         }
+    }
+
+    fn new(generation: Generation) -> Option<Self> {
+        let (running, refused, links) = Default::default();
+        Some(Self { generation, running, refused, inotify: Inotify::new().ok(), news: EventFd::new().ok()?, links })
+    }
+
+    /// Has its thread started, one caller at a time, and after a refusal not at once again. Whether it is there.
+    #[cold]
+    fn start(&self, spawn: impl FnOnce() -> io::Result<()>) -> bool {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.running.load(Ordering::SeqCst) {
+            return true; // since just now
+        }
+        if refused.is_some_and(|at| at.elapsed() < POLL) {
+            return false;
+        }
+        let spawned = spawn().is_ok();
+        self.running.store(spawned, Ordering::SeqCst);
+        *refused = (!spawned).then(Instant::now);
+        spawned
+    }
+
+    fn spawn(&'static self) -> io::Result<()> {
+        let builder = std::thread::Builder::new().name("ginnel-watch".into()).stack_size(128 * 1024);
+        // The program's signals are not for this thread.
+        signal::with_all_blocked(|| builder.spawn(|| self.run())).map(drop)
     }
 
     fn links(&self) -> MutexGuard<'_, Links> {
@@ -167,7 +195,7 @@ impl Watcher {
 
 #[allow(unsafe_code)] // A watcher is never freed once it is published.
 fn shared(watcher: *mut Watcher) -> Option<&'static Watcher> {
-    // SAFETY: null, or made by Box::into_raw in `of_this_process` and, once stored in WATCHER, never freed.
+    // SAFETY: null, or made by Box::into_raw in `published` and, once stored in WATCHER, never freed.
     unsafe { watcher.as_ref() }
 }
 
@@ -175,4 +203,31 @@ fn shared(watcher: *mut Watcher) -> Option<&'static Watcher> {
 fn discard(watcher: *mut Watcher) {
     // SAFETY: made by Box::into_raw just before, and its pointer was given to nobody.
     drop(unsafe { Box::from_raw(watcher) });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn a_thread_that_is_refused_is_asked_for_again_and_started_once() {
+        let watcher = Watcher::new(fork::generation().unwrap()).unwrap();
+        let asked = Cell::new(0);
+        let start = |succeeds: bool| {
+            watcher.start(|| {
+                asked.set(asked.get() + 1);
+                if succeeds { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+            })
+        };
+        assert!(!start(false));
+        assert!(!watcher.running.load(Ordering::SeqCst));
+        *watcher.refused.lock().unwrap() = Some(Instant::now() + Duration::from_secs(3600));
+        assert!(!start(true), "at once again");
+        assert_eq!(asked.get(), 1);
+        *watcher.refused.lock().unwrap() = Instant::now().checked_sub(POLL);
+        assert!(start(true));
+        assert!(start(false), "it is there");
+        assert_eq!(asked.get(), 2);
+    }
 }
