@@ -4,8 +4,9 @@
 use crate::child::{Child, say};
 use crate::place::{self, LIMIT, skipped, within};
 use crate::script;
-use ginnel::{ErrorKind, Receiver, RecvFailure, Select, SendFailure, Sender};
-use std::os::fd::AsRawFd;
+use ginnel::{ErrorKind, Receiver, RecvError, RecvFailure, Select, SendFailure, Sender};
+use ginnel_os::poll;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 /// What there is none of, and the limit as the kernel calls it.
@@ -46,10 +47,18 @@ fn is_watched_by_a_thread() -> bool {
         .any(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim() == "ginnel-watch"))
 }
 
-fn without_threads() {
-    let _ = script::become_user(65534); // root has no such limit
+/// A user who has nothing here.
+const NOBODY: u32 = 65534;
+
+/// Has this process start no threads from now on. Root has no such limit, so it becomes another user; whoever else runs the tests stays who it is.
+fn spawns_no_thread() -> bool {
+    let _ = script::become_user(NOBODY);
     script::limit("nproc", 0).expect("a limit can be lowered");
-    if std::thread::Builder::new().spawn(|| ()).is_ok() {
+    std::thread::Builder::new().spawn(|| ()).is_err()
+}
+
+fn without_threads() {
+    if !spawns_no_thread() {
         return say("ok skip");
     }
     let (_sender, receiver) = (Sender::open("mem:scarce").unwrap(), Receiver::open("mem:scarce").unwrap());
@@ -68,10 +77,73 @@ fn without_threads() {
     say("ok");
 }
 
+/// Who listens, and to what end.
+const LISTENS: [&str; 4] = ["select", "descriptor", "task", "sender"];
+
+#[test]
+fn without_a_thread_who_listens_is_told_of_a_death() {
+    let directory = place::new_directory();
+    let _ = std::os::unix::fs::chown(directory.path(), Some(NOBODY), Some(NOBODY)); // see `spawns_no_thread`
+    let mut waiting = Child::start("scarce deaths", directory.path());
+    for how in LISTENS {
+        if waiting.reply_within(LIMIT).ok() == "skip" {
+            return skipped("this process may start threads beyond its limit");
+        }
+        let mut peer = Child::start("script", directory.path());
+        peer.reply().ok();
+        peer.ask(&format!("become {NOBODY}"));
+        let end = if how == "sender" { "receiver" } else { "sender" };
+        peer.must(&format!("{end} join shm:{how}"));
+        peer.kill();
+        assert_eq!(waiting.reply_within(LIMIT).ok(), how);
+    }
+}
+
+fn untold_deaths() {
+    smol::block_on(smol::Timer::after(Duration::from_millis(1))); // its own thread is there before
+    if !spawns_no_thread() {
+        return say("ok skip");
+    }
+    for how in LISTENS {
+        let address = format!("shm:{how}?capacity=1&max=64");
+        if how == "sender" {
+            let mut sender = Sender::open(&address).unwrap();
+            sender.send(b"until it is full").unwrap();
+            say("ok waits");
+            let error = smol::block_on(sender.send_async(b"more")).unwrap_err();
+            assert!(matches!(error.reason(), SendFailure::Closed { died: 1 }), "{error}");
+        } else {
+            let mut receiver = Receiver::open(&address).unwrap();
+            say("ok waits");
+            let end = match how {
+                "select" => Select::new().recv(&receiver).wait().arrival.message().map(drop),
+                "descriptor" => received(&receiver),
+                _ => smol::block_on(receiver.recv_async()).map(drop),
+            };
+            assert_eq!(end.unwrap_err(), RecvFailure::Closed { died: 1 }, "{how}");
+        }
+        assert!(!is_watched_by_a_thread());
+        say(&format!("ok {how}"));
+    }
+}
+
+/// By an event loop.
+fn received(receiver: &Receiver) -> Result<(), RecvError> {
+    let ready = receiver.readiness().unwrap();
+    loop {
+        match ready.try_recv() {
+            Err(error) if error == RecvFailure::Empty => _ = poll::readable(&[ready.as_fd()], None).unwrap(),
+            result => return result.map(drop),
+        }
+    }
+}
+
 /// The role.
 pub(crate) fn role(what: &str) {
-    if what == "threads" {
-        return without_threads();
+    match what {
+        "threads" => return without_threads(),
+        "deaths" => return untold_deaths(),
+        _ => {}
     }
     let (_, limit) = SCARCE.into_iter().find(|(name, _)| *name == what).unwrap();
     within(LIMIT, || {
