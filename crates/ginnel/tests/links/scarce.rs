@@ -35,6 +35,38 @@ fn without_a_thread_nothing_is_used_up_and_one_starts_when_it_may() {
     }
 }
 
+/// A watcher that began without reports has them once there is an inotify instance for it.
+#[test]
+fn a_watcher_gets_reports_when_there_are_some() {
+    let directory = place::new_directory();
+    let mut child =
+        Child::start_apart("scarce reports", directory.path(), "echo 0 > /proc/sys/user/max_inotify_instances");
+    match child.try_reply(LIMIT) {
+        Some(_) => _ = child.reply_within(LIMIT).ok(),
+        None => skipped("no user namespace can be had"),
+    }
+}
+
+/// Whether some inotify instance of this process has a watch.
+fn has_watches() -> bool {
+    let files = std::fs::read_dir("/proc/self/fdinfo").expect("the descriptors of this process").flatten();
+    files.into_iter().any(|file| std::fs::read_to_string(file.path()).is_ok_and(|text| text.contains("inotify wd:")))
+}
+
+fn late_reports() {
+    say("ok begins");
+    let (_sender, receiver) = (Sender::open("shm:scarce").unwrap(), Receiver::open("shm:scarce").unwrap());
+    assert_eq!(receiver.try_recv().unwrap_err(), RecvFailure::Empty);
+    assert!(!has_watches());
+    std::fs::write("/proc/sys/user/max_inotify_instances", "16").expect("a limit of the namespace");
+    within(LIMIT, || {
+        while !has_watches() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    say("ok");
+}
+
 /// The lowest number that no descriptor has.
 fn next_descriptor() -> i32 {
     std::fs::File::open("/dev/null").expect("a file that is everywhere").as_raw_fd()
@@ -143,6 +175,7 @@ pub(crate) fn role(what: &str) {
     match what {
         "threads" => return without_threads(),
         "deaths" => return untold_deaths(),
+        "reports" => return late_reports(),
         _ => {}
     }
     let (_, limit) = SCARCE.into_iter().find(|(name, _)| *name == what).unwrap();
