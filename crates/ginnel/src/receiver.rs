@@ -473,7 +473,8 @@ impl Receiver {
     /// What tells when to look again.
     pub(crate) fn again(&self) -> Again<'_> {
         match &self.end {
-            End::Shm(_) | End::Latest(_) => Again::Called,
+            End::Shm(receiver) => receiver.region().again(),
+            End::Latest(receiver) => receiver.region().again(),
             End::Kernel(receiver) => receiver.again(),
         }
     }

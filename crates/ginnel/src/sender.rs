@@ -425,7 +425,8 @@ impl Sender {
     /// What tells when to look again.
     pub(crate) fn again<R>(&self, run: impl FnOnce(Again<'_>) -> R) -> R {
         match &self.end {
-            End::Shm(_) | End::Latest(_) => run(Again::Called),
+            End::Shm(sender) => run(sender.region().again()),
+            End::Latest(_) => run(Again::Called), // it never waits
             End::Kernel(sender) => sender.again(run),
         }
     }

@@ -3,16 +3,18 @@
 //!
 //! The kernel reports by `inotify(7)` that a description of a watched file was let go, which is what happens to a liveness
 //! token when its process ends in any way. The report comes a moment before the lock is gone, so the watcher looks
-//! again a little later. Where the kernel refuses another inotify instance or watch, it looks every 20 ms instead.
+//! again a little later. Where the kernel refuses another inotify instance or watch, it looks every 20 ms instead, and
+//! asks again each second.
 
 use ginnel_os::eventfd::EventFd;
 use ginnel_os::fork::{self, Generation};
 use ginnel_os::inotify::Inotify;
 use ginnel_os::{poll, signal};
 use std::collections::HashMap;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// When to look again after a report. The lock goes right after it, but the process that lets it go may be preempted between.
@@ -20,6 +22,8 @@ const AGAIN: [Duration; 4] =
     [Duration::from_millis(1), Duration::from_millis(8), Duration::from_millis(64), Duration::from_millis(512)];
 /// How often to look at links of which there are no reports.
 const POLL: Duration = Duration::from_millis(20);
+/// How often to ask for reports again that the kernel has refused.
+const ASK: Duration = Duration::from_secs(1);
 /// In place of a watch: a link of which there are no reports.
 const UNREPORTED: i32 = -1;
 
@@ -38,9 +42,15 @@ pub(crate) trait Watched: Send + Sync {
 
 type Links = HashMap<i32, Vec<Weak<dyn Watched>>>;
 
+/// Once published it stays, whether its thread could be started or not: what it has of the kernel's is made once a process.
 struct Watcher {
     generation: Generation,
-    inotify: Option<Inotify>,
+    /// Whether its thread is there, which never ends.
+    running: AtomicBool,
+    /// When its thread could not be started last. Locked by who starts it.
+    refused: Mutex<Option<Instant>>,
+    /// Empty for as long as the kernel refuses it.
+    inotify: OnceLock<Inotify>,
     /// Tells the thread that a link came whose file cannot be watched.
     news: EventFd,
     links: Mutex<Links>,
@@ -55,21 +65,27 @@ pub(crate) fn watch<W: Watched + 'static>(link: &Arc<W>) -> bool {
 
 #[cold]
 fn start<W: Watched + 'static>(link: &Arc<W>) -> bool {
-    if link.watched().swap(true, Ordering::SeqCst) {
-        return true;
-    }
     let watcher = Watcher::of_this_process();
-    match watcher {
-        Some(watcher) => watcher.add(link),
-        None => link.watched().store(false, Ordering::SeqCst),
+    if let Some(watcher) = watcher {
+        // Only now, as whoever finds it so relies on it.
+        if link.watched().swap(true, Ordering::SeqCst) {
+            return true; // by another thread, which looks
+        }
+        watcher.add(link);
     }
     link.look();
     watcher.is_some()
 }
 
 impl Watcher {
-    /// `None` where no thread can be started.
+    /// `None` where it has no thread, and none can be started now.
     fn of_this_process() -> Option<&'static Self> {
+        let watcher = Self::published()?;
+        let is_running = watcher.running.load(Ordering::SeqCst) || watcher.start(|| watcher.spawn());
+        is_running.then_some(watcher)
+    }
+
+    fn published() -> Option<&'static Self> {
         let generation = fork::generation().ok()?;
         let current = WATCHER.load(Ordering::SeqCst);
         if let Some(watcher) = shared(current) {
@@ -77,25 +93,43 @@ impl Watcher {
                 return Some(watcher);
             }
         }
-        let news = EventFd::new().ok()?;
-        let watcher = Box::new(Self { generation, inotify: Inotify::new().ok(), news, links: Mutex::default() });
-        let new = Box::into_raw(watcher);
+        let new = Box::into_raw(Box::new(Self::new(generation)?));
         match WATCHER.compare_exchange(current, new, Ordering::SeqCst, Ordering::SeqCst) {
-            Ok(_) => {
-                let watcher = shared(new)?;
-                let builder = std::thread::Builder::new().name("ginnel-watch".into()).stack_size(128 * 1024);
-                // The program's signals are not for this thread.
-                if signal::with_all_blocked(|| builder.spawn(|| watcher.run())).is_err() {
-                    let _ = WATCHER.compare_exchange(new, std::ptr::null_mut(), Ordering::SeqCst, Ordering::SeqCst);
-                    return None;
-                }
-                Some(watcher)
-            }
+            Ok(_) => shared(new),
             Err(other) => {
                 discard(new);
                 shared(other)
             }
         }
+    }
+
+    fn new(generation: Generation) -> Option<Self> {
+        let (running, refused, inotify, links) = Default::default();
+        let watcher = Self { generation, running, refused, inotify, news: EventFd::new().ok()?, links };
+        watcher.ask_for_inotify();
+        Some(watcher)
+    }
+
+    /// Has its thread started, one caller at a time, and after a refusal not at once again. Whether it is there.
+    #[cold]
+    fn start(&self, spawn: impl FnOnce() -> io::Result<()>) -> bool {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.running.load(Ordering::SeqCst) {
+            return true; // since just now
+        }
+        if refused.is_some_and(|at| at.elapsed() < POLL) {
+            return false;
+        }
+        let spawned = spawn().is_ok();
+        self.running.store(spawned, Ordering::SeqCst);
+        *refused = (!spawned).then(Instant::now);
+        spawned
+    }
+
+    fn spawn(&'static self) -> io::Result<()> {
+        let builder = std::thread::Builder::new().name("ginnel-watch".into()).stack_size(128 * 1024);
+        // The program's signals are not for this thread.
+        signal::with_all_blocked(|| builder.spawn(|| self.run())).map(drop)
     }
 
     fn links(&self) -> MutexGuard<'_, Links> {
@@ -105,7 +139,7 @@ impl Watcher {
     fn add<W: Watched + 'static>(&self, link: &Arc<W>) {
         // Under the lock: the thread may be about to give up the watch of an earlier handle on the same file.
         let mut links = self.links();
-        let watch = self.inotify.as_ref().and_then(|inotify| inotify.watch_close(link.file()).ok());
+        let watch = self.inotify.get().and_then(|inotify| inotify.watch_close(link.file()).ok());
         let weak: Weak<W> = Arc::downgrade(link);
         links.entry(watch.unwrap_or(UNREPORTED)).or_default().push(weak);
         if watch.is_none() {
@@ -113,17 +147,46 @@ impl Watcher {
         }
     }
 
+    fn ask_for_inotify(&self) {
+        if let (None, Ok(inotify)) = (self.inotify.get(), Inotify::new()) {
+            let _ = self.inotify.set(inotify); // by this thread, or before there is another
+        }
+    }
+
+    /// Asks again for reports of the links of which there are none. The watches that it got: of who died before, they tell nothing.
+    fn ask_for_reports(&self) -> Vec<i32> {
+        self.ask_for_inotify();
+        let Some(inotify) = self.inotify.get() else { return Vec::new() };
+        let mut links = self.links();
+        let unreported = links.remove(&UNREPORTED).unwrap_or_default();
+        let kept: Vec<_> = unreported.iter().filter_map(Weak::upgrade).collect();
+        let mut got = Vec::new();
+        for link in &kept {
+            let watch = inotify.watch_close(link.file()).ok();
+            got.extend(watch);
+            links.entry(watch.unwrap_or(UNREPORTED)).or_default().push(Arc::downgrade(link));
+        }
+        drop(links); // before the links, which may be let go of here
+        got
+    }
+
     fn run(&self) {
         let mut look_again: Vec<(Instant, i32)> = Vec::new();
+        let mut ask_at = Instant::now() + ASK;
         loop {
             let unreported = self.prune();
             let polled = unreported.then(|| Instant::now() + POLL);
             let until = look_again.iter().map(|(at, _)| *at).chain(polled).min();
-            let inotify = self.inotify.as_ref().map(AsFd::as_fd);
+            let inotify = self.inotify.get().map(AsFd::as_fd);
             let files: Vec<_> = inotify.into_iter().chain([self.news.as_fd()]).collect();
             let _ = poll::readable(&files, until);
             self.news.clear();
-            for watch in self.reports() {
+            let mut told = self.reports();
+            if unreported && Instant::now() >= ask_at {
+                told.extend(self.ask_for_reports());
+                ask_at = Instant::now() + ASK;
+            }
+            for watch in told {
                 self.look(watch);
                 look_again.extend(AGAIN.map(|after| (Instant::now() + after, watch)));
             }
@@ -139,7 +202,7 @@ impl Watcher {
 
     /// Watches with news: all of them if the kernel lost count.
     fn reports(&self) -> Vec<i32> {
-        match &self.inotify {
+        match self.inotify.get() {
             Some(inotify) => inotify.read().ok().flatten().unwrap_or_else(|| self.links().keys().copied().collect()),
             None => Vec::new(),
         }
@@ -156,7 +219,7 @@ impl Watcher {
         let mut links = self.links();
         links.retain(|watch, all| {
             all.retain(|link| link.strong_count() > 0);
-            if let (true, Some(inotify)) = (all.is_empty(), &self.inotify) {
+            if let (true, Some(inotify)) = (all.is_empty(), self.inotify.get()) {
                 inotify.unwatch(*watch);
             }
             !all.is_empty()
@@ -167,7 +230,7 @@ impl Watcher {
 
 #[allow(unsafe_code)] // A watcher is never freed once it is published.
 fn shared(watcher: *mut Watcher) -> Option<&'static Watcher> {
-    // SAFETY: null, or made by Box::into_raw in `of_this_process` and, once stored in WATCHER, never freed.
+    // SAFETY: null, or made by Box::into_raw in `published` and, once stored in WATCHER, never freed.
     unsafe { watcher.as_ref() }
 }
 
@@ -175,4 +238,65 @@ fn shared(watcher: *mut Watcher) -> Option<&'static Watcher> {
 fn discard(watcher: *mut Watcher) {
     // SAFETY: made by Box::into_raw just before, and its pointer was given to nobody.
     drop(unsafe { Box::from_raw(watcher) });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    struct File(std::fs::File, AtomicBool);
+
+    impl Watched for File {
+        fn file(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+
+        fn watched(&self) -> &AtomicBool {
+            &self.1
+        }
+
+        fn look(&self) {}
+    }
+
+    #[test]
+    fn links_get_their_reports_once_the_kernel_allows_it() {
+        let (inotify, news) = (OnceLock::new(), EventFd::new().unwrap());
+        let (generation, running, refused, links) =
+            (fork::generation().unwrap(), false.into(), None.into(), Mutex::default());
+        let watcher = Watcher { generation, running, refused, inotify, news, links };
+        let file = Arc::new(File(tempfile::tempfile().unwrap(), AtomicBool::new(false)));
+        watcher.add(&file);
+        watcher.add(&Arc::new(File(tempfile::tempfile().unwrap(), AtomicBool::new(false)))); // gone
+        assert_eq!(watcher.links().keys().copied().collect::<Vec<_>>(), [UNREPORTED]);
+        let watches = watcher.ask_for_reports();
+        assert_eq!(watches.len(), 1);
+        assert_eq!(watcher.links().keys().copied().collect::<Vec<_>>(), watches);
+        assert!(!watcher.prune(), "none is looked at now and then");
+        drop(file.0.try_clone().unwrap());
+        assert!(watcher.reports().is_empty(), "a copy is no description");
+        drop(Arc::into_inner(file).unwrap());
+        assert_eq!(watcher.reports(), watches);
+    }
+
+    #[test]
+    fn a_thread_that_is_refused_is_asked_for_again_and_started_once() {
+        let watcher = Watcher::new(fork::generation().unwrap()).unwrap();
+        let asked = Cell::new(0);
+        let start = |succeeds: bool| {
+            watcher.start(|| {
+                asked.set(asked.get() + 1);
+                if succeeds { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+            })
+        };
+        assert!(!start(false));
+        assert!(!watcher.running.load(Ordering::SeqCst));
+        *watcher.refused.lock().unwrap() = Some(Instant::now() + Duration::from_secs(3600));
+        assert!(!start(true), "at once again");
+        assert_eq!(asked.get(), 1);
+        *watcher.refused.lock().unwrap() = Instant::now().checked_sub(POLL);
+        assert!(start(true));
+        assert!(start(false), "it is there");
+        assert_eq!(asked.get(), 2);
+    }
 }

@@ -75,7 +75,8 @@ impl Wait {
                 self.source = None;
             }
             let mut found = attempt(false);
-            if matches!(found, Found::Nothing | Found::Busy) && !ear.arm(cx.waker()) {
+            // One that naps listens anew each time: it is then that what nobody watches is looked at.
+            if matches!(found, Found::Nothing | Found::Busy) && (!ear.arm(cx.waker()) || self.naps > 0) {
                 found = attempt(true);
             }
             let busy = match found {

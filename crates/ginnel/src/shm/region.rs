@@ -250,6 +250,11 @@ impl Region {
         })
     }
 
+    /// Whether the watcher knows it. Where that is not so though it was asked for, whoever waits looks now and then for who died.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Relaxed)
+    }
+
     /// Which file it is.
     fn identity(&self) -> Result<(u64, u64), Error> {
         let status = tmpfile::fstat(self.file.as_fd()).map_err(|e| Error::os("look at", self.link.to_string(), e))?;

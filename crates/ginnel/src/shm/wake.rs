@@ -4,7 +4,8 @@
 //! Who was killed between taking announcements down and waking has a recoverer, which wakes all, announced or not.
 
 use super::region::{Home, Region};
-use crate::ready::Ear;
+use super::wait::UNWATCHED;
+use crate::ready::{Again, Ear};
 use ginnel_core::{BELL_BYTE, Called, Event};
 use ginnel_os::{futex, tmpfile};
 use std::os::fd::AsFd;
@@ -130,6 +131,12 @@ impl Region {
         }
         self.ears.add(ear);
         Ok(self.has_news())
+    }
+
+    /// What tells who listens here when to look again. A look of one who listens has it watched first; where nobody can watch, nobody is called
+    /// for a death, and that look finds the dead itself.
+    pub(crate) fn again(&self) -> Again<'static> {
+        if self.is_watched() { Again::Called } else { Again::Later(UNWATCHED) }
     }
 
     /// Whether who listens is called by the process's [`News`](crate::ready::News).

@@ -1,9 +1,13 @@
 //! Where the kernel has no inotify instance or watch left: who waits for several links, in an event loop or in a task, is told the limit, its value
-//! and what raises it; who waits for one link needs none.
+//! and what raises it; who waits for one link needs none. And where it has no thread left for the watcher, whose place is taken by looks now and then.
 
 use crate::child::{Child, say};
 use crate::place::{self, LIMIT, skipped, within};
-use ginnel::{ErrorKind, Receiver, RecvFailure, Select, SendFailure, Sender};
+use crate::script;
+use ginnel::{ErrorKind, Receiver, RecvError, RecvFailure, Select, SendFailure, Sender};
+use ginnel_os::poll;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
 
 /// What there is none of, and the limit as the kernel calls it.
 const SCARCE: [(&str, &str); 2] =
@@ -22,8 +26,158 @@ fn the_limit_is_told() {
     }
 }
 
+#[test]
+fn without_a_thread_nothing_is_used_up_and_one_starts_when_it_may() {
+    let directory = place::new_directory();
+    let mut child = Child::start("scarce threads", directory.path());
+    if child.reply_within(LIMIT).ok() == "skip" {
+        skipped("this process may start threads beyond its limit");
+    }
+}
+
+/// A watcher that began without reports has them once there is an inotify instance for it.
+#[test]
+fn a_watcher_gets_reports_when_there_are_some() {
+    let directory = place::new_directory();
+    let mut child =
+        Child::start_apart("scarce reports", directory.path(), "echo 0 > /proc/sys/user/max_inotify_instances");
+    match child.try_reply(LIMIT) {
+        Some(_) => _ = child.reply_within(LIMIT).ok(),
+        None => skipped("no user namespace can be had"),
+    }
+}
+
+/// Whether some inotify instance of this process has a watch.
+fn has_watches() -> bool {
+    let files = std::fs::read_dir("/proc/self/fdinfo").expect("the descriptors of this process").flatten();
+    files.into_iter().any(|file| std::fs::read_to_string(file.path()).is_ok_and(|text| text.contains("inotify wd:")))
+}
+
+fn late_reports() {
+    say("ok begins");
+    let (_sender, receiver) = (Sender::open("shm:scarce").unwrap(), Receiver::open("shm:scarce").unwrap());
+    assert_eq!(receiver.try_recv().unwrap_err(), RecvFailure::Empty);
+    assert!(!has_watches());
+    std::fs::write("/proc/sys/user/max_inotify_instances", "16").expect("a limit of the namespace");
+    within(LIMIT, || {
+        while !has_watches() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    say("ok");
+}
+
+/// The lowest number that no descriptor has.
+fn next_descriptor() -> i32 {
+    std::fs::File::open("/dev/null").expect("a file that is everywhere").as_raw_fd()
+}
+
+fn is_watched_by_a_thread() -> bool {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("the threads of this process").flatten();
+    tasks
+        .into_iter()
+        .any(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim() == "ginnel-watch"))
+}
+
+/// A user who has nothing here.
+const NOBODY: u32 = 65534;
+
+/// Has this process start no threads from now on. Root has no such limit, so it becomes another user; whoever else runs the tests stays who it is.
+fn spawns_no_thread() -> bool {
+    let _ = script::become_user(NOBODY);
+    script::limit("nproc", 0).expect("a limit can be lowered");
+    std::thread::Builder::new().spawn(|| ()).is_err()
+}
+
+fn without_threads() {
+    if !spawns_no_thread() {
+        return say("ok skip");
+    }
+    let (_sender, receiver) = (Sender::open("mem:scarce").unwrap(), Receiver::open("mem:scarce").unwrap());
+    assert_eq!(receiver.try_recv().unwrap_err(), RecvFailure::Empty);
+    let next = next_descriptor();
+    for _ in 0..4 {
+        assert_eq!(receiver.recv_timeout(Duration::from_millis(50)).unwrap_err(), RecvFailure::TimedOut);
+    }
+    assert_eq!(next_descriptor(), next, "each try took some");
+    assert!(!is_watched_by_a_thread());
+    script::limit("nproc", u64::MAX).expect("a limit can be raised again");
+    while !is_watched_by_a_thread() {
+        assert_eq!(receiver.recv_timeout(Duration::from_millis(1)).unwrap_err(), RecvFailure::TimedOut);
+    }
+    assert_eq!(next_descriptor(), next);
+    say("ok");
+}
+
+/// Who listens, and to what end.
+const LISTENS: [&str; 4] = ["select", "descriptor", "task", "sender"];
+
+#[test]
+fn without_a_thread_who_listens_is_told_of_a_death() {
+    let directory = place::new_directory();
+    let _ = std::os::unix::fs::chown(directory.path(), Some(NOBODY), Some(NOBODY)); // see `spawns_no_thread`
+    let mut waiting = Child::start("scarce deaths", directory.path());
+    for how in LISTENS {
+        if waiting.reply_within(LIMIT).ok() == "skip" {
+            return skipped("this process may start threads beyond its limit");
+        }
+        let mut peer = Child::start("script", directory.path());
+        peer.reply().ok();
+        peer.ask(&format!("become {NOBODY}"));
+        let end = if how == "sender" { "receiver" } else { "sender" };
+        peer.must(&format!("{end} join shm:{how}"));
+        peer.kill();
+        assert_eq!(waiting.reply_within(LIMIT).ok(), how);
+    }
+}
+
+fn untold_deaths() {
+    smol::block_on(smol::Timer::after(Duration::from_millis(1))); // its own thread is there before
+    if !spawns_no_thread() {
+        return say("ok skip");
+    }
+    for how in LISTENS {
+        let address = format!("shm:{how}?capacity=1&max=64");
+        if how == "sender" {
+            let mut sender = Sender::open(&address).unwrap();
+            sender.send(b"until it is full").unwrap();
+            say("ok waits");
+            let error = smol::block_on(sender.send_async(b"more")).unwrap_err();
+            assert!(matches!(error.reason(), SendFailure::Closed { died: 1 }), "{error}");
+        } else {
+            let mut receiver = Receiver::open(&address).unwrap();
+            say("ok waits");
+            let end = match how {
+                "select" => Select::new().recv(&receiver).wait().arrival.message().map(drop),
+                "descriptor" => received(&receiver),
+                _ => smol::block_on(receiver.recv_async()).map(drop),
+            };
+            assert_eq!(end.unwrap_err(), RecvFailure::Closed { died: 1 }, "{how}");
+        }
+        assert!(!is_watched_by_a_thread());
+        say(&format!("ok {how}"));
+    }
+}
+
+/// By an event loop.
+fn received(receiver: &Receiver) -> Result<(), RecvError> {
+    let ready = receiver.readiness().unwrap();
+    loop {
+        match ready.try_recv() {
+            Err(error) if error == RecvFailure::Empty => _ = poll::readable(&[ready.as_fd()], None).unwrap(),
+            result => return result.map(drop),
+        }
+    }
+}
+
 /// The role.
 pub(crate) fn role(what: &str) {
+    match what {
+        "threads" => return without_threads(),
+        "deaths" => return untold_deaths(),
+        "reports" => return late_reports(),
+        _ => {}
+    }
     let (_, limit) = SCARCE.into_iter().find(|(name, _)| *name == what).unwrap();
     within(LIMIT, || {
         let (mut sender, mut receiver) = (Sender::open("shm:scarce").unwrap(), Receiver::open("shm:scarce").unwrap());

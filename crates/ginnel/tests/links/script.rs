@@ -3,7 +3,7 @@
 //! | order | what |
 //! |---|---|
 //! | `dir PATH` | looks for links there from now on |
-//! | `limit WHAT N` | `setrlimit(2)`: nofile, as, fsize |
+//! | `limit WHAT N` | `setrlimit(2)`: nofile, as, fsize, nproc; at most what is allowed |
 //! | `idle` | runs only when no other process wants to |
 //! | `become UID` | `setuid(2)`, and the group |
 //! | `tmpfs PATH BYTES` | mounts one in a mount namespace of its own |
@@ -220,17 +220,18 @@ pub(crate) fn limit(what: &str, value: u64) -> std::io::Result<()> {
         "nofile" => libc::RLIMIT_NOFILE,
         "as" => libc::RLIMIT_AS,
         "fsize" => libc::RLIMIT_FSIZE,
+        "nproc" => libc::RLIMIT_NPROC,
         _ => panic!("no such limit: {what}"),
     };
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: fills in a struct that lives during the call.
     checked(unsafe { libc::getrlimit(resource, &raw mut limit) })?;
-    limit.rlim_cur = value;
+    limit.rlim_cur = value.min(limit.rlim_max);
     // SAFETY: reads a struct that lives during the call.
     checked(unsafe { libc::setrlimit(resource, &raw const limit) })
 }
 
-fn become_user(user: u32) -> std::io::Result<()> {
+pub(crate) fn become_user(user: u32) -> std::io::Result<()> {
     // SAFETY: takes an integer.
     checked(unsafe { libc::setgid(user) })?;
     // SAFETY: takes an integer.
