@@ -136,7 +136,7 @@ impl Listener {
     /// Waits for the next connection.
     ///
     /// # Errors
-    /// If it cannot be joined. [`NoDescriptors`](crate::ErrorKind::NoDescriptors), [`NoSpace`](crate::ErrorKind::NoSpace): it waits on, and a later
+    /// If it cannot be joined: then its client is told that it was refused. But [`NoDescriptors`](crate::ErrorKind::NoDescriptors), [`NoSpace`](crate::ErrorKind::NoSpace): it waits on, and a later
     /// call accepts it, once there are some; after such an error who waits looks for them 10 ms later, not at once. Or an [`Interrupter`] ended the wait.
     pub fn accept(&self) -> Result<Stream, Error> {
         loop {
@@ -209,12 +209,32 @@ impl Listener {
         // The request is released when the connection is joined: killed before that, it goes back.
         let message = Message::new(Some(&self.requests), request);
         let joined = self.join(&message, &mut ways);
-        if joined.as_ref().is_err_and(|e| matches!(e.kind(), ErrorKind::NoDescriptors | ErrorKind::NoSpace)) {
-            let request = message.into_held();
-            self.begun.set(Some(Begun { request, ways }));
-            self.retry.set(Some(Instant::now() + RETRY));
+        match joined.as_ref().map_err(Error::kind) {
+            Ok(_) => {}
+            Err(ErrorKind::NoDescriptors | ErrorKind::NoSpace) => {
+                let request = message.into_held();
+                self.begun.set(Some(Begun { request, ways }));
+                self.retry.set(Some(Instant::now() + RETRY));
+            }
+            Err(_) => self.refuse(&message, ways),
         }
         joined
+    }
+
+    /// Ends a connection that is not to be joined, as far as that can be done: its client is told, and what it has written goes.
+    fn refuse(&self, request: &[u8], ways: Ways) {
+        let Some((request, _)) = understood(request) else { return };
+        for (joined, way) in ways.0.into_iter().zip([Way::Up, Way::Down]) {
+            let _ = match joined {
+                Some(Some(joined)) => {
+                    let region = joined.region.clone();
+                    drop(joined); // first: its descriptors may be the only ones
+                    region.end(true)
+                }
+                Some(None) => Ok(()),
+                None => call::refuse(&self.spec, request, way),
+            };
+        }
     }
 
     /// One look, which does not wait: see `ready`.
@@ -310,8 +330,7 @@ impl Listener {
 
     /// Joins both ways of a connection, and removes their names. `None` if nothing of it is left.
     fn join(&self, request: &[u8], ways: &mut Ways) -> Result<Option<Stream>, Error> {
-        let request = std::str::from_utf8(request).ok().and_then(|request| Some((request, call::pid_of(request)?)));
-        let Some((request, pid)) = request else { return Ok(None) };
+        let Some((request, pid)) = understood(request) else { return Ok(None) };
         for (joined, way) in ways.0.iter_mut().zip([Way::Up, Way::Down]) {
             if joined.is_none() {
                 *joined = Some(call::join(&self.spec, request, way)?);
@@ -359,17 +378,19 @@ impl Listener {
 impl Drop for Listener {
     /// Those who wait to be accepted are told, and what they have written goes.
     fn drop(&mut self) {
-        loop {
-            match self.try_accept() {
-                Ok(Some(stream)) => drop(stream),
-                Ok(None) => break,
-                Err(_) => match self.begun.take() {
-                    Some(begun) => drop(Message::new(Some(&self.requests), begun.request)),
-                    None => break,
-                },
+        while let Ok(Some(begun)) = self.next(Until::Now) {
+            drop(self.go_on(begun));
+            if let Some(Begun { request, ways }) = self.take_begun() {
+                self.refuse(&Message::new(Some(&self.requests), request), ways);
             }
         }
     }
+}
+
+/// A request, and the process that sent it.
+fn understood(request: &[u8]) -> Option<(&str, u32)> {
+    let request = std::str::from_utf8(request).ok()?;
+    Some((request, call::pid_of(request)?))
 }
 
 impl fmt::Debug for Listener {

@@ -7,6 +7,8 @@ use crate::place::{self, LIMIT, address, home, name_of, scale, within};
 use crate::script;
 use ginnel::stream::{Listener, Reader, Stream, Writer};
 use ginnel::{Arrival, ErrorKind, Link, Liveness, Receiver, Select, Selected, Sender};
+use ginnel_core::REMOVE_BYTE;
+use ginnel_os::ofd_lock::{self, Kind};
 use ginnel_os::poll;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -427,6 +429,7 @@ pub(crate) fn test_role(what: &str) {
         "killed-writer" => killed_writer(&directory),
         "starved" => starved(),
         "starved-waiting" => starved_waiting(),
+        "starved-going" => starved_going(&directory),
         "lets-go" => lets_go(),
         _ => fork(),
     });
@@ -466,6 +469,50 @@ fn a_listener_without_descriptors_loses_nobody() {
 #[test]
 fn a_listener_without_descriptors_lets_others_go_on() {
     elsewhere("starved-waiting");
+}
+
+#[test]
+fn a_listener_without_descriptors_goes_in_good_order() {
+    elsewhere("starved-going");
+}
+
+/// One way is held by somebody who does not go on.
+#[test]
+fn one_who_cannot_be_joined_is_told() {
+    for way in ["up", "down"] {
+        for accepts in [true, false] {
+            within(LIMIT, move || {
+                let address = address("refused", "");
+                let files = |way: &str| {
+                    let mut files = files_of(home(), &format!("{}~", name_of(&address)));
+                    files.retain(|file| file.ends_with(way));
+                    files
+                };
+                let listener = Listener::bind(&address).unwrap();
+                let mut first = Stream::connect(&address).unwrap();
+                let file = File::options().write(true).open(home().join(&files(way)[0])).unwrap();
+                let held = ofd_lock::try_lock(file.as_fd(), Kind::Write, REMOVE_BYTE..=REMOVE_BYTE).unwrap();
+                let mut second = Stream::connect(&address).unwrap();
+                for client in [&mut first, &mut second] {
+                    client.write_all(b"nobody reads this").unwrap();
+                }
+                let waiting = std::thread::spawn(move || (kind(first.read(&mut [0])), first));
+                if accepts {
+                    assert_eq!(listener.try_accept().unwrap_err().kind(), ErrorKind::Stuck);
+                    drop(listener.accept().unwrap());
+                } else {
+                    drop(listener);
+                }
+                let (read, mut first) = waiting.join().unwrap();
+                assert_eq!(read, io::ErrorKind::ConnectionReset);
+                assert_eq!(kind(first.write(b"x")), io::ErrorKind::BrokenPipe);
+                assert_eq!(kind(second.write(b"x")), io::ErrorKind::BrokenPipe);
+                drop(held);
+                drop((first, second));
+                assert_eq!(files(""), [""; 0], "{way}");
+            });
+        }
+    }
 }
 
 #[test]
@@ -515,6 +562,32 @@ fn starve() {
 
 fn is_starved<T>(result: Result<T, ginnel::Error>) {
     assert_eq!(result.map(drop).unwrap_err().kind(), ErrorKind::NoDescriptors);
+}
+
+/// Whatever descriptor it is that is missing: the client is told, and what it wrote goes.
+fn starved_going(directory: &Path) {
+    for spare in 0..30 {
+        let listener = Listener::bind("shm:there").unwrap();
+        let mut clients = [(); 2].map(|()| Stream::connect("shm:there").unwrap());
+        clients.iter_mut().for_each(|client| client.write_all(b"nobody reads this").unwrap());
+        let next = File::open("/dev/null").unwrap().as_raw_fd() as u64;
+        script::limit("nofile", next + spare).unwrap();
+        let first = listener.try_accept();
+        script::limit("nofile", 1000).unwrap();
+        let is_joined = first.map_err(|error| assert_eq!(error.kind(), ErrorKind::NoDescriptors, "{error}")).is_ok();
+        drop(listener);
+        for client in &mut clients {
+            let read = client.read(&mut [0]).map_err(|error| error.kind());
+            assert!(matches!(read, Ok(0) | Err(io::ErrorKind::ConnectionReset)), "{read:?}");
+            assert_eq!(kind(client.write(b"x")), io::ErrorKind::BrokenPipe);
+        }
+        drop(clients);
+        assert_eq!(files_of(directory, ""), [""; 0], "{spare}");
+        if is_joined {
+            return;
+        }
+    }
+    panic!("it never has enough");
 }
 
 /// However one waits: the error is told, and then there is nothing for a while, in which others may close a descriptor.
