@@ -90,7 +90,7 @@ impl Post {
 }
 
 /// A descriptor that is readable from then on.
-pub(super) fn alarm(when: Instant) -> io::Result<OwnedFd> {
+fn alarm(when: Instant) -> io::Result<OwnedFd> {
     let timer = TimerFd::new()?;
     timer.set(when.saturating_duration_since(Instant::now()))?;
     Ok(timer.into())

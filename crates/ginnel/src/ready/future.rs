@@ -90,10 +90,10 @@ impl Wait {
             };
             let naps = &mut self.naps;
             let source = again(&mut |again| match again {
-                _ if busy => Source::timer(nap(naps, BUSY_MOST)).map(Some),
+                _ if busy => Ok(Some(Source::timer(nap(naps, BUSY_MOST)))),
                 Again::Called => Ok(None),
-                Again::At(when) => Source::timer(when.saturating_duration_since(Instant::now())).map(Some),
-                Again::Later(most) => Source::timer(nap(naps, most)).map(Some),
+                Again::At(when) => Ok(Some(Source::timer(when.saturating_duration_since(Instant::now())))),
+                Again::Later(most) => Ok(Some(Source::timer(nap(naps, most)))),
                 Again::Read(file) => Source::readable(file).map(Some),
                 Again::Write(file) => Source::writable(file).map(Some),
             });

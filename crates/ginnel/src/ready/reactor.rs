@@ -9,10 +9,11 @@
 //! | tokio | `tokio` | `AsyncFd`, of the runtime that polls; its I/O must be enabled |
 //! | smol, and any other | `smol` | `async-io`, one for the process |
 
+use super::NAP_LEAST;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[cfg(feature = "smol")]
 mod smol;
@@ -26,12 +27,14 @@ enum Interest {
     Write,
 }
 
-/// A descriptor that a runtime waits for: a copy, so that the handle may close its own.
+/// A descriptor that a runtime waits for: a copy, so that the handle may close its own. Or a moment.
 pub(super) enum Source {
     #[cfg(feature = "tokio")]
     Tokio(tokio::Source),
     #[cfg(feature = "smol")]
     Smol(smol::Source),
+    /// Where no descriptor is left for a timer. The task has one turn after the other until then, with pauses, and the others have theirs between.
+    Clock(Instant),
 }
 
 impl Source {
@@ -43,11 +46,14 @@ impl Source {
         Self::of(file.try_clone_to_owned()?, Interest::Write)
     }
 
-    /// Readable after so long.
-    pub(super) fn timer(after: Duration) -> io::Result<Self> {
-        let timer = ginnel_os::timerfd::TimerFd::new()?;
-        timer.set(after)?;
-        Self::of(timer.into(), Interest::Read)
+    /// Ready after so long.
+    pub(super) fn timer(after: Duration) -> Self {
+        let timer = || {
+            let timer = ginnel_os::timerfd::TimerFd::new()?;
+            timer.set(after)?;
+            Self::of(timer.into(), Interest::Read)
+        };
+        timer().unwrap_or_else(|_| Self::Clock(Instant::now() + after))
     }
 
     #[allow(unused_variables, reason = "without a runtime there is none")]
@@ -70,8 +76,12 @@ impl Source {
             Self::Tokio(source) => source.poll(cx),
             #[cfg(feature = "smol")]
             Self::Smol(source) => source.poll(cx),
-            #[cfg(not(any(feature = "tokio", feature = "smol")))]
-            _ => Poll::Ready(()),
+            Self::Clock(at) if Instant::now() >= *at => Poll::Ready(()),
+            Self::Clock(_) => {
+                std::thread::sleep(NAP_LEAST);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
         }
     }
 }

@@ -8,11 +8,11 @@
 //! For a loop of somebody else's the same descriptors, and a timer for what would end the wait by the clock, are in one epoll set: see
 //! [`Select::descriptor`]. There the caller waits between two turns, and each turn takes away all that may have ended the wait.
 
-use super::descriptor::alarm;
 use super::{Again, Arrival, BUSY_MOST, Ear, Found, News, Signal, Source, nap};
 use crate::wait::Until;
 use ginnel_os::epoll::Epoll;
 use ginnel_os::poll::{self, Interest};
+use ginnel_os::timerfd::TimerFd;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -130,6 +130,10 @@ struct Outlet {
     has_news: bool,
     /// What is in the set until the next turn.
     armed: Vec<OwnedFd>,
+    /// A timer from the beginning: a listener may wait until there are descriptors.
+    alarm: TimerFd,
+    /// Whether that is in the set too.
+    is_set: bool,
     naps: u32,
 }
 
@@ -241,7 +245,8 @@ impl<'a> Select<'a> {
             };
             let set = Epoll::new()?;
             set.add(post.signal.as_fd(), Interest::Read, 0)?;
-            self.outlet = Some(Outlet { set, has_news: false, armed: Vec::new(), naps: 0 });
+            let alarm = TimerFd::new()?;
+            self.outlet = Some(Outlet { set, has_news: false, armed: Vec::new(), alarm, is_set: false, naps: 0 });
         }
         Ok(self.outlet.as_ref().expect("it was made just now").set.as_fd())
     }
@@ -409,6 +414,9 @@ impl Outlet {
         for file in self.armed.drain(..) {
             self.set.remove(file.as_fd())?;
         }
+        if std::mem::take(&mut self.is_set) {
+            self.set.remove(self.alarm.as_fd())?;
+        }
         if let Some(news) = post.news.as_ref().filter(|_| !self.has_news) {
             self.set.add(news.as_fd(), Interest::Read, 0)?;
             self.has_news = true;
@@ -426,7 +434,9 @@ impl Outlet {
             self.add(file.try_clone_to_owned()?, interest)?;
         }
         if let Some(at) = clock.next(&mut self.naps) {
-            self.add(alarm(at)?, Interest::Read)?;
+            self.alarm.set(at.saturating_duration_since(Instant::now()))?;
+            self.set.add(self.alarm.as_fd(), Interest::Read, 0)?;
+            self.is_set = true;
         }
         // Whatever of it is readable by the next turn.
         post.raised = (true, self.has_news);

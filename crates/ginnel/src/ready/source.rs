@@ -7,7 +7,7 @@
 //! | server | a request | the time to try again to tell a client what it could not be told |
 //! | call under way | a response | the call's deadline; the last server has left |
 //! | mailbox | a letter | |
-//! | listener | a connection | |
+//! | listener | a connection | the time to try again to join one for which there were no descriptors or no memory |
 //! | stream, or its reading half | bytes, which stay in it | the listener has gone without accepting |
 //!
 //! [I1] What a look finds is taken by it, but for bytes: they are read from the stream.
@@ -102,7 +102,8 @@ impl<'a> Source<'a> {
             Handle::Receiver(receiver) => receiver.again(),
             Handle::Server(server) => server.again(),
             Handle::Call(call) => call.again(),
-            Handle::Mailbox(_) | Handle::Listener(_) | Handle::Stream(_) => Again::Called,
+            Handle::Listener(listener) => listener.again(),
+            Handle::Mailbox(_) | Handle::Stream(_) => Again::Called,
         }
     }
 

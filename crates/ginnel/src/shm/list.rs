@@ -260,6 +260,24 @@ pub(crate) fn clean_connections_of(listener: &Name) -> Result<(), Error> {
     Ok(())
 }
 
+/// Ends a link that was not joined, by force; also one that this process cannot join, as it may not call membarrier(2): nobody waits by this.
+pub(crate) fn turn_away(address: &Spec) -> Result<(), Error> {
+    let tried = "remove";
+    if address.private {
+        return super::private::unlink(address, true);
+    }
+    let Some(directory) = Directory::open_existing()? else { return Err(region::missing(tried, &address.link())) };
+    let Some(file) = region::open_file(tried, &directory, &address.name, &address.link(), Access::ReadWrite)? else {
+        return Err(region::missing(tried, &address.link()));
+    };
+    let (header, layout) = region::check(tried, &directory, &address.name, &file)?;
+    let header = Header { asymmetric: false, ..header };
+    let home = region::Home::Directory(directory, address.name.to_cstring());
+    let region = Region::attach(home, address.link(), file, (header, layout))?;
+    region.agrees(address)?;
+    region.end(true)
+}
+
 /// Recovers what dead processes left in every link of this user, and removes the links in which nothing is left.
 pub(crate) fn clean(dry_run: bool) -> Result<Vec<Result<Cleaned, Error>>, Error> {
     let mut cleaned = Vec::new();

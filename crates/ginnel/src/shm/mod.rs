@@ -26,7 +26,7 @@ mod wake;
 
 pub(crate) use latest::{LatestReceiver, LatestSender, WRITERS};
 pub use list::{Info, Liveness, ParticipantInfo, list};
-pub(crate) use list::{clean, clean_connections_of, info};
+pub(crate) use list::{clean, clean_connections_of, info, turn_away};
 pub(crate) use loan::Loan;
 pub(crate) use peers::Peers;
 pub(crate) use receiver::Receiver;

@@ -330,6 +330,32 @@ impl Receiver {
         })
     }
 
+    /// Waits until then, and takes nothing. An error if it was interrupted.
+    pub(crate) fn pause(&self, until: Until) -> Result<(), RecvError> {
+        let event = self.engine().items();
+        let _: Option<()> =
+            self.waiter.wait(self.region(), self.membership.me, &event, until, || None, |_| Look::Nothing);
+        self.interruption().map_or(Ok(()), Err)
+    }
+
+    /// As [`Self::look`], of who takes nothing now: whether it was interrupted.
+    pub(crate) fn look_away(&self, listens: bool) -> Option<RecvError> {
+        if listens {
+            self.listen();
+        }
+        self.interruption()
+    }
+
+    fn interruption(&self) -> Option<RecvError> {
+        self.waiter.was_interrupted().then(|| self.error(RecvFailure::Interrupted))
+    }
+
+    /// Says that somebody listens, and has those watched that may die meanwhile.
+    fn listen(&self) {
+        crate::watch::watch(self.region());
+        self.engine().items().listen();
+    }
+
     /// One look, which does not wait. One who listens announces itself before it.
     pub(crate) fn look(&self, listens: bool) -> Found<Result<Held, RecvError>> {
         self.look_unless(listens, &|| if self.follow { None } else { self.peers.are_gone(self.engine()) })

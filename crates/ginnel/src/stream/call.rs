@@ -307,6 +307,11 @@ pub(super) fn join(spec: &Spec, request: &str, way: Way) -> Result<Option<Member
     }
 }
 
+/// Ends one way of a connection that cannot be joined: its client is told. An error leaves it: what it is is not known here, or it cannot be reached.
+pub(super) fn refuse(spec: &Spec, request: &str, way: Way) -> Result<(), Error> {
+    shm::turn_away(&way_spec(spec, request, way, None)?)
+}
+
 /// An end of a way that was joined.
 pub(super) fn accepted(membership: Membership, role: Role, wait: Wait, link: &Arc<str>) -> End {
     let end = End::new(membership, role, wait, link.clone());

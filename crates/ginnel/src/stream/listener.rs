@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, RecvError, RecvFailure};
 use crate::message::{Held, Message};
 #[cfg(feature = "async")]
 use crate::ready;
-use crate::ready::{Ear, Found};
+use crate::ready::{Again, Ear, Found};
 use crate::shm::{self, Membership, Mode, Spec};
 use crate::wait::{Interrupter, Until};
 use ginnel_core::{Role, Shape};
@@ -20,12 +20,14 @@ use std::io;
 use std::sync::Arc;
 #[cfg(feature = "async")]
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Connections that wait to be accepted, at most.
 const BACKLOG: u64 = 128;
 /// Who connects has a handle of the listener's link for a moment.
 const PARTICIPANTS: u32 = 256;
+/// How long a connection is left alone that could not be joined for want of descriptors or memory, unless the caller does not wait.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// Accepts connections under a name. There is one for each name; when it is dropped, or dies, those that it has not accepted are over.
 ///
@@ -57,6 +59,8 @@ const PARTICIPANTS: u32 = 256;
 pub struct Listener {
     /// Before the requests: it goes first.
     begun: Cell<Option<Begun>>,
+    /// When to go on with it.
+    retry: Cell<Option<Instant>>,
     requests: shm::Receiver,
     spec: Spec,
     link: Arc<str>,
@@ -120,6 +124,7 @@ impl Listener {
         let link = spec.link().into();
         Ok(Self {
             begun: Cell::new(None),
+            retry: Cell::new(None),
             requests,
             spec,
             link,
@@ -131,8 +136,8 @@ impl Listener {
     /// Waits for the next connection.
     ///
     /// # Errors
-    /// If it cannot be joined. [`NoDescriptors`](crate::ErrorKind::NoDescriptors), [`NoSpace`](crate::ErrorKind::NoSpace): it waits on, and a later
-    /// call accepts it, once there are some. Or an [`Interrupter`] ended the wait.
+    /// If it cannot be joined: then its client is told that it was refused. But [`NoDescriptors`](crate::ErrorKind::NoDescriptors), [`NoSpace`](crate::ErrorKind::NoSpace): it waits on, and a later
+    /// call accepts it, once there are some; after such an error who waits looks for them 10 ms later, not at once. Or an [`Interrupter`] ended the wait.
     pub fn accept(&self) -> Result<Stream, Error> {
         loop {
             if let Some(stream) = self.accept_until(Until::Forever)? {
@@ -168,6 +173,12 @@ impl Listener {
 
     /// The next connection to join.
     fn next(&self, until: Until) -> Result<Option<Begun>, Error> {
+        if let Some(retry) = self.rests().filter(|_| !matches!(until, Until::Now)) {
+            self.requests.pause(until.or_earlier(retry)).map_err(|error| self.failed(&error))?;
+            if until.is_past() {
+                return Ok(None);
+            }
+        }
         if let Some(begun) = self.take_begun() {
             return Ok(Some(begun));
         }
@@ -181,7 +192,16 @@ impl Listener {
 
     /// The one that is to be gone on with. In a forked child it is the parent's: receiving says so.
     fn take_begun(&self) -> Option<Begun> {
-        if self.requests.region().is_ours() { self.begun.take() } else { None }
+        if !self.requests.region().is_ours() {
+            return None;
+        }
+        self.retry.set(None);
+        self.begun.take()
+    }
+
+    /// Until when the one that was begun is left alone: with an error at each look, whoever looks until there is nothing would never be done.
+    fn rests(&self) -> Option<Instant> {
+        self.retry.get().filter(|retry| self.requests.region().is_ours() && Instant::now() < *retry)
     }
 
     /// Joins a connection, or keeps it for the next call. `None` if nothing of it is left.
@@ -189,15 +209,42 @@ impl Listener {
         // The request is released when the connection is joined: killed before that, it goes back.
         let message = Message::new(Some(&self.requests), request);
         let joined = self.join(&message, &mut ways);
-        if joined.as_ref().is_err_and(|e| matches!(e.kind(), ErrorKind::NoDescriptors | ErrorKind::NoSpace)) {
-            let request = message.into_held();
-            self.begun.set(Some(Begun { request, ways }));
+        match joined.as_ref().map_err(Error::kind) {
+            Ok(_) => {}
+            Err(ErrorKind::NoDescriptors | ErrorKind::NoSpace) => {
+                let request = message.into_held();
+                self.begun.set(Some(Begun { request, ways }));
+                self.retry.set(Some(Instant::now() + RETRY));
+            }
+            Err(_) => self.refuse(&message, ways),
         }
         joined
     }
 
+    /// Ends a connection that is not to be joined, as far as that can be done: its client is told, and what it has written goes.
+    fn refuse(&self, request: &[u8], ways: Ways) {
+        let Some((request, _)) = understood(request) else { return };
+        for (joined, way) in ways.0.into_iter().zip([Way::Up, Way::Down]) {
+            let _ = match joined {
+                Some(Some(joined)) => {
+                    let region = joined.region.clone();
+                    drop(joined); // first: its descriptors may be the only ones
+                    region.end(true)
+                }
+                Some(None) => Ok(()),
+                None => call::refuse(&self.spec, request, way),
+            };
+        }
+    }
+
     /// One look, which does not wait: see `ready`.
     pub(crate) fn look(&self, listens: bool) -> Found<Result<Stream, Error>> {
+        if self.rests().is_some() {
+            return self
+                .requests
+                .look_away(listens)
+                .map_or(Found::Nothing, |error| Found::Done(Err(self.failed(&error))));
+        }
         loop {
             let begun = match self.take_begun() {
                 Some(begun) => begun,
@@ -214,6 +261,11 @@ impl Listener {
                 return Found::Done(done);
             }
         }
+    }
+
+    /// What tells when to look again.
+    pub(crate) fn again(&self) -> Again<'_> {
+        self.retry.get().map_or(Again::Called, Again::At)
     }
 
     /// Has an ear called when it is worth looking again. Whether the process's `News` are to be drained for that.
@@ -262,19 +314,8 @@ impl Listener {
     fn poll_accept(&mut self, wait: &mut ready::Wait, cx: &mut Context<'_>) -> Poll<Result<Stream, Error>> {
         let os = |e| Error::os("accept on", &*self.link, e);
         let ear = (self.ear().map_err(os)?, self.requests.region().has_news());
-        loop {
-            let begun = match self.take_begun() {
-                Some(begun) => begun,
-                None => {
-                    let polled = wait.poll_called(cx, ear, |listens| self.requests.look(listens));
-                    let taken = std::task::ready!(polled).map_err(os)?;
-                    Begun::of(taken.map_err(|error| self.failed(&error))?)
-                }
-            };
-            if let Some(stream) = self.go_on(begun)? {
-                return Poll::Ready(Ok(stream));
-            }
-        }
+        let polled = wait.poll_told(cx, ear, |listens| self.look(listens), || self.again());
+        polled.map(|done| done.unwrap_or_else(|e| Err(os(e))))
     }
 
     #[cfg(feature = "async")]
@@ -289,8 +330,7 @@ impl Listener {
 
     /// Joins both ways of a connection, and removes their names. `None` if nothing of it is left.
     fn join(&self, request: &[u8], ways: &mut Ways) -> Result<Option<Stream>, Error> {
-        let request = std::str::from_utf8(request).ok().and_then(|request| Some((request, call::pid_of(request)?)));
-        let Some((request, pid)) = request else { return Ok(None) };
+        let Some((request, pid)) = understood(request) else { return Ok(None) };
         for (joined, way) in ways.0.iter_mut().zip([Way::Up, Way::Down]) {
             if joined.is_none() {
                 *joined = Some(call::join(&self.spec, request, way)?);
@@ -338,17 +378,19 @@ impl Listener {
 impl Drop for Listener {
     /// Those who wait to be accepted are told, and what they have written goes.
     fn drop(&mut self) {
-        loop {
-            match self.try_accept() {
-                Ok(Some(stream)) => drop(stream),
-                Ok(None) => break,
-                Err(_) => match self.begun.take() {
-                    Some(begun) => drop(Message::new(Some(&self.requests), begun.request)),
-                    None => break,
-                },
+        while let Ok(Some(begun)) = self.next(Until::Now) {
+            drop(self.go_on(begun));
+            if let Some(Begun { request, ways }) = self.take_begun() {
+                self.refuse(&Message::new(Some(&self.requests), request), ways);
             }
         }
     }
+}
+
+/// A request, and the process that sent it.
+fn understood(request: &[u8]) -> Option<(&str, u32)> {
+    let request = std::str::from_utf8(request).ok()?;
+    Some((request, call::pid_of(request)?))
 }
 
 impl fmt::Debug for Listener {

@@ -6,12 +6,15 @@ use crate::dice::Dice;
 use crate::place::{self, LIMIT, address, home, name_of, scale, within};
 use crate::script;
 use ginnel::stream::{Listener, Reader, Stream, Writer};
-use ginnel::{ErrorKind, Link, Liveness, Receiver, Sender};
+use ginnel::{Arrival, ErrorKind, Link, Liveness, Receiver, Select, Selected, Sender};
+use ginnel_core::REMOVE_BYTE;
+use ginnel_os::ofd_lock::{self, Kind};
+use ginnel_os::poll;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -425,6 +428,8 @@ pub(crate) fn test_role(what: &str) {
         "killed-listener" => killed_listener(&directory),
         "killed-writer" => killed_writer(&directory),
         "starved" => starved(),
+        "starved-waiting" => starved_waiting(),
+        "starved-going" => starved_going(&directory),
         "lets-go" => lets_go(),
         _ => fork(),
     });
@@ -459,6 +464,55 @@ fn a_forked_child_has_no_part_in_it() {
 #[test]
 fn a_listener_without_descriptors_loses_nobody() {
     elsewhere("starved");
+}
+
+#[test]
+fn a_listener_without_descriptors_lets_others_go_on() {
+    elsewhere("starved-waiting");
+}
+
+#[test]
+fn a_listener_without_descriptors_goes_in_good_order() {
+    elsewhere("starved-going");
+}
+
+/// One way is held by somebody who does not go on.
+#[test]
+fn one_who_cannot_be_joined_is_told() {
+    for way in ["up", "down"] {
+        for accepts in [true, false] {
+            within(LIMIT, move || {
+                let address = address("refused", "");
+                let files = |way: &str| {
+                    let mut files = files_of(home(), &format!("{}~", name_of(&address)));
+                    files.retain(|file| file.ends_with(way));
+                    files
+                };
+                let listener = Listener::bind(&address).unwrap();
+                let mut first = Stream::connect(&address).unwrap();
+                let file = File::options().write(true).open(home().join(&files(way)[0])).unwrap();
+                let held = ofd_lock::try_lock(file.as_fd(), Kind::Write, REMOVE_BYTE..=REMOVE_BYTE).unwrap();
+                let mut second = Stream::connect(&address).unwrap();
+                for client in [&mut first, &mut second] {
+                    client.write_all(b"nobody reads this").unwrap();
+                }
+                let waiting = std::thread::spawn(move || (kind(first.read(&mut [0])), first));
+                if accepts {
+                    assert_eq!(listener.try_accept().unwrap_err().kind(), ErrorKind::Stuck);
+                    drop(listener.accept().unwrap());
+                } else {
+                    drop(listener);
+                }
+                let (read, mut first) = waiting.join().unwrap();
+                assert_eq!(read, io::ErrorKind::ConnectionReset);
+                assert_eq!(kind(first.write(b"x")), io::ErrorKind::BrokenPipe);
+                assert_eq!(kind(second.write(b"x")), io::ErrorKind::BrokenPipe);
+                drop(held);
+                drop((first, second));
+                assert_eq!(files(""), [""; 0], "{way}");
+            });
+        }
+    }
 }
 
 #[test]
@@ -498,6 +552,117 @@ fn starved() {
         }
     }
     panic!("it never has enough");
+}
+
+/// From now on no descriptor can be had.
+fn starve() {
+    let next = File::open("/dev/null").unwrap().as_raw_fd() as u64;
+    script::limit("nofile", next).unwrap();
+}
+
+fn is_starved<T>(result: Result<T, ginnel::Error>) {
+    assert_eq!(result.map(drop).unwrap_err().kind(), ErrorKind::NoDescriptors);
+}
+
+/// Whatever descriptor it is that is missing: the client is told, and what it wrote goes.
+fn starved_going(directory: &Path) {
+    for spare in 0..30 {
+        let listener = Listener::bind("shm:there").unwrap();
+        let mut client = Stream::connect("shm:there").unwrap();
+        client.write_all(b"nobody reads this").unwrap();
+        let next = File::open("/dev/null").unwrap().as_raw_fd() as u64;
+        script::limit("nofile", next + spare).unwrap();
+        let first = listener.try_accept();
+        script::limit("nofile", 1000).unwrap();
+        let is_joined = first.map_err(|error| assert_eq!(error.kind(), ErrorKind::NoDescriptors, "{error}")).is_ok();
+        let mut up = files_of(directory, "there~");
+        up.retain(|file| file.ends_with("up"));
+        let there = |up: &String| Link::new(&format!("shm:{up}")).unwrap().info().unwrap().participants.len();
+        if !is_joined && up.first().map(there) == Some(2) {
+            starve(); // half of it is joined: what that has is all that there is
+        }
+        drop(listener);
+        script::limit("nofile", 1000).unwrap();
+        let read = client.read(&mut [0]).map_err(|error| error.kind());
+        assert!(matches!(read, Ok(0) | Err(io::ErrorKind::ConnectionReset)), "{read:?}");
+        assert_eq!(kind(client.write(b"x")), io::ErrorKind::BrokenPipe);
+        drop(client);
+        assert_eq!(files_of(directory, ""), [""; 0], "{spare}");
+        if is_joined {
+            return;
+        }
+    }
+    panic!("it never has enough");
+}
+
+/// However one waits: the error is told, and then there is nothing for a while, in which others may close a descriptor.
+fn starved_waiting() {
+    let mut listener = Listener::bind("shm:there").unwrap();
+    let feed = || script::limit("nofile", 1000).unwrap();
+    let connect = || Stream::connect("shm:there").unwrap();
+    let client = connect();
+    starve();
+    let begin = Instant::now();
+    listener.incoming().take(3).for_each(is_starved);
+    assert!(begin.elapsed() >= 3 * SHORT, "it spins");
+    // Somebody who is slow may be told once more, now and then.
+    let at_last = |done: &dyn Fn() -> bool| assert!((0..1000).any(|_| done()));
+    at_last(&|| matches!(listener.accept_timeout(Duration::ZERO), Ok(None)));
+    let interrupter = listener.interrupter();
+    at_last(&|| {
+        interrupter.interrupt();
+        listener.accept().is_err_and(|error| error.kind() == ErrorKind::Interrupted)
+    });
+    feed();
+    drop((listener.accept().unwrap(), client));
+
+    let mut select = Select::new().recv(&listener);
+    let file = select.descriptor().unwrap().try_clone_to_owned().unwrap();
+    assert!(select.try_now().is_none());
+    let client = connect();
+    starve();
+    let starved = |found: Option<Selected<'_>>| match found.map(|found| found.arrival) {
+        Some(Arrival::Connection(stream)) => {
+            is_starved(stream);
+            true
+        }
+        Some(other) => panic!("{other:?}"),
+        None => false,
+    };
+    for turn in 0..3 {
+        assert!(poll::readable(&[file.as_fd()], None).unwrap());
+        let told = (0..1000).take_while(|_| starved(select.try_now())).count();
+        assert!(told < 1000 && (told > 0 || turn > 0), "{told}");
+    }
+    assert!(starved(Some(select.wait())));
+    feed();
+    drop((select.wait(), client));
+    drop(select);
+
+    // In tasks: other tasks have their turn. The first look finds what it needs for that.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let with_tokio = |listener: &mut Listener| runtime.block_on(in_tasks(listener));
+    let with_smol = |listener: &mut Listener| smol::block_on(in_tasks(listener));
+    for accept in [&with_tokio as &dyn Fn(&mut Listener), &with_smol] {
+        accept(&mut listener);
+    }
+}
+
+async fn in_tasks(listener: &mut Listener) {
+    assert!(smol::future::poll_once(listener.accept_async()).await.is_none());
+    let client = Stream::connect("shm:there").unwrap();
+    starve();
+    let accepting = async {
+        while let Err(error) = listener.accept_async().await {
+            is_starved::<()>(Err(error));
+        }
+    };
+    let closing = async {
+        smol::future::yield_now().await;
+        script::limit("nofile", 1000).unwrap();
+    };
+    smol::future::zip(accepting, closing).await;
+    drop(client);
 }
 
 /// Also if neither half ever waits, and one is not used.
