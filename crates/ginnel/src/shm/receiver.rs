@@ -338,14 +338,6 @@ impl Receiver {
         self.interruption().map_or(Ok(()), Err)
     }
 
-    /// As [`Self::look`], of who takes nothing now: whether it was interrupted.
-    pub(crate) fn look_away(&self, listens: bool) -> Option<RecvError> {
-        if listens {
-            self.listen();
-        }
-        self.interruption()
-    }
-
     fn interruption(&self) -> Option<RecvError> {
         self.waiter.was_interrupted().then(|| self.error(RecvFailure::Interrupted))
     }
@@ -419,12 +411,7 @@ impl Receiver {
         if listens {
             self.listen();
         }
-        if self.waiter.was_interrupted() { Err(self.error(RecvFailure::Interrupted)) } else { Ok(()) }
-    }
-
-    fn listen(&self) {
-        crate::watch::watch(self.region());
-        self.engine().items().listen();
+        self.interruption().map_or(Ok(()), Err)
     }
 
     /// Ends a plain delivery. Never inlined, or a message's drop is too long to be, and the message goes to memory for it.

@@ -240,10 +240,10 @@ impl Listener {
     /// One look, which does not wait: see `ready`.
     pub(crate) fn look(&self, listens: bool) -> Found<Result<Stream, Error>> {
         if self.rests().is_some() {
-            return self
-                .requests
-                .look_away(listens)
-                .map_or(Found::Nothing, |error| Found::Done(Err(self.failed(&error))));
+            return match self.requests.look_away(listens) {
+                Ok(()) => Found::Nothing,
+                Err(error) => Found::Done(Err(self.failed(&error))),
+            };
         }
         loop {
             let begun = match self.take_begun() {
