@@ -175,6 +175,22 @@ impl Writer {
 }
 
 impl Write for Writer {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&*self).write(bytes)
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&*self).write_vectored(parts)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        (&*self).flush()
+    }
+}
+
+/// As std's streams: by a shared reference, too.
+impl Write for &Writer {
     /// Waits until everything is written, unless it cannot be.
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -187,22 +203,6 @@ impl Write for Writer {
     }
 
     /// Nothing: what was written can be read already.
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// As std's streams.
-impl Write for &Writer {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_until(bytes, self.end.until())
-    }
-
-    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.write_vectored_until(parts, self.end.until())
-    }
-
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
