@@ -433,7 +433,10 @@ impl Receiver {
             End::Shm(receiver) => Some(receiver),
             End::Latest(_) | End::Kernel(_) => None,
         };
-        if let Some(held) = receiver.and_then(|receiver| receiver.take_fast(!matches!(until, Until::Now))) {
+        // Not by `and_then`: a closure may be left a call of its own, which then takes the message through memory.
+        if let Some(shm) = receiver
+            && let Some(held) = shm.take_fast(!matches!(until, Until::Now))
+        {
             return Ok(Message::new(receiver, held));
         }
         self.recv_slow(until)?;
