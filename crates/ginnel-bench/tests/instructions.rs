@@ -8,7 +8,8 @@
 //! Not a measure of time: it says the same on a slow, a busy and a fast machine, and that is why it may fail a change where a clock may
 //! not. What an instruction waits for, a line of memory above all, it does not see; `ginnel bench` does.
 //!
-//! The paths are counted in a build that is optimised, as users' are; any other runs the harness's own tests alone.
+//! The paths are counted in a build that is optimised, as users' are; any other runs the harness's own tests alone. The table is for this
+//! package alone (`-p`): in one build with others, the library has the features that they ask for, and some figures are others.
 
 use std::process::ExitCode;
 

@@ -158,7 +158,7 @@ impl Child {
     fn instruction(&self) -> Result<u64, String> {
         let at = offset_of!(libc::user_regs_struct, rip); // they stand first in `struct user`
         // SAFETY: this request takes an offset and returns the word there.
-        Ok(unsafe { libc::ptrace(libc::PTRACE_PEEKUSER, self.0.as_raw_pid(), at, 0) }.cast_unsigned())
+        Ok(unsafe { libc::ptrace(libc::PTRACE_PEEKUSER, self.0.as_raw_pid(), at, 0) } as u64)
     }
 
     fn resume(&self, request: libc::c_uint, signal: i32) -> Result<(), String> {
