@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn names_choose_and_unknown_ones_are_refused() {
         assert_eq!(chosen(&["crash", "doc"]).unwrap(), ["doc", "crash"]);
-        assert!(chosen(&["fuzz"]).unwrap_err().contains("workspace, doc, loom, crash, soak"));
+        assert!(chosen(&["fuzz"]).unwrap_err().contains("workspace, doc, loom, instructions, crash, soak"));
     }
 
     #[test]

@@ -110,7 +110,7 @@ fn judge(found: f64, expected: f64, same_compiler: bool) -> Result<String, Strin
         ));
     }
     // Told though it passes: several such add up.
-    Ok(if difference.abs() < 0.05 { figures } else { format!("{figures} ({difference:+.1}, within the margin)") })
+    Ok(if difference.abs() < 0.05 { figures } else { format!("{figures} ({difference:+.1})") })
 }
 
 impl fmt::Display for Table {
