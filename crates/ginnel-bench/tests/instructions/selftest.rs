@@ -97,7 +97,9 @@ fn margins() -> Result<(), String> {
     for (expected, found) in [(100.0, 103.0), (100.0, 97.0), (10.0, 12.0), (10.0, 8.0)] {
         expect(verdict(RUSTC, expected, found).is_ok(), &format!("{found} where {expected} were expected"))?;
     }
-    expect(verdict(RUSTC, 10.0, 12.1).is_err(), "more than two of ten")
+    expect(verdict(RUSTC, 10.0, 12.1).is_err(), "more than two of ten")?;
+    expect(verdict(RUSTC, 1000.0, 1100.0).is_ok(), "a tenth more of a long path")?;
+    expect(verdict(RUSTC, 1000.0, 1100.1).is_err(), "more than a tenth")
 }
 
 fn another_compiler() -> Result<(), String> {
