@@ -23,9 +23,10 @@ pub struct Consumer {
     pub(crate) me: Participant,
     bias: Bias,
     pub(crate) head: Cell<u64>,
+    /// Read by [`Self::released`] alone.
     released: Cell<u64>,
-    /// `released`, if moving it is all that the next release takes: this handle had the side for itself at its last operation, and no slot
-    /// from there to `head` is marked in its word. Else [`NEVER`].
+    /// In place of `released`, if moving it is all that the next release takes: this handle had the side for itself at its last operation, and
+    /// no slot from there to `head` is marked in its word. Else [`NEVER`].
     next_release: Cell<u64>,
     returns_seen: Cell<u64>,
     /// It freed a slot that held no message: who waits for room must be told.
@@ -120,21 +121,33 @@ impl Consumer {
     /// Forgets that the side was this consumer's: its operations without locks are over.
     pub fn give_up_side(&self) {
         self.bias.forget();
+        self.release_by_words();
+    }
+
+    /// Slots below were released, as far as this handle knows.
+    fn released(&self) -> u64 {
+        let next = self.next_release.get();
+        if next == NEVER { self.released.get() } else { next }
+    }
+
+    /// From now on the word of each slot says who holds it: the next release is not the fast one.
+    fn release_by_words(&self) {
+        self.released.set(self.released());
         self.next_release.set(NEVER);
     }
 
     /// Whether a message may be in hand. Never false if one is; it may be true without one after the side changed hands, or after a
     /// slot without a message was passed over.
     pub fn may_hold(&self) -> bool {
-        self.marked.get() != 0 || self.head != self.released
+        self.marked.get() != 0 || self.head.get() != self.released()
     }
 }
 
 impl Engine {
     /// The common case of [`Self::take_slot`]: a committed inline message, on a side that is exclusive. `None` otherwise, with
-    /// nothing done.
+    /// nothing done. With its slot.
     #[inline(always)]
-    pub(crate) fn take_fast(&self, consumer: &Consumer, patient: bool) -> Option<Delivery> {
+    pub(crate) fn take_fast(&self, consumer: &Consumer, patient: bool) -> Option<(Delivery, &Line)> {
         // ORDERING [S12@ring]: acquire; slots that went back before this value.
         if self.control(RETURNS).load(Acquire) != consumer.returns_seen.get() {
             return None;
@@ -163,7 +176,7 @@ impl Engine {
             add(&hot[BYTES], meta.len() as u64);
         }
         inside.leave(hot, u64::from(common));
-        common.then_some(Delivery { position: head, offset: offset + SLOT_HEAD, meta, block_word: 0 })
+        common.then_some((Delivery { position: head, offset: offset + SLOT_HEAD, meta, block_word: 0 }, slot))
     }
 
     /// Takes as many committed inline messages as lie at the head, up to `most`, if the side is exclusive to this consumer. The
@@ -226,7 +239,7 @@ impl Engine {
             self.unpin(pin);
             match taken {
                 Some(taken) => {
-                    consumer.next_release.set(NEVER);
+                    consumer.release_by_words();
                     return self.deliver(consumer, &taken);
                 }
                 None => consumer.returns_seen.set(returns),
@@ -242,15 +255,15 @@ impl Engine {
                     consumer.head.set(head);
                     // ORDERING [S10@ring]: acquire, as for the head.
                     let released = self.control(RELEASED).load(Acquire);
-                    consumer.released.set(released.max(lap_ago).max(self.floor()).min(head));
                     consumer.next_release.set(NEVER);
+                    consumer.released.set(released.max(lap_ago).max(self.floor()).min(head));
                 }
                 let taken = self.take_exclusive(consumer);
                 self.leave_side(me);
                 taken?
             }
             other => {
-                consumer.next_release.set(NEVER);
+                consumer.release_by_words();
                 match other {
                     Entered::Corrupt => return Err(PopError::Corrupt(Corrupt::Mode)),
                     Entered::Shared => {
@@ -288,7 +301,7 @@ impl Engine {
                 (Lap::Same, Some(State::Returned)) => {
                     // A newcomer that looks for returned messages does not enter the side: only a CAS decides between the two.
                     let mine = self.mark_taken(slot, word, consumer.me);
-                    consumer.next_release.set(NEVER);
+                    consumer.release_by_words();
                     self.take_next(consumer);
                     if mine {
                         return Ok(Taken { position: head, redelivered: true, marked: true });
@@ -372,7 +385,7 @@ impl Engine {
         if slot[WORD].compare_exchange(word.0, free.0, Release, Relaxed).is_ok() {
             self.count(consumer.me, SKIPPED, 1);
             consumer.made_room.set(true);
-            consumer.next_release.set(NEVER);
+            consumer.release_by_words();
         }
     }
 
@@ -432,7 +445,6 @@ impl Engine {
         }
         let end = start.wrapping_add(len);
         consumer.next_release.set(end);
-        consumer.released.set(end);
         // ORDERING [S10@ring]: release; the reads of the messages lie before.
         self.control(RELEASED).store(end, Release);
         if self.announce_freed(start, end) && self.layout().ends_extent(start, end) {
@@ -471,7 +483,7 @@ impl Engine {
         if !unmarked || slot[WORD].compare_exchange(ready, free, Release, Relaxed).is_err() {
             self.free_slot(position);
         }
-        consumer.next_release.set(NEVER);
+        consumer.release_by_words();
         if self.layout().ends_extent(position, position.wrapping_add(1)) {
             consumer.pass_extent();
         }
@@ -480,7 +492,7 @@ impl Engine {
         let head = consumer.head.get();
         // What was taken a lap ago was released, or the producers could not have gone on.
         let lap_ago = head.saturating_sub(self.layout().capacity());
-        let mut released = consumer.released.get().max(lap_ago).max(self.floor());
+        let mut released = consumer.released().max(lap_ago).max(self.floor());
         while released < head && self.slot_word(released).is_released_in(self.layout().lap(released)) {
             released += 1;
         }

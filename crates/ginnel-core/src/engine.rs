@@ -380,20 +380,11 @@ impl Engine {
     // ---- receiving
 
     /// Takes the next message, if that is the common case: an inline message, on a side that is exclusive to this consumer, and, if it is
-    /// patient, one that it need not stay away from (see [`Self::stays_away`]).
+    /// patient, one that it need not stay away from (see [`Self::stays_away`]). With the address of its bytes.
     #[inline(always)]
-    pub fn try_pop_fast(&self, consumer: &Consumer, patient: bool) -> Option<Delivery> {
-        self.take_fast(consumer, patient)
-    }
-
-    /// The address of a message that [`Self::try_pop_fast`] took.
-    ///
-    /// # Panics
-    /// If its slot leaves the region.
-    #[cfg(not(loom))]
-    #[inline(always)]
-    pub fn short_message(&self, delivery: &Delivery) -> core::ptr::NonNull<u8> {
-        self.memory.short(delivery.offset - crate::layout::SLOT_HEAD)
+    pub fn try_pop_fast(&self, consumer: &Consumer, patient: bool) -> Option<(Delivery, core::ptr::NonNull<u8>)> {
+        let (delivery, slot) = self.take_fast(consumer, patient)?;
+        Some((delivery, core::ptr::NonNull::from(&slot[crate::layout::SLOT_HEAD / 8..]).cast()))
     }
 
     /// Takes several messages at once, up to `most`, if they are of the common case. None otherwise.

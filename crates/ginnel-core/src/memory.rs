@@ -150,7 +150,7 @@ fn copy_pairs(_slot: &Line, _from: &[u8]) -> usize {
 #[cfg(not(loom))]
 mod mapped {
     use super::{Control, Line};
-    use crate::layout::{CONTROL_BYTES, LINE, SLOT_HEAD};
+    use crate::layout::{CONTROL_BYTES, LINE};
     use crate::sync::{AtomicU32, AtomicU64};
     use core::mem::MaybeUninit;
     use core::ptr::NonNull;
@@ -234,17 +234,6 @@ mod mapped {
         pub(crate) fn control32(&self, offset: usize) -> &AtomicU32 {
             // SAFETY: as in `control`; a word has room for half of one, and its alignment.
             unsafe { &*core::ptr::from_ref(self.control(offset)).cast::<AtomicU32>() }
-        }
-
-        /// The address of a message that lies in the slot at `slot`.
-        ///
-        /// # Panics
-        /// If the slot leaves the region.
-        #[inline(always)]
-        pub(crate) fn short(&self, slot: usize) -> NonNull<u8> {
-            assert!(slot <= self.last_line, "a slot outside the region");
-            // SAFETY: a line from the offset lies within the mapping, as just checked, and the message in that line.
-            unsafe { self.base.add(slot + SLOT_HEAD) }
         }
 
         /// The address of `len` bytes at `offset`.

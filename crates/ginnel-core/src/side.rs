@@ -120,13 +120,14 @@ impl Engine {
         if mine == 0 {
             return None;
         }
+        let mode = self.control(self.mode_of(role)); // found before the fence, behind which all that is in memory is read again
         // ORDERING: relaxed; one writer.
         let inside = Inside(hot[WORK].load(Relaxed) | BUSY);
         // ORDERING [S6]: relaxed; the light fence orders it before the load of the mode.
         hot[WORK].store(inside.0, Relaxed);
         self.fences().light_of_exclusive();
         // ORDERING [S6] [S8]: acquire; what was done before the side became mine.
-        if self.control(self.mode_of(role)).load(Acquire) == mine {
+        if mode.load(Acquire) == mine {
             return Some(inside);
         }
         inside.leave(hot, 0); // nothing was done

@@ -56,7 +56,7 @@ fn send(engine: &Engine, producer: &Producer, value: u64) {
 }
 
 fn try_take(engine: &Engine, consumer: &Consumer) -> Option<u64> {
-    let popped = engine.try_pop_fast(consumer, false).map_or_else(|| engine.try_pop(consumer), Ok);
+    let popped = engine.try_pop_fast(consumer, false).map_or_else(|| engine.try_pop(consumer), |(taken, _)| Ok(taken));
     match popped {
         Ok(delivery) => {
             let value = engine.memory().first_word(delivery.offset);

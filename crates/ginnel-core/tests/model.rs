@@ -270,7 +270,11 @@ impl World {
         let mut tries = 0;
         let popped = loop {
             let consumer = &receiver.consumer;
-            match self.engine.try_pop_fast(consumer, false).map_or_else(|| self.engine.try_pop(consumer), Ok) {
+            match self
+                .engine
+                .try_pop_fast(consumer, false)
+                .map_or_else(|| self.engine.try_pop(consumer), |(taken, _)| Ok(taken))
+            {
                 Err(PopError::Busy) if tries < 4 => tries += 1,
                 other => break other,
             }

@@ -37,10 +37,10 @@ impl Held {
         Self { delivery, bytes: receiver.engine().memory().bytes(delivery.offset, delivery.len()) }
     }
 
-    /// One that [`Engine::try_pop_fast`](ginnel_core::Engine::try_pop_fast) took.
+    /// One that [`Engine::try_pop_fast`](ginnel_core::Engine::try_pop_fast) took, which tells where its bytes are.
     #[inline(always)]
-    pub(crate) fn short(receiver: &Receiver, delivery: Delivery) -> Self {
-        Self { delivery, bytes: receiver.engine().short_message(&delivery) }
+    pub(crate) fn short(delivery: Delivery, bytes: NonNull<u8>) -> Self {
+        Self { delivery, bytes }
     }
 
     pub(crate) fn detached(receiver: &Receiver, delivery: Delivery) -> Self {

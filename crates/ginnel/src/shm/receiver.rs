@@ -162,8 +162,8 @@ impl Receiver {
             return None;
         }
         // Never on a link that drops the oldest: its receivers' side is always shared.
-        let delivery = self.engine().try_pop_fast(&self.consumer, patient)?;
-        Some(Held::short(self, delivery))
+        let (delivery, bytes) = self.engine().try_pop_fast(&self.consumer, patient)?;
+        Some(Held::short(delivery, bytes))
     }
 
     /// What [`Self::take_fast`] does not do.
