@@ -34,7 +34,7 @@ pub use region::Mode;
 pub(crate) use region::{Membership, Region};
 pub(crate) use sender::GROWTH;
 pub(crate) use sender::Sender;
-pub(crate) use wait::{Look, Waiter};
+pub(crate) use wait::{Look, UNWATCHED, Waiter};
 
 use crate::address::{Name, Wait, Wanted};
 use crate::error::Error;

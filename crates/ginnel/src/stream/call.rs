@@ -118,7 +118,7 @@ pub(super) async fn connect_async(address: &str) -> Result<Stream, Error> {
     let request = asking.request.clone();
     let sent = std::future::poll_fn(move |cx| {
         let ear = (&ear, caller.region().has_news());
-        wait.poll_called(cx, ear, |listens| caller.look(0, request.as_bytes(), listens))
+        wait.poll_told(cx, ear, |listens| caller.look(0, request.as_bytes(), listens), || caller.region().again())
     });
     let sent = sent.await.map_err(os)?;
     asking.end(sent)
@@ -228,12 +228,15 @@ impl Asked {
         self.pending().is_none()
     }
 
-    /// From now on, the ends of the ways are woken when the listener has gone.
-    pub(super) fn watch(&self) {
+    /// From now on, the ends of the ways are woken when the listener has gone. False where nobody can watch: who asks again looks.
+    pub(super) fn watch(&self) -> bool {
         let pending = self.pending().clone();
-        if let Some(pending) = pending {
-            watch::watch(&pending);
-        }
+        pending.is_none_or(|pending| watch::watch(&pending))
+    }
+
+    /// Whether they are, or need not be.
+    pub(super) fn is_watched(&self) -> bool {
+        self.pending().as_ref().is_none_or(|pending| pending.watched.load(Ordering::Relaxed))
     }
 }
 
