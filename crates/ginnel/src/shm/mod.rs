@@ -32,8 +32,8 @@ pub(crate) use peers::Peers;
 pub(crate) use receiver::Receiver;
 pub use region::Mode;
 pub(crate) use region::{Membership, Region};
-pub(crate) use sender::GROWTH;
 pub(crate) use sender::Sender;
+pub(crate) use sender::{GROWTH, TURN};
 pub(crate) use wait::{Look, UNWATCHED, Waiter};
 
 use crate::address::{Name, Wait, Wanted};

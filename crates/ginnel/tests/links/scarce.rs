@@ -24,7 +24,7 @@ fn the_limit_is_told() {
         let prepare = format!("echo 0 > /proc/sys/{}", limit.replace('.', "/"));
         let mut child = Child::start_apart(&format!("scarce {what}"), directory.path(), &prepare);
         match child.try_reply(LIMIT) {
-            Some(reply) => _ = reply.ok(),
+            Some(_) => _ = child.reply_within(LIMIT).ok(),
             None => skipped("no user namespace can be had"),
         }
     }
@@ -37,6 +37,42 @@ fn without_a_thread_nothing_is_used_up_and_one_starts_when_it_may() {
     if child.reply_within(LIMIT).ok() == "skip" {
         skipped("this process may start threads beyond its limit");
     }
+}
+
+/// Who sends or receives without a descriptor for it is told which limit that is, its value and what raises it; whatever it is that needs one.
+#[test]
+fn the_limit_of_descriptors_is_told() {
+    let directory = place::new_directory();
+    let socket = |options| format!("unix:{}/socket{options}", directory.path().display());
+    for address in [socket(""), socket("?type=seqpacket")] {
+        let mut child = Child::start("script", directory.path());
+        child.reply().ok();
+        child.must(&format!("receiver open {address}"));
+        let open = open_files(&child);
+        child.must(&format!("limit nofile {open}"));
+        let sender = Sender::open(&address).unwrap();
+        sender.send(b"x").unwrap();
+        let [kind, _, _, text] = child.ask("recv 1").err();
+        assert!(kind.starts_with("NoneLeft"), "{kind}");
+        for word in [address.split('?').next().unwrap(), &format!("RLIMIT_NOFILE allows {open};"), "ulimit -n"] {
+            assert!(text.contains(word), "{word} is not in: {text}");
+        }
+    }
+    let mut child = Child::start("script", directory.path());
+    child.reply().ok();
+    child.must("sender open shm:grows?unbounded");
+    let open = open_files(&child);
+    child.must(&format!("limit nofile {open}"));
+    let told = child.must("fill 8");
+    for word in ["shm:grows", &*format!("RLIMIT_NOFILE allows this process {open};"), "ulimit -n"] {
+        assert!(told.contains(word) && !told.contains("memory"), "{word} is not in: {told}");
+    }
+}
+
+/// With this limit it has no descriptor left.
+fn open_files(child: &Child) -> usize {
+    let is_open = |number: &usize| std::fs::symlink_metadata(format!("/proc/{}/fd/{number}", child.pid())).is_ok();
+    (0..).find(|number| !is_open(number)).expect("a process that lives")
 }
 
 /// A watcher that began without reports has them once there is an inotify instance for it.
@@ -304,6 +340,7 @@ pub(crate) fn role(what: &str) {
     if let Some(how) = what.strip_prefix("peer-") {
         return peer(how);
     }
+    say("ok begins");
     let (_, limit) = SCARCE.into_iter().find(|(name, _)| *name == what).unwrap();
     within(LIMIT, || {
         let (mut sender, mut receiver) = (Sender::open("shm:scarce").unwrap(), Receiver::open("shm:scarce").unwrap());
@@ -314,8 +351,7 @@ pub(crate) fn role(what: &str) {
             assert!(!text.contains("ulimit") && !text.contains("ginnel"), "{text}");
         };
         for error in [receiver.readiness().unwrap_err(), sender.readiness().unwrap_err()] {
-            let kind = if what == "instances" { ErrorKind::NoDescriptors } else { ErrorKind::NoSpace };
-            assert_eq!(error.kind(), kind, "{error}");
+            assert_eq!(error.kind(), ErrorKind::NoWatches, "{error}");
             told(error.to_string());
         }
         assert!(Select::new().recv(&receiver).try_now().is_none(), "who does not wait needs nothing");
