@@ -154,6 +154,9 @@ fn ask(spec: &Spec, region: Arc<Region>) -> Result<(String, Stream), Error> {
     let Some(pid) = listening(region.engine()) else { return Err(refused(spec)) };
     let (request, up, down) = make_ways(spec)?;
     let link: Arc<str> = spec.link().into();
+    // One way may be all that the listener can end: who waits at the other is told by that.
+    up.region.relay_to(&down.region);
+    down.region.relay_to(&up.region);
     let asked = Arc::new(Asked::new(Pending::new(region, [&up.region, &down.region])));
     let writer = Writer::new(End::new(up, Role::Sender, spec.wait, link.clone()));
     let reader = Reader::new(End::new(down, Role::Receiver, spec.wait, link.clone()));
@@ -217,8 +220,9 @@ impl Asked {
     }
 
     /// Whether nobody will accept it any more.
-    pub(super) fn is_over(&self, way: &Engine) -> bool {
-        self.pending().as_ref().is_some_and(|pending| pending.is_over(way))
+    pub(super) fn is_over(&self) -> bool {
+        let pending = self.pending().clone();
+        pending.is_some_and(|pending| pending.is_over()) // without the lock: it may wake tasks
     }
 
     /// Lets go of the listener if it has joined both ways. Whether it was let go.
@@ -231,7 +235,10 @@ impl Asked {
     /// From now on, the ends of the ways are woken when the listener has gone. False where nobody can watch: who asks again looks.
     pub(super) fn watch(&self) -> bool {
         let pending = self.pending().clone();
-        pending.is_none_or(|pending| watch::watch(&pending))
+        pending.is_none_or(|pending| {
+            pending.ways.iter().filter_map(Weak::upgrade).for_each(|way| _ = watch::watch(&way));
+            watch::watch(&pending)
+        })
     }
 
     /// Whether they are, or need not be.
@@ -247,17 +254,33 @@ struct Pending {
     watched: AtomicBool,
     /// Version of the listener's membership at which somebody listened.
     listened_at: AtomicU64,
+    /// Whether it was found that nobody will accept it.
+    over: AtomicBool,
 }
 
 impl Pending {
     fn new(listener: Arc<Region>, ways: [&Arc<Region>; 2]) -> Self {
         let ways = ways.map(Arc::downgrade);
-        Self { listener, ways, watched: AtomicBool::new(false), listened_at: AtomicU64::new(u64::MAX) }
+        let (watched, over) = Default::default();
+        Self { listener, ways, watched, listened_at: AtomicU64::new(u64::MAX), over }
     }
 
-    /// Whether nobody will accept it any more: the listener has gone, or has thrown it away.
-    fn is_over(&self, way: &Engine) -> bool {
-        way.is_removed() || !self.is_listening()
+    /// Whether nobody will accept it any more: the listener has gone, or has thrown it away, and may have been able to end one way only. A way that this client
+    /// has closed itself is none.
+    fn is_over(&self) -> bool {
+        if self.over.load(Ordering::Relaxed) {
+            return true;
+        }
+        let is_ended = |way: Arc<Region>| {
+            let census = way.engine().census();
+            way.engine().is_removed() && census.senders + census.receivers > 0
+        };
+        let is_over = self.ways.iter().filter_map(Weak::upgrade).any(is_ended) || !self.is_listening();
+        if is_over && !self.over.swap(true, Ordering::Relaxed) {
+            // The way that told may be gone before anybody looks at it for the other one's sake.
+            self.ways.iter().filter_map(Weak::upgrade).for_each(|way| way.wake_all());
+        }
+        is_over
     }
 
     /// Whether the listener has joined both ways, as far as they are of use.

@@ -178,7 +178,7 @@ impl End {
     /// How the other end has gone, if it has. Ask before the last look at the ring: what came before it went is then seen.
     #[inline]
     pub(super) fn gone(&self) -> Option<Gone> {
-        let over = self.awaits.get() && self.asked.borrow().as_ref().is_some_and(|asked| asked.is_over(self.engine()));
+        let over = self.awaits.get() && self.asked.borrow().as_ref().is_some_and(|asked| asked.is_over());
         match self.peers.are_gone(self.engine()) {
             Some(0) => Some(Gone::Left),
             Some(_) => Some(Gone::Died),

@@ -515,6 +515,34 @@ fn one_who_cannot_be_joined_is_told() {
     }
 }
 
+/// The same where one of the ways is no link any more, and so cannot be ended either: the other one tells.
+#[test]
+fn one_whose_way_is_damaged_is_told() {
+    for (way, damage) in [("up", "name"), ("down", "name"), ("up", "header"), ("down", "header")] {
+        within(LIMIT, move || {
+            let address = address("damaged", "");
+            let listener = Listener::bind(&address).unwrap();
+            let (mut reader, mut writer) = Stream::connect(&address).unwrap().split();
+            let mut files = files_of(home(), &format!("{}~", name_of(&address)));
+            files.retain(|file| file.ends_with(way));
+            let file = home().join(&files[0]);
+            match damage {
+                "name" => std::fs::hard_link(&file, home().join("second")).unwrap(),
+                _ => File::options().write(true).open(&file).unwrap().write_all_at(b"not a link", 0).unwrap(),
+            }
+            let reading = std::thread::spawn(move || kind(reader.read(&mut [0])));
+            let writing = std::thread::spawn(move || kind(writer.write_all(&[0; 1 << 20])));
+            std::thread::sleep(SHORT);
+            assert_eq!(listener.try_accept().unwrap_err().kind(), ErrorKind::NotALink);
+            assert_eq!(reading.join().unwrap(), io::ErrorKind::ConnectionReset, "{way} {damage}");
+            assert_eq!(writing.join().unwrap(), io::ErrorKind::BrokenPipe, "{way} {damage}");
+            for name in [&file, &home().join("second")] {
+                let _ = std::fs::remove_file(name);
+            }
+        });
+    }
+}
+
 #[test]
 fn an_accepted_client_lets_go_of_the_listener() {
     elsewhere("lets-go");
