@@ -17,7 +17,7 @@ use crate::address::{Name, Wanted};
 use crate::directory::{Directory, shown};
 use crate::error::{Error, ErrorKind};
 use crate::ready::Ears;
-use crate::watch::Watched;
+use crate::watch::{self, Watched};
 use ginnel_core::{
     ALIVE_BASE, Engine, Full, GROW_BYTE, Header, HeaderError, Identity, JoinError, LABEL_AT, LABEL_BYTES, Label,
     Layout, Memory, Participant, ParticipantState, REMOVE_BYTE, Role, Rule, Shape, TOKEN_BASE,
@@ -101,13 +101,14 @@ impl Watched for Region {
         &self.watched
     }
 
-    fn look(&self) {
-        self.reap();
+    fn look(&self) -> bool {
+        let is_done = self.reap_all().1;
         // Somebody else may have been first to recover the dead: then this process hears of it here.
         let version = self.engine.membership_version();
         if self.relayed.swap(version, Ordering::SeqCst) != version {
             self.wake_relays();
         }
+        is_done
     }
 }
 
@@ -376,7 +377,7 @@ impl Region {
     /// Takes a lock of the link that its holders keep for a few system calls.
     pub(crate) fn lock(&self, byte: u64, end: Instant) -> Result<Token, Error> {
         loop {
-            let taken = Token::take(self.file.as_fd(), byte);
+            let taken = self.take(byte);
             if let Some(token) = taken.map_err(|e| Error::os("lock", self.link.to_string(), e))? {
                 return Ok(token);
             }
@@ -395,7 +396,12 @@ impl Region {
         if ofd_lock::first_locked(self.file.as_fd(), byte, 1)?.is_some() {
             return Ok(None);
         }
-        Token::take(self.file.as_fd(), byte)
+        self.take(byte)
+    }
+
+    /// Takes the lock on a byte, for which a descriptor is needed for a moment.
+    fn take(&self, byte: u64) -> std::io::Result<Option<Token>> {
+        watch::with_descriptor(|| Token::take(self.file.as_fd(), byte))
     }
 
     /// Whether nobody holds a participant's token. On an error the answer is no: never recover the living.
@@ -406,11 +412,23 @@ impl Region {
 
     /// Looks for dead participants and recovers them. Returns how many.
     pub(crate) fn reap(&self) -> usize {
+        self.reap_all().0
+    }
+
+    /// The same; and whether that was all: one for whose token there is no descriptor has to wait.
+    pub(crate) fn reap_all(&self) -> (usize, bool) {
+        let (mut recovered, mut all) = (0, true);
         if !self.generation.is_current() {
-            return 0;
+            return (recovered, all);
         }
         let there = self.engine.participants().filter(|p| self.engine.state(*p) != ParticipantState::Free);
-        there.filter(|p| self.is_dead(*p) && self.recover_dead(*p)).count()
+        for dead in there.filter(|p| self.is_dead(*p)) {
+            match self.recover_dead(dead) {
+                Ok(done) => recovered += usize::from(done),
+                Err(_) => all = false,
+            }
+        }
+        (recovered, all)
     }
 
     /// Recovers the dead; whether nobody was dead, and nobody else is recovering anybody.
@@ -432,11 +450,10 @@ impl Region {
         }
     }
 
-    fn recover_dead(&self, dead: Participant) -> bool {
-        let byte = TOKEN_BASE + u64::from(dead.number());
-        match Token::take(self.file.as_fd(), byte) {
-            Ok(Some(_token)) => self.recover(dead),
-            _ => false, // it closed meanwhile, or somebody else recovers it
+    fn recover_dead(&self, dead: Participant) -> std::io::Result<bool> {
+        match self.take(TOKEN_BASE + u64::from(dead.number()))? {
+            Some(_token) => Ok(self.recover(dead)),
+            None => Ok(false), // it closed meanwhile, or somebody else recovers it
         }
     }
 

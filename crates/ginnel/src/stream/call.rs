@@ -324,11 +324,12 @@ impl Watched for Pending {
         &self.watched
     }
 
-    fn look(&self) {
-        self.listener.reap();
+    fn look(&self) -> bool {
+        let is_done = self.listener.reap_all().1;
         if !self.is_listening() {
             self.ways.iter().filter_map(Weak::upgrade).for_each(|way| way.wake_all());
         }
+        is_done
     }
 }
 
