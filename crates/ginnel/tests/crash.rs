@@ -8,7 +8,8 @@
 //!
 //! `GINNEL_CRASH` is `quick`, `all`, or a number of kill points for each operation; without it a build that is not
 //! optimised runs the harness's own tests alone. `GINNEL_CRASH_SEED=N` repeats the sample of an earlier run;
-//! `GINNEL_CRASH_STEP=plain` does without breakpoints. The harness first shows, on protocols of its own that are broken or
+//! `GINNEL_CRASH_STEP=plain` does without breakpoints. `GINNEL_CRASH_PART=2/16` tries every 16th point, from the second: so 16 processes, each on a
+//! processor of its own, share a run. The harness first shows, on protocols of its own that are broken or
 //! correct, that it finds what it should.
 //!
 //! Everything stays on one processor, where a step costs a quarter: so the waits of the library do not spin here.

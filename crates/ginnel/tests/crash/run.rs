@@ -22,7 +22,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::process::ExitCode;
 
 use report::Tally;
-use sweep::{Effort, Method};
+use sweep::{Effort, Method, Part};
 
 /// Kill points for each operation when nothing is asked for. A build that is not optimised takes five times the
 /// instructions to do the same, and users do not run it.
@@ -42,7 +42,7 @@ pub(crate) fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    stepper::pin_to_one_cpu();
+    stepper::pin_to_one_cpu(effort.part.index);
     let mut tally = Tally::default();
     selftest::run(&mut tally);
     if tally.failed == 0 && effort.budget == 0 {
@@ -94,5 +94,9 @@ fn effort() -> Result<Effort, String> {
         Ok(text) => return Err(format!("GINNEL_CRASH_STEP={text}: only `plain` is known")),
         Err(_) => Method::Breakpoints,
     };
-    Ok(Effort { budget, seed, method })
+    let part = match env::var("GINNEL_CRASH_PART") {
+        Ok(text) => Part::parse(&text).ok_or(format!("GINNEL_CRASH_PART={text}: not K/N, with K from 1 to N"))?,
+        Err(_) => Part::WHOLE,
+    };
+    Ok(Effort { budget, seed, method, part })
 }

@@ -15,10 +15,10 @@ use std::time::Duration;
 use super::fork;
 use super::report::Tally;
 use super::stepper::{self, Order, Outcome, Until};
-use super::sweep::{Effort, Method, Scenario, Sweep, sweep};
+use super::sweep::{Effort, Method, Part, Scenario, Sweep, sweep};
 use super::trace::Trace;
 
-const EVERYTHING: Effort = Effort { budget: u64::MAX, seed: 0, method: Method::Breakpoints };
+const EVERYTHING: Effort = Effort { budget: u64::MAX, seed: 0, method: Method::Breakpoints, part: Part::WHOLE };
 const SHORT: Duration = Duration::from_millis(60);
 const LIMIT: Duration = Duration::from_secs(20);
 const WORDS: usize = 512;
@@ -27,7 +27,7 @@ const WORDS: usize = 512;
 type Page = &'static [AtomicU64; WORDS];
 type Case = (&'static str, fn(Page) -> Result<String, String>);
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 10] = [
     ("a broken update is found, exactly where", broken_update),
     ("a correct update has no violation", correct_update),
     ("breakpoints and steps reach the same moment", same_moment),
@@ -37,6 +37,7 @@ const CASES: [Case; 9] = [
     ("a victim asleep is killed asleep", asleep),
     ("what fails is reported", failures),
     ("a survivor that hangs is a violation", hanging_survivor),
+    ("the parts of a sweep are the whole", parts),
 ];
 
 /// Runs every case: one line, and one pass or failure, for each.
@@ -107,8 +108,7 @@ fn complete(sweep: &Sweep) -> Result<(), String> {
 }
 
 /// Two words that must be equal are stored one after the other, three instructions apart.
-fn broken_update(page: Page) -> Result<String, String> {
-    const NOP: u8 = 0x90;
+fn broken(page: Page) -> Scenario {
     let update = |page: Page| {
         let words = page.as_ptr();
         // SAFETY: `words` is a live page, and its first two words are atomics that may change at any time.
@@ -120,9 +120,13 @@ fn broken_update(page: Page) -> Result<String, String> {
         }
         Ok(())
     };
+    over_page(page, "broken", update, |page, _| equal_pair(&page[0], &page[1]))
+}
+
+fn broken_update(page: Page) -> Result<String, String> {
+    const NOP: u8 = 0x90;
     for method in [Method::Plain, Method::Breakpoints] {
-        let scenario = over_page(page, "broken", update, |page, _| equal_pair(&page[0], &page[1]));
-        let sweep = sweep(&scenario, Effort { method, ..EVERYTHING });
+        let sweep = sweep(&broken(page), Effort { method, ..EVERYTHING });
         complete(&sweep)?;
         let found: Vec<u64> = sweep.violations.iter().map(|violation| violation.position).collect();
         if found.len() != 4 || found[3] - found[0] != 3 {
@@ -365,4 +369,27 @@ fn hanging_survivor(_: Page) -> Result<String, String> {
         Err(error) if error.contains("no answer") => Ok(error),
         other => Err(format!("{other:?}")),
     }
+}
+
+/// Processes that share a sweep try each point once.
+fn parts(page: Page) -> Result<String, String> {
+    let found = |part| {
+        let sweep = sweep(&broken(page), Effort { part, ..EVERYTHING });
+        (sweep.tried, sweep.violations.iter().map(|violation| violation.position).collect::<Vec<_>>())
+    };
+    let (tried, whole) = found(Part::WHOLE);
+    let (mut tried_in_parts, mut in_parts) = (0, Vec::new());
+    for part in ["1/3", "2/3", "3/3"] {
+        let (tried, found) = found(Part::parse(part).ok_or(part)?);
+        tried_in_parts += tried;
+        in_parts.extend(found);
+    }
+    in_parts.sort_unstable();
+    if tried_in_parts != tried || in_parts != whole {
+        return Err(format!("{tried_in_parts} tried and {in_parts:?} found, and not {tried} and {whole:?}"));
+    }
+    if ["0/3", "4/3", "1", "x/3"].iter().any(|text| Part::parse(text).is_some()) {
+        return Err("a part that is none".into());
+    }
+    Ok(format!("{tried} kills in 3 parts"))
 }

@@ -543,14 +543,21 @@ impl Drop for Notice {
     }
 }
 
-/// Keeps this process and its children on the processor that it runs on.
+/// Keeps this process and its children on one processor: the one that it runs on, or, where others share the sweep, one of `turn`'s own.
 ///
 /// A step is two switches between tracer and victim: four times as fast when neither has to wake another processor.
-pub(crate) fn pin_to_one_cpu() {
+pub(crate) fn pin_to_one_cpu(turn: usize) {
     // SAFETY: `sched_getcpu` touches no memory of ours.
-    let Ok(cpu) = usize::try_from(unsafe { libc::sched_getcpu() }) else {
+    let Ok(here) = usize::try_from(unsafe { libc::sched_getcpu() }) else {
         return; // slower, and as correct
     };
+    // SAFETY: `cpu_set_t` is plain bits for which all zeros is a valid value.
+    let mut allowed: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set is a live local of the size given.
+    unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut allowed) };
+    // SAFETY: within the set; it is read only.
+    let mut others = (0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &allowed) });
+    let cpu = if turn == 0 { here } else { others.nth(turn).unwrap_or(here) };
     // SAFETY: `cpu_set_t` is plain bits for which all zeros is a valid value.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: the kernel's number of a processor lies within the set.
