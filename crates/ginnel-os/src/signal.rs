@@ -361,7 +361,7 @@ pub fn on_parent_death(command: &mut std::process::Command, signal: Signal) {
     use std::os::unix::process::CommandExt;
     let parent = std::process::id();
     let ask = move || {
-        // SAFETY: takes integers.
+        // SAFETY: a system call that takes integers.
         done(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal.0 as libc::c_ulong) } == 0)?;
         if std::os::unix::process::parent_id() == parent { Ok(()) } else { send(std::process::id(), signal) }
     };

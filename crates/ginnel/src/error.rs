@@ -3,6 +3,7 @@
 
 use crate::loan::Loan;
 use crate::message::Message;
+use crate::shm::{GROWTH, TURN, WRITERS};
 use ginnel_core::{CAPACITY_MAX, Corrupt, MESSAGE_MAX};
 use ginnel_os::explain;
 use std::fmt;
@@ -348,16 +349,15 @@ impl SendFailure {
             SendFailure::Full { capacity } => {
                 write!(f, "it is full with {capacity} messages; receive some, or make it anew with a larger ?capacity=")
             }
-            SendFailure::NoRoom { limit: crate::shm::WRITERS, value }
-            | SendFailure::TimedOut { limit: crate::shm::WRITERS, value } => write!(
+            SendFailure::NoRoom { limit: WRITERS, value } | SendFailure::TimedOut { limit: WRITERS, value } => write!(
                 f,
                 "others are in the middle of a send, as many as it has places for ({value}); try again, or make it anew with ?capacity={}",
                 value * 4
             ),
-            SendFailure::NoRoom { limit: crate::shm::GROWTH, .. }
-            | SendFailure::TimedOut { limit: crate::shm::GROWTH, .. } => f.write_str(GROWS_SLOWLY),
-            SendFailure::NoRoom { limit: crate::shm::TURN, .. }
-            | SendFailure::TimedOut { limit: crate::shm::TURN, .. } => f.write_str(IS_SLOW),
+            SendFailure::NoRoom { limit: GROWTH, .. } | SendFailure::TimedOut { limit: GROWTH, .. } => {
+                f.write_str(GROWS_SLOWLY)
+            }
+            SendFailure::NoRoom { limit: TURN, .. } | SendFailure::TimedOut { limit: TURN, .. } => f.write_str(IS_SLOW),
             SendFailure::NoRoom { limit, value } => {
                 write!(f, "it is full ({limit} {value}); receive some, or raise that limit")
             }

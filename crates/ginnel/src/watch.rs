@@ -275,7 +275,7 @@ impl Watcher {
     fn look(&self, watch: i32) -> bool {
         let links: Vec<_> =
             self.links().get(&watch).map(|all| all.iter().filter_map(Weak::upgrade).collect()).unwrap_or_default();
-        links.iter().fold(true, |done, link| link.look() && done)
+        links.iter().filter(|link| !link.look()).count() == 0 // all of them are looked at
     }
 
     /// Forgets links that were closed. True if one is watched without reports.
