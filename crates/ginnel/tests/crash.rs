@@ -1,10 +1,14 @@
 //! SIGKILL after every instruction: no operation of a link may harm anybody when its process dies in the middle.
 //!
 //! ```text
-//! cargo test --release --test crash                      # a sample of the kill points of every operation
-//! GINNEL_CRASH=all cargo test --release --test crash     # all of them
+//! cargo test --release --test crash                      # every moment that others can tell apart, and a sample of the rest
+//! GINNEL_CRASH=all cargo test --release --test crash     # every instruction, one by one: hours
 //! GINNEL_CRASH=500 cargo test --test crash -- send       # up to 500 for each operation with `send` in its name
 //! ```
+//!
+//! An operation is hundreds to a hundred thousand instructions long, and does some tens of things that another process can see: stores to
+//! shared memory, system calls. A kill between two of those is the same kill wherever it strikes, as nobody can tell its moments
+//! apart; `crash/visible.rs` finds them. One kill is tried in each, so each instruction is covered; the sample checks that.
 //!
 //! `GINNEL_CRASH` is `quick`, `all`, or a number of kill points for each operation; without it a build that is not
 //! optimised runs the harness's own tests alone. `GINNEL_CRASH_SEED=N` repeats the sample of an earlier run;

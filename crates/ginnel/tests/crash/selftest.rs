@@ -27,7 +27,7 @@ const WORDS: usize = 512;
 type Page = &'static [AtomicU64; WORDS];
 type Case = (&'static str, fn(Page) -> Result<String, String>);
 
-const CASES: [Case; 10] = [
+const CASES: [Case; 11] = [
     ("a broken update is found, exactly where", broken_update),
     ("a correct update has no violation", correct_update),
     ("breakpoints and steps reach the same moment", same_moment),
@@ -38,6 +38,7 @@ const CASES: [Case; 10] = [
     ("what fails is reported", failures),
     ("a survivor that hangs is a violation", hanging_survivor),
     ("the parts of a sweep are the whole", parts),
+    ("one kill for each moment that others can tell apart", told_apart),
 ];
 
 /// Runs every case: one line, and one pass or failure, for each.
@@ -231,11 +232,11 @@ fn same_moment(page: Page) -> Result<String, String> {
         tried += 1;
         hurried += u64::from(approach.passes > 0);
     }
-    let calls = trace.system_calls().len();
-    if calls < 5 || hurried * 2 < tried {
-        return Err(format!("{calls} system calls seen, {hurried} of {tried} by breakpoint"));
+    let new = trace.changes().len();
+    if new < 5 || hurried * 2 < tried {
+        return Err(format!("{new} new moments seen, {hurried} of {tried} by breakpoint"));
     }
-    Ok(format!("{tried} moments compared, {hurried} by breakpoint, {calls} system calls"))
+    Ok(format!("{tried} moments compared, {hurried} by breakpoint, {new} new to others"))
 }
 
 fn repeated_instruction(page: Page) -> Result<String, String> {
@@ -392,4 +393,50 @@ fn parts(page: Page) -> Result<String, String> {
         return Err("a part that is none".into());
     }
     Ok(format!("{tried} kills in 3 parts"))
+}
+
+/// Stores of every kind, some that change nothing, a loop that leads back, and system calls.
+fn told_apart(page: Page) -> Result<String, String> {
+    /// One for each line below that says so.
+    const NEW: usize = 6 + 20 + 1 + 1;
+    let update = |page: Page| {
+        let words = page.as_ptr();
+        // SAFETY: `words` is a live page of atomics that may change at any time; the system calls are yields and a question.
+        unsafe {
+            asm!(
+                "push rax", "pop rax",
+                "mov qword ptr [{words} + 16], 5", // new
+                "mov qword ptr [{words} + 16], 5",
+                "mov {one}, 1",
+                "lock xadd qword ptr [{words} + 24], {one}", // new
+                "mov {one}, 1",
+                "xchg qword ptr [{words} + 32], {one}", // new
+                "pcmpeqd xmm0, xmm0",
+                "movups xmmword ptr [{words} + 48], xmm0", // new
+                "mov qword ptr [{words} + 16], 0", // new
+                "mov byte ptr [{words} + 4093], 1", // new, at the end of the page
+                "mov rcx, 20", "lea rdi, [{words} + 512]", "mov al, 1",
+                "rep stosb", // new, twenty times
+                "mov rcx, 3",
+                "2:",
+                "mov qword ptr [{words} + 8], 1", // new, once
+                "mov qword ptr [{words} + 8], 0",
+                "dec rcx", "jnz 2b",
+                "mov eax, 24", "syscall", // sched_yield
+                "mov eax, 39", "syscall", // new: getpid, for all that is known here
+                words = in(reg) words, one = out(reg) _,
+                out("rax") _, out("rcx") _, out("rdi") _, out("r11") _, out("xmm0") _,
+            );
+        }
+        Ok(())
+    };
+    let trace = over_page(page, "stores", update, |_, _| Ok(())).record()?;
+    if trace.changes().len() != NEW {
+        return Err(format!("{} new moments, and not {NEW}: at {:?}", trace.changes().len(), trace.changes()));
+    }
+    let few = sweep(&broken(page), Effort { budget: 0, ..EVERYTHING });
+    if few.violations.is_empty() || few.tried != few.distinct {
+        return Err(format!("{} of {} found {} violations", few.tried, few.distinct, few.violations.len()));
+    }
+    Ok(format!("{NEW} of {} moments; a broken update is found by {} kills", trace.points().len(), few.tried))
 }

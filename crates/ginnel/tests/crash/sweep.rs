@@ -196,6 +196,8 @@ pub(crate) struct Sweep {
     pub(crate) name: String,
     pub(crate) instructions: u64,
     pub(crate) points: u64,
+    /// Of the points, those that others can tell apart.
+    pub(crate) distinct: u64,
     pub(crate) tried: u64,
     /// Trials that left the recorded path and were stepped plainly.
     pub(crate) strayed: u64,
@@ -214,6 +216,7 @@ impl Sweep {
             name: name.into(),
             instructions: 0,
             points: 0,
+            distinct: 0,
             tried: 0,
             strayed: 0,
             method,
@@ -244,6 +247,7 @@ fn kill_all(scenario: &Scenario, effort: Effort, sweep: &mut Sweep) -> Result<()
     sweep.varies = scenario.record()?.parts_from(&trace);
     sweep.instructions = trace.instructions();
     sweep.points = trace.points().len() as u64;
+    sweep.distinct = trace.distinct().len() as u64;
     let Part { index, of } = effort.part;
     for position in trace.plan(effort.budget, effort.seed).into_iter().skip(index).step_by(of) {
         let plainly = || scenario.kill(Until::Steps(position));
