@@ -1,20 +1,23 @@
 //! Ctrl-C and its like: the run is asked to end, so that it leaves its links properly; if it does not, it is ended.
 //!
 //! A thread sleeps until SIGINT, SIGTERM or SIGHUP comes. Then it raises a flag and closes one end of a socket pair:
-//! whoever reads input waits for the other end too, and whoever waits for a link is interrupted. A run that hangs elsewhere, in a write that nobody reads, or is
+//! whoever reads input waits for the other end too, and whoever waits for a link is interrupted. Commands that run in groups of their own, where a terminal does not
+//! reach them, get the signal from it too, whatever their workers wait for. A run that hangs elsewhere, in a write that nobody reads, or is
 //! signalled twice, is ended without ceremony: its peers then see that it died, and what it held goes back.
 
 use crate::exit::{Code, Failure};
 use ginnel::Interrupter;
 use ginnel_os::poll;
+use ginnel_os::signal::{self, Signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::process::{Child, ExitStatus};
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long the first blocking call of a wait on a link takes, after which a meter may say that it waits. The next are longer and
@@ -28,6 +31,63 @@ static WAITING: Mutex<Vec<Interrupter>> = Mutex::new(Vec::new());
 /// Has a signal end the waits of a handle.
 pub(crate) fn end_waits_of(handle: Interrupter) {
     WAITING.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
+}
+
+/// The leaders of groups that get the signals that end this process. They were not waited for: until then their numbers are their own.
+static GROUPS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+
+fn groups() -> MutexGuard<'static, Vec<u32>> {
+    GROUPS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A command in a group of its own, which gets the signals that end this process until it is waited for.
+pub(crate) struct Group {
+    leader: Child,
+}
+
+impl Group {
+    pub(crate) fn of(leader: Child) -> Self {
+        let mut groups = groups();
+        groups.push(leader.id());
+        if let Some(signal) = signal() {
+            pass_on(&[leader.id()], signal); // it came before
+        }
+        Self { leader }
+    }
+
+    pub(crate) fn leader(&mut self) -> &mut Child {
+        &mut self.leader
+    }
+
+    /// What is left of it. That it may not be signalled is its own doing.
+    pub(crate) fn kill(&self) {
+        let _ = signal::send_to_group(self.leader.id(), Signal::KILL);
+    }
+
+    /// Its leader's status, once that has ended.
+    ///
+    /// # Errors
+    /// The errno.
+    pub(crate) fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        let mut groups = groups(); // nobody signals it while it may become another's number
+        let status = self.leader.try_wait()?;
+        if status.is_some() {
+            groups.retain(|group| *group != self.leader.id());
+        }
+        Ok(status)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        groups().retain(|group| *group != self.leader.id());
+    }
+}
+
+fn pass_on(groups: &[u32], signal: i32) {
+    if let Ok(signal) = Signal::new(signal) {
+        groups.iter().for_each(|group| _ = signal::send_to_group(*group, signal));
+    }
 }
 
 /// What a run may take to end by itself.
@@ -55,15 +115,19 @@ pub(crate) fn install() -> io::Result<()> {
         let mut coming = signals.forever();
         let Some(signal) = coming.next() else { return };
         let number = u8::try_from(signal).unwrap_or(0);
+        let living = groups();
         SIGNAL.store(number, SeqCst);
-        drop(bell);
+        pass_on(&living, signal);
+        drop((living, bell));
         WAITING.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(Interrupter::interrupt);
         let end = move || std::process::exit(i32::from(Code::Signal(number).status()));
         std::thread::spawn(move || {
             std::thread::sleep(GRACE);
             end()
         });
-        coming.next();
+        if let Some(signal) = coming.next() {
+            pass_on(&groups(), signal);
+        }
         end();
     };
     std::thread::Builder::new().name("ginnel-signals".into()).spawn(wait)?;

@@ -340,6 +340,35 @@ pub fn send_to_group(group: u32, signal: Signal) -> io::Result<()> {
     kill(-one(group)?, signal.0)
 }
 
+/// `PR_SET_PDEATHSIG(2const)` in the child: the command's process gets this signal when the *thread* that spawns it ends, or its process does, in any way; also if
+/// that is so before it could ask. What it starts itself does not, nor does a program that runs with another user's rights. So the thread waits for its child before it ends.
+///
+/// # Examples
+/// ```
+/// use ginnel_os::signal::{self, Signal};
+/// use std::{os::unix::process::ExitStatusExt, process::Command};
+///
+/// let spawning = std::thread::spawn(|| {
+///     let mut command = Command::new("sleep");
+///     signal::on_parent_death(command.arg("60"), Signal::TERM);
+///     command.spawn()
+/// });
+/// let mut child = spawning.join().unwrap()?;
+/// assert_eq!(child.wait()?.signal(), Some(Signal::TERM.number()));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn on_parent_death(command: &mut std::process::Command, signal: Signal) {
+    use std::os::unix::process::CommandExt;
+    let parent = std::process::id();
+    let ask = move || {
+        // SAFETY: a system call that takes integers.
+        done(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal.0 as libc::c_ulong) } == 0)?;
+        if std::os::unix::process::parent_id() == parent { Ok(()) } else { send(std::process::id(), signal) }
+    };
+    // SAFETY: the closure makes three system calls on integers, which is safe after a fork: no allocation, no lock.
+    unsafe { command.pre_exec(ask) };
+}
+
 /// `tgkill(2)`: sends a signal to one thread of a process.
 ///
 /// # Errors

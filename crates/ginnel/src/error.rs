@@ -3,6 +3,7 @@
 
 use crate::loan::Loan;
 use crate::message::Message;
+use crate::shm::{GROWTH, TURN, WRITERS};
 use ginnel_core::{CAPACITY_MAX, Corrupt, MESSAGE_MAX};
 use ginnel_os::explain;
 use std::fmt;
@@ -39,6 +40,8 @@ pub enum ErrorKind {
     NoSpace,
     /// The process or the system has no descriptors left.
     NoDescriptors,
+    /// The user has no inotify instance or watch left, of which who waits for several links, in an event loop or in a task needs one.
+    NoWatches,
     /// The kernel or a sandbox lacks something.
     Unsupported,
     /// Another process is in the middle of something and does not go on.
@@ -79,6 +82,7 @@ impl Error {
         let object = object.into();
         let is_shm = !object.contains(':') || object.starts_with("shm:");
         let (kind, remedy) = match explain::errno(&source).map(rustix_errno) {
+            _ if is_of_inotify(&source) => (ErrorKind::NoWatches, ""),
             Some(Errno::NotFound) => (ErrorKind::NotFound, ""),
             Some(Errno::Denied) if !is_shm => {
                 (ErrorKind::PermissionDenied, "run as its owner, or have its mode changed")
@@ -103,11 +107,7 @@ impl Error {
         // What is explained says itself what to do.
         let remedy = match (source.raw_os_error(), kind) {
             (Some(_), _) => remedy,
-            (None, ErrorKind::NoDescriptors)
-                if !explain::limit(&source).is_some_and(|(name, _)| name.contains("inotify")) =>
-            {
-                "`ginnel ps` of this process shows what it has open"
-            }
+            (None, ErrorKind::NoDescriptors) => "`ginnel ps` of this process shows what it has open",
             (None, _) => "",
         };
         Self { source: Some(source), ..Self::new(kind, tried, object) }.remedy(remedy)
@@ -172,6 +172,11 @@ impl From<Error> for io::Error {
     }
 }
 
+/// Whether it is a limit on what the kernel tells of files with.
+fn is_of_inotify(e: &io::Error) -> bool {
+    explain::limit(e).is_some_and(|(name, _)| name.contains("inotify"))
+}
+
 enum Errno {
     NotFound,
     Denied,
@@ -209,7 +214,8 @@ pub enum SendFailure {
         capacity: u64,
     },
     /// The mechanism has room for no more now: a limit of the kernel's, and its value. Of an unbounded link the limit is `growth`: one participant at a time gets
-    /// it memory, and another one was at it for longer than who does not wait tries for, some milliseconds.
+    /// it memory, and another one was at it for longer than who does not wait tries for, some milliseconds; or `turn`: another one was in the middle of a few
+    /// instructions for so long, in which nobody else can send.
     NoRoom {
         /// Its name.
         limit: &'static str,
@@ -223,7 +229,7 @@ pub enum SendFailure {
     },
     /// The deadline came before there was room.
     TimedOut {
-        /// The limit that was met: `capacity`, in messages, `memory`, in bytes, or what the kernel calls it.
+        /// The limit that was met: `capacity`, in messages, `memory`, in bytes, what the kernel calls it, or, as in [`Self::NoRoom`], `growth` or `turn`.
         limit: &'static str,
         /// Its value; 0 where nobody has come to receive.
         value: u64,
@@ -322,6 +328,10 @@ impl fmt::Display for SendError {
     }
 }
 
+/// Of any link.
+const IS_SLOW: &str = "one other participant is in the middle of a few instructions, and does not go on: it is stopped, perhaps; `ginnel info` \
+    lists those that are attached; continue or kill that one, or try again";
+
 /// Of an unbounded link.
 const GROWS_SLOWLY: &str = "one other participant at a time gets it memory or gives some back, and does not go on: it is stopped, perhaps; `ginnel info` \
     lists those that are attached; continue or kill that one, or try again";
@@ -339,14 +349,15 @@ impl SendFailure {
             SendFailure::Full { capacity } => {
                 write!(f, "it is full with {capacity} messages; receive some, or make it anew with a larger ?capacity=")
             }
-            SendFailure::NoRoom { limit: crate::shm::WRITERS, value }
-            | SendFailure::TimedOut { limit: crate::shm::WRITERS, value } => write!(
+            SendFailure::NoRoom { limit: WRITERS, value } | SendFailure::TimedOut { limit: WRITERS, value } => write!(
                 f,
                 "others are in the middle of a send, as many as it has places for ({value}); try again, or make it anew with ?capacity={}",
                 value * 4
             ),
-            SendFailure::NoRoom { limit: crate::shm::GROWTH, .. }
-            | SendFailure::TimedOut { limit: crate::shm::GROWTH, .. } => f.write_str(GROWS_SLOWLY),
+            SendFailure::NoRoom { limit: GROWTH, .. } | SendFailure::TimedOut { limit: GROWTH, .. } => {
+                f.write_str(GROWS_SLOWLY)
+            }
+            SendFailure::NoRoom { limit: TURN, .. } | SendFailure::TimedOut { limit: TURN, .. } => f.write_str(IS_SLOW),
             SendFailure::NoRoom { limit, value } => {
                 write!(f, "it is full ({limit} {value}); receive some, or raise that limit")
             }
@@ -441,7 +452,8 @@ pub enum RecvFailure {
     },
     /// What the kernel said: an error number, see `errno(3)`.
     Os(i32),
-    /// The kernel gives this process no more of what it would be told of messages with: one that waits for several links, in an event loop or in a task.
+    /// The kernel gives this process no more descriptors, or no more of what it would be told of messages with: of one that waits for several links, in an event
+    /// loop or in a task.
     NoneLeft {
         /// The limit that was met: `fs.inotify.max_user_instances`, say.
         limit: &'static str,
@@ -532,9 +544,13 @@ impl RecvFailure {
             ),
             RecvFailure::Os(number) => fmt::Display::fmt(&io::Error::from_raw_os_error(number), f),
             RecvFailure::NoneLeft { limit, value } => {
-                write!(f, "nothing is left to be told of its messages with: {limit} allows {value}; ")?;
+                let is_told = limit.contains("inotify");
+                let what =
+                    if is_told { "nothing is left to be told of its messages with" } else { "no descriptor is left" };
+                write!(f, "{what}: {limit} allows {value}; ")?;
                 match limit {
-                    "RLIMIT_NOFILE" => f.write_str("close some descriptors, or raise it with `ulimit -n`"),
+                    "RLIMIT_NOFILE" => f.write_str("close some, or raise it with `ulimit -n`"),
+                    "fs.file-max" => write!(f, "close some, or raise it with `sysctl -w {limit}=N`"),
                     _ => write!(f, "raise it with `sysctl -w {limit}=N`, or wait for one link alone, with recv"),
                 }
             }

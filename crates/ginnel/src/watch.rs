@@ -5,14 +5,17 @@
 //! token when its process ends in any way. The report comes a moment before the lock is gone, so the watcher looks
 //! again a little later. Where the kernel refuses another inotify instance or watch, it looks every 20 ms instead, and
 //! asks again each second.
+//!
+//! To repair what a dead peer left takes a descriptor, for a moment. So each process keeps one in reserve from when it begins to watch, which it gives up
+//! for that and takes back. What could not be repaired all the same is looked at again every 20 ms.
 
 use ginnel_os::eventfd::EventFd;
 use ginnel_os::fork::{self, Generation};
 use ginnel_os::inotify::Inotify;
-use ginnel_os::{poll, signal};
+use ginnel_os::{errno, explain, poll, signal};
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -36,8 +39,8 @@ pub(crate) trait Watched: Send + Sync {
     fn file(&self) -> BorrowedFd<'_>;
     /// Whether it is watched already.
     fn watched(&self) -> &AtomicBool;
-    /// Somebody may have died, or has left.
-    fn look(&self);
+    /// Somebody may have died, or has left. False if that could not be told, or repaired, now: it is to be looked at again.
+    fn look(&self) -> bool;
 }
 
 type Links = HashMap<i32, Vec<Weak<dyn Watched>>>;
@@ -54,6 +57,10 @@ struct Watcher {
     /// Tells the thread that a link came whose file cannot be watched.
     news: EventFd,
     links: Mutex<Links>,
+    /// Watches of the links that are to be looked at again.
+    unfinished: Mutex<Vec<i32>>,
+    /// The descriptor in reserve: a copy of `news`, which nobody uses.
+    reserve: Mutex<Option<OwnedFd>>,
 }
 
 /// Has it watched from now on, and looks at who died before. Cheap after the first time. False where no thread can be started: then
@@ -65,16 +72,38 @@ pub(crate) fn watch<W: Watched + 'static>(link: &Arc<W>) -> bool {
 
 #[cold]
 fn start<W: Watched + 'static>(link: &Arc<W>) -> bool {
-    let watcher = Watcher::of_this_process();
-    if let Some(watcher) = watcher {
-        // Only now, as whoever finds it so relies on it.
-        if link.watched().swap(true, Ordering::SeqCst) {
-            return true; // by another thread, which looks
-        }
-        watcher.add(link);
+    let Some(watcher) = Watcher::of_this_process() else {
+        link.look();
+        return false;
+    };
+    // Only now, as whoever finds it so relies on it.
+    if link.watched().swap(true, Ordering::SeqCst) {
+        return true; // by another thread, which looks
     }
-    link.look();
-    watcher.is_some()
+    let watch = watcher.add(link);
+    if !link.look() {
+        watcher.look_later(watch);
+    }
+    true
+}
+
+/// Makes an attempt that needs a descriptor for a moment: in place of the one in reserve, where there is no other.
+pub(crate) fn with_descriptor<T>(attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    attempt().or_else(|e| if is_starved(&e) { with_reserve(attempt).unwrap_or(Err(e)) } else { Err(e) })
+}
+
+fn is_starved(e: &io::Error) -> bool {
+    matches!(explain::errno(e), Some(errno::EMFILE | errno::ENFILE))
+}
+
+#[cold]
+fn with_reserve<T>(attempt: impl Fn() -> io::Result<T>) -> Option<io::Result<T>> {
+    let watcher = shared(WATCHER.load(Ordering::SeqCst)).filter(|watcher| watcher.generation.is_current())?;
+    let mut reserve = watcher.reserve();
+    drop(reserve.take()?);
+    let result = attempt();
+    watcher.refill(&mut reserve);
+    Some(result)
 }
 
 impl Watcher {
@@ -104,10 +133,26 @@ impl Watcher {
     }
 
     fn new(generation: Generation) -> Option<Self> {
-        let (running, refused, inotify, links) = Default::default();
-        let watcher = Self { generation, running, refused, inotify, news: EventFd::new().ok()?, links };
+        let watcher = Self::with(generation, EventFd::new().ok()?);
         watcher.ask_for_inotify();
+        watcher.refill(&mut watcher.reserve());
         Some(watcher)
+    }
+
+    fn with(generation: Generation, news: EventFd) -> Self {
+        let (running, refused, inotify, links, unfinished, reserve) = Default::default();
+        Self { generation, running, refused, inotify, news, links, unfinished, reserve }
+    }
+
+    fn reserve(&self) -> MutexGuard<'_, Option<OwnedFd>> {
+        self.reserve.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the descriptor in reserve back, if there is one.
+    fn refill(&self, reserve: &mut Option<OwnedFd>) {
+        if reserve.is_none() {
+            *reserve = self.news.as_fd().try_clone_to_owned().ok();
+        }
     }
 
     /// Has its thread started, one caller at a time, and after a refusal not at once again. Whether it is there.
@@ -136,7 +181,7 @@ impl Watcher {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add<W: Watched + 'static>(&self, link: &Arc<W>) {
+    fn add<W: Watched + 'static>(&self, link: &Arc<W>) -> i32 {
         // Under the lock: the thread may be about to give up the watch of an earlier handle on the same file.
         let mut links = self.links();
         let watch = self.inotify.get().and_then(|inotify| inotify.watch_close(link.file()).ok());
@@ -145,6 +190,17 @@ impl Watcher {
         if watch.is_none() {
             self.news.signal();
         }
+        watch.unwrap_or(UNREPORTED)
+    }
+
+    /// What a look at a link has not finished is left to the thread.
+    fn look_later(&self, watch: i32) {
+        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner).push(watch);
+        self.news.signal();
+    }
+
+    fn take_unfinished(&self) -> Vec<i32> {
+        std::mem::take(&mut *self.unfinished.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn ask_for_inotify(&self) {
@@ -190,13 +246,20 @@ impl Watcher {
                 self.look(watch);
                 look_again.extend(AGAIN.map(|after| (Instant::now() + after, watch)));
             }
+            self.refill(&mut self.reserve());
+            let mut unfinished = self.take_unfinished();
             let now = Instant::now();
             let mut ready: Vec<i32> = look_again.iter().filter(|(at, _)| *at <= now).map(|(_, watch)| *watch).collect();
             look_again.retain(|(at, _)| *at > now);
             ready.extend(unreported.then_some(UNREPORTED));
             ready.sort_unstable();
             ready.dedup();
-            ready.into_iter().for_each(|watch| self.look(watch));
+            unfinished.extend(ready.into_iter().filter(|watch| !self.look(*watch)));
+            for watch in unfinished {
+                if watch != UNREPORTED && look_again.iter().all(|(_, other)| *other != watch) {
+                    look_again.push((now + POLL, watch));
+                }
+            }
         }
     }
 
@@ -208,10 +271,11 @@ impl Watcher {
         }
     }
 
-    fn look(&self, watch: i32) {
+    /// False if one of its links is to be looked at again.
+    fn look(&self, watch: i32) -> bool {
         let links: Vec<_> =
             self.links().get(&watch).map(|all| all.iter().filter_map(Weak::upgrade).collect()).unwrap_or_default();
-        links.iter().for_each(|link| link.look());
+        links.iter().filter(|link| !link.look()).count() == 0 // all of them are looked at
     }
 
     /// Forgets links that were closed. True if one is watched without reports.
@@ -256,15 +320,14 @@ mod tests {
             &self.1
         }
 
-        fn look(&self) {}
+        fn look(&self) -> bool {
+            true
+        }
     }
 
     #[test]
     fn links_get_their_reports_once_the_kernel_allows_it() {
-        let (inotify, news) = (OnceLock::new(), EventFd::new().unwrap());
-        let (generation, running, refused, links) =
-            (fork::generation().unwrap(), false.into(), None.into(), Mutex::default());
-        let watcher = Watcher { generation, running, refused, inotify, news, links };
+        let watcher = Watcher::with(fork::generation().unwrap(), EventFd::new().unwrap());
         let file = Arc::new(File(tempfile::tempfile().unwrap(), AtomicBool::new(false)));
         watcher.add(&file);
         watcher.add(&Arc::new(File(tempfile::tempfile().unwrap(), AtomicBool::new(false)))); // gone

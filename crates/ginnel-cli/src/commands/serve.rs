@@ -3,7 +3,7 @@
 use super::request_address;
 use crate::child;
 use crate::exit::{Failure, say};
-use crate::interrupt::{self, Patience};
+use crate::interrupt::{self, Group, Patience};
 use crate::units;
 use ginnel::call::{Request, ServeFailure, Server};
 use ginnel_os::poll;
@@ -12,8 +12,9 @@ use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, ChildStdout, ExitStatus, Stdio};
+use std::process::{ChildStdout, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 /// How often a command that says nothing is looked after: whether its client still waits.
@@ -27,7 +28,8 @@ what is longer than 1MiB comes in parts. A status that is not 0 is told to the
 client as a failure. The command finds the client's process in GINNEL_CLIENT,
 and GINNEL_REDELIVERED=1 if a server that was killed had the request before.
 It has a process group of its own, and is killed, with what it started, when its
-client has left, or does not wait any longer. Signals that end serve go there too.
+client has left, or does not wait any longer. Signals that end serve go there too;
+if serve is killed, the command is killed, but not what it started.
 
 Several servers, here or elsewhere, share the requests of a link. One that is
 killed gives back what it had in hand.
@@ -147,21 +149,22 @@ fn serve(args: &Args, request: &Request<'_>) -> Result<Outcome, Failure> {
     if request.redelivered() {
         command.env("GINNEL_REDELIVERED", "1");
     }
+    signal::on_parent_death(&mut command, Signal::KILL); // this thread waits for it
     let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).spawn();
-    let mut child = spawned.map_err(|e| child::not_started(&command.get_program().to_string_lossy(), &e))?;
-    let (input, output) = (child.stdin.take(), child.stdout.take());
-    let mut group = Group { leader: child.id(), told: false };
+    let child = spawned.map_err(|e| child::not_started(&command.get_program().to_string_lossy(), &e))?;
+    let mut group = Group::of(child);
+    let (input, output) = (group.leader().stdin.take(), group.leader().stdout.take());
     let bytes: &[u8] = request;
     let gathered = std::thread::scope(|scope| {
         // That a command does not read its input to the end is its own affair.
-        scope.spawn(move || input.map(|mut input| input.write_all(bytes)));
-        let gathered = output.map_or(Ok(None), |output| gather(output, request, &mut group));
-        if !matches!(gathered, Ok(Some(_))) {
+        let writing = scope.spawn(move || input.map(|mut input| input.write_all(bytes)));
+        let gathered = output.map_or(Ok(None), |output| gather(output, request));
+        if !matches!(gathered, Ok(Some(_))) || !ends(&writing, request) {
             group.kill(); // so that whoever writes to it ends
         }
         gathered
     });
-    let status = wait(&mut child, request, &mut group);
+    let status = wait(&mut group, request);
     match (gathered, status) {
         (Ok(Some(last)), Ok(Some(status))) if status.success() => Ok(Outcome::Served(last)),
         (Ok(Some(_)), Ok(Some(status))) => Ok(Outcome::Failed(how_it_ended(args, status))),
@@ -173,11 +176,10 @@ fn serve(args: &Args, request: &Request<'_>) -> Result<Outcome, Failure> {
 }
 
 /// Reads what a command writes, and sends it on part by part, but for the last. `None` if nobody waits for it.
-fn gather(mut output: ChildStdout, request: &Request<'_>, group: &mut Group) -> io::Result<Option<Vec<u8>>> {
+fn gather(mut output: ChildStdout, request: &Request<'_>) -> io::Result<Option<Vec<u8>>> {
     let most = usize::try_from(request.max_response().min(PART)).unwrap_or(usize::MAX).max(1);
     let (mut gathered, mut piece) = (Vec::new(), vec![0; 64 << 10]);
     loop {
-        group.pass_on();
         if !poll::readable(&[output.as_fd()], Some(Instant::now() + LOOK))? {
             if is_unwanted(request) {
                 return Ok(None);
@@ -200,44 +202,32 @@ fn gather(mut output: ChildStdout, request: &Request<'_>, group: &mut Group) -> 
 }
 
 /// Waits for a command that has closed its output. `None` if it was killed, because nobody waits for it.
-fn wait(child: &mut Child, request: &Request<'_>, group: &mut Group) -> io::Result<Option<ExitStatus>> {
-    let mut nap = Duration::from_micros(200);
+fn wait(group: &mut Group, request: &Request<'_>) -> io::Result<Option<ExitStatus>> {
+    let (mut nap, mut is_killed) = (Duration::from_micros(200), false);
     loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
+        if let Some(status) = group.try_wait()? {
+            return Ok(Some(status).filter(|_| !is_killed));
         }
-        group.pass_on();
-        if nap >= LOOK && is_unwanted(request) {
+        if nap >= LOOK && !is_killed && is_unwanted(request) {
             group.kill();
-            child.wait()?;
-            return Ok(None);
+            is_killed = true;
         }
         std::thread::sleep(nap);
         nap = (nap * 2).min(LOOK);
     }
 }
 
-/// The processes of a command, as long as that is not waited for: until then its number is its own.
-struct Group {
-    leader: u32,
-    /// Whether it got the signal that ends this process.
-    told: bool,
-}
-
-impl Group {
-    /// What is left of it. That it may not be signalled is its own doing.
-    fn kill(&self) {
-        let _ = signal::send_to_group(self.leader, Signal::KILL);
-    }
-
-    /// The signal that ends this process, once: a terminal sends it to this process's group only.
-    fn pass_on(&mut self) {
-        let came = interrupt::signal().filter(|_| !self.told).and_then(|number| Signal::new(number).ok());
-        if let Some(signal) = came {
-            self.told = true;
-            let _ = signal::send_to_group(self.leader, signal);
+/// Waits for a command that has closed its output to take its input, or to leave it. False if nobody waits for it before.
+fn ends<T>(writing: &ScopedJoinHandle<'_, T>, request: &Request<'_>) -> bool {
+    let mut nap = Duration::from_micros(50);
+    while !writing.is_finished() {
+        if nap >= LOOK && is_unwanted(request) {
+            return false;
         }
+        std::thread::sleep(nap);
+        nap = (nap * 2).min(LOOK);
     }
+    true
 }
 
 fn is_unwanted(request: &Request<'_>) -> bool {

@@ -98,6 +98,50 @@ fn what_a_command_started_ends_with_it() {
     }
 }
 
+/// Whatever its server waits for: room in the link of a client that does not receive; or that the command takes its input.
+#[test]
+fn a_command_is_told_to_end_with_its_server() {
+    for waits in ["for room", "for the input"] {
+        let place = Place::new();
+        let [ready, told] = ["ready", "told"].map(|name| place.path(name));
+        let work = if waits == "for room" { "cat /dev/zero" } else { "exec >/dev/null; sleep 1000" };
+        let script = format!(
+            "trap 'touch {}; exit 0' TERM; {{ {work}; }} & touch {}; exec >/dev/null; wait",
+            told.display(),
+            ready.display()
+        );
+        let mut server = place.start(["serve", "shm:told", "--", "sh", "-c", &script]);
+        place.wait_for_open("shm:told", 1);
+        let mut client = place.start(["call", "shm:told"]);
+        client.write(&noise(300_000));
+        client.close();
+        wait_until("the command runs", || ready.exists());
+        client.signal("STOP");
+        std::thread::sleep(Duration::from_millis(300)); // until nothing moves any more
+        server.signal("TERM");
+        wait_until("the command is told", || told.exists());
+        wait_until("its server ends", || !server.is_running());
+        client.signal("CONT");
+        client.end();
+    }
+}
+
+#[test]
+fn a_command_ends_with_a_server_that_is_killed() {
+    let place = Place::new();
+    let leader = place.path("leader");
+    let script = format!("echo $$ >{0}.new; mv {0}.new {0}; exec sleep 1000", leader.display());
+    let mut server = place.start(["serve", "shm:dies", "--", "sh", "-c", &script]);
+    place.wait_for_open("shm:dies", 1);
+    let client = place.start(["call", "shm:dies", "x"]);
+    wait_until("the command runs", || leader.exists());
+    server.kill();
+    let pid = std::fs::read_to_string(&leader).unwrap();
+    let stat = || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    wait_until("the command has ended", || !stat().contains("(sleep)") || stat().contains(") Z"));
+    assert_eq!(client.end().status, 5);
+}
+
 #[test]
 fn the_time_of_a_call_counts_what_it_reads_too() {
     let place = Place::new();

@@ -197,6 +197,11 @@ impl Run {
         assert!(sent.success());
     }
 
+    /// Closes its input.
+    pub(crate) fn close(&mut self) {
+        self.input = None;
+    }
+
     /// Closes its input and waits for its end.
     pub(crate) fn end(mut self) -> Done {
         drop(self.input.take());

@@ -130,7 +130,7 @@ impl<'c> UnderWay<'c> {
         let client = self.client.as_mut().expect("a call that is not over");
         let look =
             |listens| client.look_for(self.call, listens, false).map(|done| done.map(|(h, bytes)| (h, bytes.apart())));
-        let polled = wait.poll_called(cx, ear, look);
+        let polled = wait.poll_told(cx, ear, look, || client.again());
         polled.map(|done| done.unwrap_or_else(|e| Err(CallFailure::Broken(RecvFailure::of_os(&e)))))
     }
 
@@ -262,7 +262,7 @@ impl Client {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Result<(), SendError>>> {
         let ear = (ear, self.requests.region().has_news());
-        wait.poll_called(cx, ear, |listens| self.requests.look(0, message, listens))
+        wait.poll_told(cx, ear, |listens| self.requests.look(0, message, listens), || self.requests.region().again())
     }
 
     /// Sends a request, and leaves its responses for later. Several calls may be under way, up to as many as [`Self::limit`] says.
@@ -516,6 +516,14 @@ impl Client {
         self.requests.receivers_gone()
     }
 
+    /// What tells who waits for a response when to look again: the servers are at the other link.
+    fn again(&self) -> Again<'static> {
+        match self.requests.region().again() {
+            Again::Called => self.responses.region().again(),
+            later => later,
+        }
+    }
+
     /// Has an ear called when it is worth looking again. Whether the process's `News` are to be drained for that.
     fn add_ear(&self, ear: &Arc<Ear>) -> io::Result<bool> {
         self.responses.region().add_ear(ear)?;
@@ -724,8 +732,8 @@ impl<'c> Call<'c> {
     /// What tells when to look again.
     pub(crate) fn again(&self) -> Again<'_> {
         match self.until {
-            Until::Instant(at) => Again::At(at),
-            _ => Again::Called,
+            Until::Instant(at) => self.client.again().or_at(at),
+            _ => self.client.again(),
         }
     }
 

@@ -275,7 +275,11 @@ impl Server {
 
     /// What tells when to look again: also for the sake of those who could not be told yet.
     pub(crate) fn again(&self) -> Again<'_> {
-        self.retry.get().map_or(Again::Called, Again::At)
+        let again = self.requests.region().again();
+        match self.retry.get() {
+            Some(retry) => again.or_at(retry),
+            None => again,
+        }
     }
 
     /// Has an ear called when it is worth looking again. Whether the process's `News` are to be drained for that.

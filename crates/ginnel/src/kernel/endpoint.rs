@@ -7,7 +7,6 @@ use super::presence::{Presence, Rest};
 use crate::address::{Address, Place, Target};
 use crate::error::{Error, ErrorKind, RecvFailure};
 use crate::shm::Mode;
-use ginnel_os::explain;
 use ginnel_os::fork::{self, Generation};
 use ginnel_os::socket::Kind;
 use ginnel_os::unix::{self, Occupant};
@@ -62,7 +61,7 @@ fn other_than_a_socket(address: &Address) -> Option<String> {
 
 /// One sender could not be let in: no descriptor is left, for example. The others go on.
 pub(super) fn not_let_in(e: &io::Error) -> Nothing {
-    Nothing::CutOff(RecvFailure::Os(explain::errno(e).unwrap_or_default()))
+    Nothing::CutOff(RecvFailure::of_os(e))
 }
 
 pub(super) fn only_receivers_create(link: &str) -> Error {

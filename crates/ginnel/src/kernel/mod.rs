@@ -44,7 +44,6 @@ use crate::address::{Address, Place, SocketType, Target};
 use crate::error::{Error, ErrorKind, RecvFailure, SendFailure};
 use crate::shm::Mode;
 use ginnel_core::{Full, MESSAGE_MAX, Role};
-use ginnel_os::explain;
 use std::io;
 use stream::To;
 use wait::Ready;
@@ -89,7 +88,7 @@ impl From<io::Error> for Nothing {
     fn from(e: io::Error) -> Self {
         match e.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::Empty,
-            _ => Self::Failed(RecvFailure::Os(explain::errno(&e).unwrap_or_default())),
+            _ => Self::Failed(RecvFailure::of_os(&e)),
         }
     }
 }

@@ -64,10 +64,11 @@ impl Watched for News {
         &self.watched
     }
 
-    fn look(&self) {
+    fn look(&self) -> bool {
         if peers_gone(&self.book, self.role) {
             self.event.signal();
         }
+        true
     }
 }
 

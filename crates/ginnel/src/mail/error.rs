@@ -92,7 +92,7 @@ impl fmt::Display for MailError {
             MailFailure::NotSent(SendFailure::Corrupt(what)) | MailFailure::Broken(RecvFailure::Corrupt(what)) => {
                 write!(f, "{what}: a peer damaged it; remove it with `ginnel rm --force`")
             }
-            MailFailure::NotSent(SendFailure::NoSpace(e) | SendFailure::Os(e)) => {
+            MailFailure::NotSent(SendFailure::NoSpace(e)) => {
                 write!(f, "no memory could be committed: {e}; free some with `ginnel clean`")
             }
             MailFailure::NotSent(other) => other.explain(f, &self.mailbox),

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, RecvFailure};
 use crate::message::{Held, Message};
 #[cfg(feature = "async")]
 use crate::ready;
-use crate::ready::{Ear, Found};
+use crate::ready::{Again, Ear, Found};
 use crate::shm::{self, Mode, Spec};
 use crate::wait::{Interrupter, Until};
 use ginnel_core::Role;
@@ -237,7 +237,7 @@ impl Mailbox {
         ear: (&Arc<Ear>, bool),
         cx: &mut Context<'_>,
     ) -> Poll<Result<Held, MailError>> {
-        let polled = wait.poll_called(cx, ear, |listens| self.look_held(listens));
+        let polled = wait.poll_told(cx, ear, |listens| self.look_held(listens), || self.again());
         polled.map(|done| done.unwrap_or_else(|e| Err(self.broken(RecvFailure::of_os(&e)))))
     }
 
@@ -273,6 +273,11 @@ impl Mailbox {
             Some((_, held, _)) => Found::Done(Ok(held)),
             None => self.inbox.look(listens).map(|held| held.map_err(|e| self.broken(e.reason()))),
         }
+    }
+
+    /// What tells when to look again.
+    pub(crate) fn again(&self) -> Again<'_> {
+        self.inbox.region().again()
     }
 
     /// Has an ear called when it is worth looking again. Whether the process's `News` are to be drained for that.

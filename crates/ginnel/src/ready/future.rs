@@ -36,16 +36,6 @@ pub(crate) struct Wait {
 }
 
 impl Wait {
-    /// As [`Self::poll`], where the ear is all that tells.
-    pub(crate) fn poll_called<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        ear: (&Arc<Ear>, bool),
-        attempt: impl FnMut(bool) -> Found<T>,
-    ) -> Poll<io::Result<T>> {
-        self.poll(cx, ear, attempt, |take| take(Again::Called))
-    }
-
     /// As [`Self::poll`], where what else tells is at hand.
     pub(crate) fn poll_told<'s, T>(
         &mut self,

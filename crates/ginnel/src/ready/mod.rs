@@ -67,6 +67,17 @@ pub(crate) enum Again<'a> {
     Write(BorrowedFd<'a>),
 }
 
+impl Again<'_> {
+    /// The same, and from then on it is worth looking again whatever else tells.
+    pub(crate) fn or_at(self, at: Instant) -> Self {
+        match self {
+            Self::Called => Self::At(at),
+            Self::Later(most) => Self::Later(most.min(at.saturating_duration_since(Instant::now()))),
+            other => other,
+        }
+    }
+}
+
 /// What a look found.
 pub(crate) enum Found<T> {
     /// What was looked for, or why it cannot be had.

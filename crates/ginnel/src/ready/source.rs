@@ -103,7 +103,8 @@ impl<'a> Source<'a> {
             Handle::Server(server) => server.again(),
             Handle::Call(call) => call.again(),
             Handle::Listener(listener) => listener.again(),
-            Handle::Mailbox(_) | Handle::Stream(_) => Again::Called,
+            Handle::Mailbox(mailbox) => mailbox.again(),
+            Handle::Stream(reader) => reader.map_or(Again::Called, |reader| reader.again()),
         }
     }
 

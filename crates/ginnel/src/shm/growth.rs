@@ -34,7 +34,7 @@ impl Region {
         if !engine.is_unbounded() && !engine.may_grow(len) {
             return Ok(Grown::AtCeiling);
         }
-        let lock = self.try_lock(GROW_BYTE).map_err(SendFailure::NoSpace)?;
+        let lock = self.try_lock(GROW_BYTE).map_err(SendFailure::Os)?;
         let Some(_lock) = lock else { return Ok(Grown::Again) }; // somebody else is at it
         // Several at once, while they are small: the lock costs more than the memory.
         let (mut committed, mut refused) = (0, None);
@@ -92,7 +92,7 @@ impl Region {
     pub(super) fn grow_ring(&self) -> Result<Grown, SendFailure> {
         let engine = self.engine();
         let seen = engine.grown();
-        let lock = self.try_lock(GROW_BYTE).map_err(SendFailure::NoSpace)?;
+        let lock = self.try_lock(GROW_BYTE).map_err(SendFailure::Os)?;
         let Some(_lock) = lock else { return Ok(Grown::Again) }; // somebody else is at it
         if engine.grown() != seen {
             return Ok(Grown::Again); // somebody else did

@@ -7,7 +7,7 @@
 //! | the newest value, in place of a queue | `latest` |
 //! | the receiving end of a broadcast | `listening` |
 //! | waiting; who is on the other end; who died | `wait`, `wake`, `peers`, and the crate's `watch` |
-//! | the file of a link; links of one process | `region`, `private` |
+//! | the file of a link; links of one process; what is done for its dead | `region`, `private`, `recover` |
 //! | memory that comes and goes | `growth` |
 //! | looking from outside, cleaning | `list` |
 
@@ -19,6 +19,7 @@ mod loan;
 mod peers;
 mod private;
 mod receiver;
+mod recover;
 mod region;
 mod sender;
 mod wait;
@@ -32,9 +33,9 @@ pub(crate) use peers::Peers;
 pub(crate) use receiver::Receiver;
 pub use region::Mode;
 pub(crate) use region::{Membership, Region};
-pub(crate) use sender::GROWTH;
 pub(crate) use sender::Sender;
-pub(crate) use wait::{Look, Waiter};
+pub(crate) use sender::{GROWTH, TURN};
+pub(crate) use wait::{Look, UNWATCHED, Waiter};
 
 use crate::address::{Name, Wait, Wanted};
 use crate::error::Error;

@@ -17,7 +17,7 @@ use crate::address::{Name, Wanted};
 use crate::directory::{Directory, shown};
 use crate::error::{Error, ErrorKind};
 use crate::ready::Ears;
-use crate::watch::Watched;
+use crate::watch::{self, Watched};
 use ginnel_core::{
     ALIVE_BASE, Engine, Full, GROW_BYTE, Header, HeaderError, Identity, JoinError, LABEL_AT, LABEL_BYTES, Label,
     Layout, Memory, Participant, ParticipantState, REMOVE_BYTE, Role, Rule, Shape, TOKEN_BASE,
@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 /// How long another process may stand in the middle of removing a name before that is an error.
-const PATIENCE: Duration = Duration::from_millis(500);
+pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Whether a link is to be found, made, or either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -101,13 +101,14 @@ impl Watched for Region {
         &self.watched
     }
 
-    fn look(&self) {
-        self.reap();
+    fn look(&self) -> bool {
+        let is_done = self.reap_all().1;
         // Somebody else may have been first to recover the dead: then this process hears of it here.
         let version = self.engine.membership_version();
         if self.relayed.swap(version, Ordering::SeqCst) != version {
             self.wake_relays();
         }
+        is_done
     }
 }
 
@@ -376,7 +377,7 @@ impl Region {
     /// Takes a lock of the link that its holders keep for a few system calls.
     pub(crate) fn lock(&self, byte: u64, end: Instant) -> Result<Token, Error> {
         loop {
-            let taken = Token::take(self.file.as_fd(), byte);
+            let taken = self.take(byte);
             if let Some(token) = taken.map_err(|e| Error::os("lock", self.link.to_string(), e))? {
                 return Ok(token);
             }
@@ -395,59 +396,12 @@ impl Region {
         if ofd_lock::first_locked(self.file.as_fd(), byte, 1)?.is_some() {
             return Ok(None);
         }
-        Token::take(self.file.as_fd(), byte)
+        self.take(byte)
     }
 
-    /// Whether nobody holds a participant's token. On an error the answer is no: never recover the living.
-    fn is_dead(&self, participant: Participant) -> bool {
-        let byte = TOKEN_BASE + u64::from(participant.number());
-        matches!(ofd_lock::first_locked(self.file.as_fd(), byte, 1), Ok(None))
-    }
-
-    /// Looks for dead participants and recovers them. Returns how many.
-    pub(crate) fn reap(&self) -> usize {
-        if !self.generation.is_current() {
-            return 0;
-        }
-        let there = self.engine.participants().filter(|p| self.engine.state(*p) != ParticipantState::Free);
-        there.filter(|p| self.is_dead(*p) && self.recover_dead(*p)).count()
-    }
-
-    /// Recovers the dead; whether nobody was dead, and nobody else is recovering anybody.
-    pub(crate) fn is_settled(&self) -> bool {
-        // The token of one that does not live is held by who recovers it, or is about to.
-        let lives = |p: Participant| {
-            let byte = ALIVE_BASE + u64::from(p.number());
-            !matches!(ofd_lock::first_locked(self.file.as_fd(), byte, 1), Ok(None))
-        };
-        self.reap() == 0
-            && self.engine.participants().all(|p| self.engine.state(p) == ParticipantState::Free || lives(p))
-    }
-
-    /// Recovers the dead, and lets others finish who do. That one of these is stopped in the middle of it is no reason to wait for long.
-    pub(crate) fn settle(&self) {
-        let end = Instant::now() + PATIENCE;
-        while !self.is_settled() && Instant::now() < end {
-            std::thread::sleep(Duration::from_micros(50));
-        }
-    }
-
-    fn recover_dead(&self, dead: Participant) -> bool {
-        let byte = TOKEN_BASE + u64::from(dead.number());
-        match Token::take(self.file.as_fd(), byte) {
-            Ok(Some(_token)) => self.recover(dead),
-            _ => false, // it closed meanwhile, or somebody else recovers it
-        }
-    }
-
-    /// Recovers an entry whose token the caller holds. False if there was nothing to recover.
-    fn recover(&self, dead: Participant) -> bool {
-        let recovered = self.engine.recover(dead).is_some();
-        if recovered {
-            self.wake_all();
-            self.engine.finish_leave(dead);
-        }
-        recovered
+    /// Takes the lock on a byte, for which a descriptor is needed for a moment.
+    pub(super) fn take(&self, byte: u64) -> std::io::Result<Option<Token>> {
+        watch::with_descriptor(|| Token::take(self.file.as_fd(), byte))
     }
 
     /// Removes the name of a link that has ended, if it still stands for this file.

@@ -33,6 +33,8 @@ const GROW_EVERY: u32 = 64;
 
 /// Names what is in the way of a sender of an unbounded link, which waits for nothing else.
 pub(crate) const GROWTH: &str = "growth";
+/// The limit that a sender meets where another participant is in the middle of a few instructions: one at a time.
+pub(crate) const TURN: &str = "turn";
 /// How often, and how long, a sender that does not wait does so for another one that gets memory: that takes longer than a few instructions, and it may
 /// have lost its core meanwhile.
 const NAPS: u32 = 20;
@@ -48,6 +50,27 @@ enum Obstacle {
     Busy,
     /// Not worth waiting for.
     Failed(SendFailure),
+}
+
+/// What the last try of one that ran out of time lacked.
+#[derive(Clone, Copy)]
+enum Lacks {
+    /// Room, or who gives it.
+    Room,
+    /// A block.
+    Memory,
+    /// Somebody else is in the middle of a few instructions.
+    Turn,
+}
+
+impl Lacks {
+    fn of<T>(tried: &Result<T, Obstacle>) -> Self {
+        match tried {
+            Err(Obstacle::NoBlock(_)) => Self::Memory,
+            Err(Obstacle::Busy) => Self::Turn,
+            _ => Self::Room,
+        }
+    }
 }
 
 impl Sender {
@@ -201,7 +224,7 @@ impl Sender {
             while let Some(next) = left.first() {
                 if sent > 0 && until.is_past() {
                     // The waits of a slow stream may each be short of it: the deadline is that of the whole call.
-                    let error = self.error(self.out_of_time(until, false));
+                    let error = self.error(self.out_of_time(until, Lacks::Room));
                     return Err(SendAllError { sent, error });
                 }
                 let mut done = self.try_run(left);
@@ -281,7 +304,7 @@ impl Sender {
             self.stay_away();
         }
         let mut first = if is_stale { None } else { Some(first) };
-        let (mut lacked_memory, mut looks) = (false, 0u32);
+        let (mut lacked, mut looks) = (Lacks::Room, 0u32);
         let (region, event) = (self.region(), self.engine().room());
         // While the ring is full, nothing cheaper than a full look can tell: its consumer moves one word.
         let peek = || None;
@@ -289,7 +312,7 @@ impl Sender {
             let gone = self.peers_gone();
             // What the first try found may be mended at once: memory to commit, an old message to drop.
             let tried = first.take().map_or_else(&mut attempt, Err);
-            lacked_memory = matches!(tried, Err(Obstacle::NoBlock(_)));
+            lacked = Lacks::of(&tried);
             match tried {
                 Ok(done) => Look::Done(Ok(done)),
                 Err(Obstacle::Failed(reason)) => Look::Done(Err(reason)),
@@ -316,7 +339,7 @@ impl Sender {
             std::thread::sleep(NAP);
             done = self.waiter.wait(region, self.membership.me, &event, until, peek, &mut look);
         }
-        done.unwrap_or_else(|| Err(self.out_of_time(until, lacked_memory)))
+        done.unwrap_or_else(|| Err(self.out_of_time(until, lacked)))
     }
 
     /// Waits for an announcement of room, if that is worth it.
@@ -336,7 +359,7 @@ impl Sender {
         }
         let gone = self.peers_gone();
         let tried = self.try_once(tag, message);
-        let lacks_memory = matches!(tried, Err(Obstacle::NoBlock(_)));
+        let lacks = Lacks::of(&tried);
         let looked = match tried {
             Ok(()) => {
                 self.region().wake_receivers();
@@ -350,7 +373,7 @@ impl Sender {
         match looked {
             Look::Done(done) => Found::Done(done.map_err(|reason| self.error(reason))),
             Look::Nothing if self.engine().layout().geometry().full == Full::Reject => {
-                Found::Done(Err(self.error(self.out_of_time(Until::Now, lacks_memory))))
+                Found::Done(Err(self.error(self.out_of_time(Until::Now, lacks))))
             }
             _ if self.waiter.was_interrupted() => Found::Done(Err(self.error(SendFailure::Interrupted))),
             Look::Nothing => {
@@ -425,18 +448,21 @@ impl Sender {
         }
     }
 
-    fn out_of_time(&self, until: Until, lacked_memory: bool) -> SendFailure {
+    fn out_of_time(&self, until: Until, lacked: Lacks) -> SendFailure {
         if !matches!(until, Until::Now) && self.waiter.was_interrupted() {
             return SendFailure::Interrupted;
         }
         let geometry = self.engine().layout().geometry();
-        match until {
-            Until::Now if self.engine().is_unbounded() => SendFailure::NoRoom { limit: GROWTH, value: 1 },
-            _ if self.engine().is_unbounded() => SendFailure::TimedOut { limit: GROWTH, value: 1 },
-            Until::Now if lacked_memory => SendFailure::NoMemory { ceiling: geometry.memory },
-            Until::Now => SendFailure::Full { capacity: geometry.capacity },
-            _ if lacked_memory => SendFailure::TimedOut { limit: "memory", value: geometry.memory },
-            _ => SendFailure::TimedOut { limit: "capacity", value: geometry.capacity },
+        let is_unbounded = self.engine().is_unbounded();
+        match (until, lacked) {
+            (Until::Now, Lacks::Turn) if is_unbounded => SendFailure::NoRoom { limit: TURN, value: 1 },
+            (Until::Now, _) if is_unbounded => SendFailure::NoRoom { limit: GROWTH, value: 1 },
+            (Until::Now, Lacks::Memory) => SendFailure::NoMemory { ceiling: geometry.memory },
+            (Until::Now, _) => SendFailure::Full { capacity: geometry.capacity },
+            (_, Lacks::Turn) => SendFailure::TimedOut { limit: TURN, value: 1 },
+            _ if is_unbounded => SendFailure::TimedOut { limit: GROWTH, value: 1 },
+            (_, Lacks::Memory) => SendFailure::TimedOut { limit: "memory", value: geometry.memory },
+            (_, Lacks::Room) => SendFailure::TimedOut { limit: "capacity", value: geometry.capacity },
         }
     }
 

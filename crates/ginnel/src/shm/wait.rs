@@ -61,7 +61,7 @@ const LOOK_EVERY: u32 = 16;
 /// Looks in a row of who only spins.
 const ROUND: u32 = 1 << 20;
 /// How often to look for the dead where no watcher does.
-pub(super) const UNWATCHED: Duration = Duration::from_millis(20);
+pub(crate) const UNWATCHED: Duration = Duration::from_millis(20);
 /// Sleep while somebody else is in the middle of a few instructions.
 const NAP: Duration = Duration::from_micros(50);
 

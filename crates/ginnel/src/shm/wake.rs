@@ -15,12 +15,16 @@ impl Region {
     /// Wakes everybody who sleeps or listens, to look again; even those who were forgotten with a dead one's epoch, or by one who was killed when it had
     /// taken their announcements down. The caller may be no participant, whom nobody recovers: killed in the middle, it has taken nothing down.
     pub(crate) fn wake_all(&self) {
+        self.wake_all_here();
+        self.wake_relays();
+    }
+
+    fn wake_all_here(&self) {
         for event in [self.engine.items(), self.engine.room()] {
             event.stir();
             let _ = futex::wake_all(event.futex_word());
         }
         self.call_listeners();
-        self.wake_relays();
     }
 
     /// From now on the sleepers of another link of this process look again when somebody joins this one, leaves it or dies. Whoever relies on
@@ -39,7 +43,7 @@ impl Region {
             let relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner);
             relays.iter().filter_map(Weak::upgrade).collect()
         };
-        relays.iter().for_each(|relay| relay.wake_all());
+        relays.iter().for_each(|relay| relay.wake_all_here()); // no further: two may relay to each other
     }
 
     /// After a message was committed: wakes the receivers that sleep or listen.

@@ -104,7 +104,7 @@ pub(super) fn way_spec(spec: &Spec, request: &str, way: Way, capacity: Option<u6
 
 pub(super) fn connect(address: &str, until: Until) -> Result<Stream, Error> {
     let (asking, caller) = Asking::begin(address)?;
-    let sent = caller.send_until(0, asking.request.as_bytes(), until);
+    let sent = caller.send_until(asking.nth, asking.request.as_bytes(), until);
     asking.end(sent)
 }
 
@@ -115,10 +115,10 @@ pub(super) async fn connect_async(address: &str) -> Result<Stream, Error> {
     let (ear, mut wait) = (Arc::default(), ready::Wait::default());
     let os = |e| Error::os("connect to", address, e);
     caller.region().add_ear(&ear).map_err(os)?;
-    let request = asking.request.clone();
+    let (nth, request) = (asking.nth, asking.request.clone());
     let sent = std::future::poll_fn(move |cx| {
         let ear = (&ear, caller.region().has_news());
-        wait.poll_called(cx, ear, |listens| caller.look(0, request.as_bytes(), listens))
+        wait.poll_told(cx, ear, |listens| caller.look(nth, request.as_bytes(), listens), || caller.region().again())
     });
     let sent = sent.await.map_err(os)?;
     asking.end(sent)
@@ -127,6 +127,8 @@ pub(super) async fn connect_async(address: &str) -> Result<Stream, Error> {
 /// A connection that the listener is about to be told of.
 struct Asking {
     spec: Spec,
+    /// Of which listener.
+    nth: u16,
     request: String,
     stream: Stream,
 }
@@ -136,8 +138,8 @@ impl Asking {
     fn begin(address: &str) -> Result<(Self, shm::Sender), Error> {
         let spec = spec("connect to", address)?;
         let caller = shm::Sender::open(&listener_spec(&spec), Mode::Join)?;
-        let stream = ask(&spec, caller.region().clone())?;
-        Ok((Self { spec, request: stream.0, stream: stream.1 }, caller))
+        let (nth, request, stream) = ask(&spec, caller.region().clone())?;
+        Ok((Self { spec, nth, request, stream }, caller))
     }
 
     fn end(self, sent: Result<(), SendError>) -> Result<Stream, Error> {
@@ -150,16 +152,20 @@ impl Asking {
 }
 
 /// Makes the connection, of which the listener does not know yet, and the request for it.
-fn ask(spec: &Spec, region: Arc<Region>) -> Result<(String, Stream), Error> {
+fn ask(spec: &Spec, region: Arc<Region>) -> Result<(u16, String, Stream), Error> {
     let Some(pid) = listening(region.engine()) else { return Err(refused(spec)) };
+    let nth = nth(region.engine()); // or of one that came since: then of that
     let (request, up, down) = make_ways(spec)?;
     let link: Arc<str> = spec.link().into();
-    let asked = Arc::new(Asked::new(Pending::new(region, [&up.region, &down.region])));
+    // One way may be all that the listener can end: who waits at the other is told by that.
+    up.region.relay_to(&down.region);
+    down.region.relay_to(&up.region);
+    let asked = Arc::new(Asked::new(Pending::new(region, nth, [&up.region, &down.region])));
     let writer = Writer::new(End::new(up, Role::Sender, spec.wait, link.clone()));
     let reader = Reader::new(End::new(down, Role::Receiver, spec.wait, link.clone()));
     writer.end().awaits(asked.clone());
     reader.end().awaits(asked);
-    Ok((request, Stream::new((Some(reader), Some(writer)), Peer { pid, uid: process::user() }, link)))
+    Ok((nth, request, Stream::new((Some(reader), Some(writer)), Peer { pid, uid: process::user() }, link)))
 }
 
 /// Makes both ways under a name that nobody has, and joins them.
@@ -178,6 +184,12 @@ fn make_ways(spec: &Spec) -> Result<(String, Membership, Membership), Error> {
             down => return Ok((request, up, down?)),
         }
     }
+}
+
+/// Which listener of this name it is that listens, or was the last: those that ever came, counted modulo 65,536. A request is for the one that its client found; with that
+/// one it ends, as its client is told, and no other accepts it, though it may be in the queue still, or be delivered again.
+pub(super) fn nth(listener: &Engine) -> u16 {
+    listener.census().receivers_joined as u16
 }
 
 /// The process that listens, if any does.
@@ -217,8 +229,9 @@ impl Asked {
     }
 
     /// Whether nobody will accept it any more.
-    pub(super) fn is_over(&self, way: &Engine) -> bool {
-        self.pending().as_ref().is_some_and(|pending| pending.is_over(way))
+    pub(super) fn is_over(&self) -> bool {
+        let pending = self.pending().clone();
+        pending.is_some_and(|pending| pending.is_over()) // without the lock: it may wake tasks
     }
 
     /// Lets go of the listener if it has joined both ways. Whether it was let go.
@@ -228,33 +241,56 @@ impl Asked {
         self.pending().is_none()
     }
 
-    /// From now on, the ends of the ways are woken when the listener has gone.
-    pub(super) fn watch(&self) {
+    /// From now on, the ends of the ways are woken when the listener has gone. False where nobody can watch: who asks again looks.
+    pub(super) fn watch(&self) -> bool {
         let pending = self.pending().clone();
-        if let Some(pending) = pending {
-            watch::watch(&pending);
-        }
+        pending.is_none_or(|pending| {
+            pending.ways.iter().filter_map(Weak::upgrade).for_each(|way| _ = watch::watch(&way));
+            watch::watch(&pending)
+        })
+    }
+
+    /// Whether they are, or need not be.
+    pub(super) fn is_watched(&self) -> bool {
+        self.pending().as_ref().is_none_or(|pending| pending.watched.load(Ordering::Relaxed))
     }
 }
 
 /// A connection that was asked for. It has a listener that may go before it accepts.
 struct Pending {
     listener: Arc<Region>,
+    nth: u16,
     ways: [Weak<Region>; 2],
     watched: AtomicBool,
     /// Version of the listener's membership at which somebody listened.
     listened_at: AtomicU64,
+    /// Whether it was found that nobody will accept it.
+    over: AtomicBool,
 }
 
 impl Pending {
-    fn new(listener: Arc<Region>, ways: [&Arc<Region>; 2]) -> Self {
+    fn new(listener: Arc<Region>, nth: u16, ways: [&Arc<Region>; 2]) -> Self {
         let ways = ways.map(Arc::downgrade);
-        Self { listener, ways, watched: AtomicBool::new(false), listened_at: AtomicU64::new(u64::MAX) }
+        let (watched, over) = Default::default();
+        Self { listener, nth, ways, watched, listened_at: AtomicU64::new(u64::MAX), over }
     }
 
-    /// Whether nobody will accept it any more: the listener has gone, or has thrown it away.
-    fn is_over(&self, way: &Engine) -> bool {
-        way.is_removed() || !self.is_listening()
+    /// Whether nobody will accept it any more: the listener has gone, or has thrown it away, and may have been able to end one way only. A way that this client
+    /// has closed itself is none.
+    fn is_over(&self) -> bool {
+        if self.over.load(Ordering::Relaxed) {
+            return true;
+        }
+        let is_ended = |way: Arc<Region>| {
+            let census = way.engine().census();
+            way.engine().is_removed() && census.senders + census.receivers > 0
+        };
+        let is_over = self.ways.iter().filter_map(Weak::upgrade).any(is_ended) || !self.is_listening();
+        if is_over && !self.over.swap(true, Ordering::Relaxed) {
+            // The way that told may be gone before anybody looks at it for the other one's sake.
+            self.ways.iter().filter_map(Weak::upgrade).for_each(|way| way.wake_all());
+        }
+        is_over
     }
 
     /// Whether the listener has joined both ways, as far as they are of use.
@@ -271,7 +307,7 @@ impl Pending {
         if self.listened_at.load(Ordering::Relaxed) == version {
             return true;
         }
-        let listening = !engine.is_removed() && engine.census().receivers > 0;
+        let listening = !engine.is_removed() && engine.census().receivers > 0 && nth(engine) == self.nth;
         if listening {
             self.listened_at.store(version, Ordering::Relaxed);
         }
@@ -288,11 +324,12 @@ impl Watched for Pending {
         &self.watched
     }
 
-    fn look(&self) {
-        self.listener.reap();
+    fn look(&self) -> bool {
+        let is_done = self.listener.reap_all().1;
         if !self.is_listening() {
             self.ways.iter().filter_map(Weak::upgrade).for_each(|way| way.wake_all());
         }
+        is_done
     }
 }
 
@@ -301,7 +338,7 @@ pub(super) fn join(spec: &Spec, request: &str, way: Way) -> Result<Option<Member
     let role = if way == Way::Up { Role::Receiver } else { Role::Sender };
     match Region::join(&way_spec(spec, request, way, None)?, Mode::Join, role) {
         Ok(membership) => Ok(Some(membership)),
-        // Another has been there: a listener that died while it accepted.
+        // Its client has closed it, or has gone. Or a process that takes no part in this has been there.
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::TooManyHandles) => Ok(None),
         Err(e) => Err(e),
     }

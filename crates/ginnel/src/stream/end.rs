@@ -9,8 +9,8 @@
 
 use super::call::Asked;
 use crate::address::Wait;
-use crate::ready::{Ear, Found};
-use crate::shm::{Look, Membership, Peers, Region, Waiter};
+use crate::ready::{Again, Ear, Found};
+use crate::shm::{Look, Membership, Peers, Region, UNWATCHED, Waiter};
 use crate::wait::{Interrupter, Until};
 use crate::watch;
 use ginnel_core::{Corrupt, Engine, Event, Role};
@@ -44,6 +44,9 @@ pub(super) struct End {
     /// Of the tasks that poll it.
     #[cfg(any(feature = "tokio", feature = "smol"))]
     ear: OnceCell<Arc<Ear>>,
+    /// What they wait for beside it: something only where nobody watches.
+    #[cfg(any(feature = "tokio", feature = "smol"))]
+    pub(super) polls: RefCell<crate::ready::Wait>,
     pub(super) membership: Membership,
 }
 
@@ -83,6 +86,8 @@ impl End {
             address,
             #[cfg(any(feature = "tokio", feature = "smol"))]
             ear: OnceCell::new(),
+            #[cfg(any(feature = "tokio", feature = "smol"))]
+            polls: RefCell::default(),
             membership,
         }
     }
@@ -173,7 +178,7 @@ impl End {
     /// How the other end has gone, if it has. Ask before the last look at the ring: what came before it went is then seen.
     #[inline]
     pub(super) fn gone(&self) -> Option<Gone> {
-        let over = self.awaits.get() && self.asked.borrow().as_ref().is_some_and(|asked| asked.is_over(self.engine()));
+        let over = self.awaits.get() && self.asked.borrow().as_ref().is_some_and(|asked| asked.is_over());
         match self.peers.are_gone(self.engine()) {
             Some(0) => Some(Gone::Left),
             Some(_) => Some(Gone::Died),
@@ -248,6 +253,16 @@ impl End {
     }
 
     // ---- for who waits for several, and for tasks: see `ready` and `poll`
+
+    /// What tells when to look again: as the link does, and the listener's while nobody has accepted.
+    pub(super) fn again(&self) -> Again<'static> {
+        match self.region().again() {
+            Again::Called if self.asked.borrow().as_ref().is_some_and(|asked| !asked.is_watched()) => {
+                Again::Later(UNWATCHED)
+            }
+            again => again,
+        }
+    }
 
     /// Has an ear called when it is worth looking again. Whether the process's `News` are to be drained for that.
     pub(super) fn add_ear(&self, ear: &Arc<Ear>) -> io::Result<bool> {

@@ -29,7 +29,8 @@ const PARTICIPANTS: u32 = 256;
 /// How long a connection is left alone that could not be joined for want of descriptors or memory, unless the caller does not wait.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// Accepts connections under a name. There is one for each name; when it is dropped, or dies, those that it has not accepted are over.
+/// Accepts connections under a name. There is one for each name; when it is dropped, or dies, those that it has not accepted are over: the next listener of that name
+/// accepts none of them, so no client is told of a reset whose bytes somebody reads.
 ///
 /// # Examples
 /// A server that echoes; in real life each is a process.
@@ -62,6 +63,8 @@ pub struct Listener {
     /// When to go on with it.
     retry: Cell<Option<Instant>>,
     requests: shm::Receiver,
+    /// Which listener of this name it is: see `call`.
+    nth: u16,
     spec: Spec,
     link: Arc<str>,
     #[cfg(feature = "async")]
@@ -122,10 +125,12 @@ impl Listener {
         };
         let requests = shm::Receiver::open(&Spec { wanted, follow: true, ..spec.clone() }, Mode::Open)?;
         let link = spec.link().into();
+        let nth = call::nth(requests.region().engine());
         Ok(Self {
             begun: Cell::new(None),
             retry: Cell::new(None),
             requests,
+            nth,
             spec,
             link,
             #[cfg(feature = "async")]
@@ -204,10 +209,15 @@ impl Listener {
         self.retry.get().filter(|retry| self.requests.region().is_ours() && Instant::now() < *retry)
     }
 
-    /// Joins a connection, or keeps it for the next call. `None` if nothing of it is left.
+    /// Joins a connection, or keeps it for the next call. `None` if nothing of it is left, or if it was asked of a listener that is gone: that was the end of
+    /// it, and its client may have been told already.
     fn go_on(&self, Begun { request, mut ways }: Begun) -> Result<Option<Stream>, Error> {
         // The request is released when the connection is joined: killed before that, it goes back.
         let message = Message::new(Some(&self.requests), request);
+        if message.tag() != self.nth {
+            self.refuse(&message, ways);
+            return Ok(None);
+        }
         let joined = self.join(&message, &mut ways);
         match joined.as_ref().map_err(Error::kind) {
             Ok(_) => {}
@@ -265,7 +275,11 @@ impl Listener {
 
     /// What tells when to look again.
     pub(crate) fn again(&self) -> Again<'_> {
-        self.retry.get().map_or(Again::Called, Again::At)
+        let again = self.requests.region().again();
+        match self.retry.get() {
+            Some(retry) => again.or_at(retry),
+            None => again,
+        }
     }
 
     /// Has an ear called when it is worth looking again. Whether the process's `News` are to be drained for that.

@@ -4,14 +4,14 @@
 //! poll: look --nothing--> arm the ear, listen --> look again --nothing--> Pending        (see `ready`)
 //!       ^-------------------- the ear is called: bytes, room, the other end has gone
 //! ```
-//! Nothing is held between two polls: bytes are copied in the poll that says so, or not at all. So a future that is dropped loses nothing.
+//! Nothing of the link is held between two polls: bytes are copied in the poll that says so, or not at all. So a future that is dropped loses nothing.
 //!
 //! [I1] A writer says how much room it wants before it says that it listens, each time that it does, as that depends on what it is given to write.
 //! [I2] Whether the other end has gone is asked before the last look at the ring, as when blocking.
 
 use super::reader::STEP;
 use super::{Reader, Stream, Writer};
-use crate::ready::{Found, Wait};
+use crate::ready::Found;
 use ginnel_core::{Bytes, Corrupt};
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
@@ -24,7 +24,8 @@ mod tokio;
 impl Reader {
     fn poll_there(&self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         let ear = self.end().ear()?;
-        let polled = Wait::default().poll_called(cx, ear, |listens| self.look(listens));
+        let mut wait = self.end().polls.borrow_mut();
+        let polled = wait.poll_told(cx, ear, |listens| self.look(listens), || self.again());
         polled.map(|done| done.and_then(|found| found))
     }
 
@@ -92,7 +93,8 @@ impl Writer {
         }
         ear.0.disarm(); // so that it listens anew, with what it wants now [I1]
         let this = &*self;
-        let polled = Wait::default().poll_called(cx, ear, |listens| this.look(listens, all, &put));
+        let mut wait = this.end().polls.borrow_mut();
+        let polled = wait.poll_told(cx, ear, |listens| this.look(listens, all, &put), || this.end().again());
         polled.map(|done| done.and_then(|written| written))
     }
 

@@ -1,7 +1,7 @@
 //! The reading end of one way of a connection.
 
 use super::end::End;
-use crate::ready::{Ear, Found};
+use crate::ready::{Again, Ear, Found};
 use crate::wait::{Interrupter, Until};
 use ginnel_core::{ByteReader, Bytes};
 use std::fmt;
@@ -130,6 +130,11 @@ impl Reader {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.end.nothing(),
             done => Found::Done(done),
         }
+    }
+
+    /// What tells when to look again.
+    pub(crate) fn again(&self) -> Again<'_> {
+        self.end.again()
     }
 
     /// Has an ear called when it is worth looking again. Whether the process's `News` are to be drained for that.

@@ -88,6 +88,66 @@ fn who_is_blocked_without_descriptors_is_told_when_there_are_some() {
     assert_eq!(what, "Closed { died: 1 }");
 }
 
+/// The lowest number that no descriptor of a process has.
+fn lowest_free(child: &Child) -> usize {
+    let is_open = |number: &usize| std::fs::symlink_metadata(format!("/proc/{}/fd/{number}", child.pid())).is_ok();
+    (0..).find(|number| !is_open(number)).expect("a process that lives")
+}
+
+/// One that has waited before needs no descriptor any more to repair what a dead peer left, and to be told.
+#[test]
+fn who_is_blocked_without_descriptors_is_told() {
+    let _limit = place::limit(2 * LIMIT);
+    for large in [false, true] {
+        let address = address("starved", "max=1MiB");
+        let (mut waiting, mut other) = (scripted(), scripted());
+        waiting.must(&format!("receiver open {address}"));
+        other.must(&format!("sender open {address}"));
+        waiting.tell("recv 2");
+        std::thread::sleep(Duration::from_millis(50));
+        other.must("send 2 50 0"); // from now on it watches
+        assert_eq!(waiting.reply().ok(), "0,1");
+        let limit = lowest_free(&waiting);
+        waiting.must(&format!("limit nofile {limit}"));
+        for turn in 0..3 {
+            waiting.tell("recv 1");
+            std::thread::sleep(Duration::from_millis(50));
+            if large {
+                other.must(&format!("send 1 100000 {turn}"));
+                assert_eq!(waiting.reply().ok(), turn.to_string());
+                waiting.tell("recv 1");
+            }
+            other.kill_and_reap();
+            let [what, ..] = waiting.reply().err();
+            assert_eq!(what, format!("Closed {{ died: {} }}", turn + 1));
+            other = scripted();
+            other.must(&format!("sender open {address}"));
+        }
+    }
+}
+
+/// The watcher has looked as often as it does after a report, in vain, when there are descriptors at last.
+#[test]
+fn who_was_starved_for_long_is_told_when_there_are_some() {
+    let _limit = place::limit(2 * LIMIT);
+    let address = address("long-starved", "");
+    let (mut waiting, mut other) = (scripted(), scripted());
+    waiting.must(&format!("receiver open {address}"));
+    other.must(&format!("sender open {address}"));
+    // For the watcher's news, and its inotify instance; none is left to keep in reserve.
+    let limit = lowest_free(&waiting) + 2;
+    waiting.must(&format!("limit nofile {limit}"));
+    waiting.tell("recv 1");
+    std::thread::sleep(Duration::from_millis(50));
+    other.kill_and_reap();
+    std::thread::sleep(Duration::from_millis(900));
+    let many = libc::rlimit { rlim_cur: 100, rlim_max: 100 };
+    // SAFETY: reads a struct that lives during the call; the process is a child that was not reaped.
+    unsafe { libc::prlimit(waiting.pid() as i32, libc::RLIMIT_NOFILE, &raw const many, std::ptr::null_mut()) };
+    let [what, ..] = waiting.reply().err();
+    assert_eq!(what, "Closed { died: 1 }");
+}
+
 #[test]
 fn a_blocked_receiver_is_told() {
     let _limit = place::limit(2 * LIMIT);

@@ -4,8 +4,12 @@
 use crate::child::{Child, say};
 use crate::place::{self, LIMIT, skipped, within};
 use crate::script;
-use ginnel::{ErrorKind, Receiver, RecvError, RecvFailure, Select, SendFailure, Sender};
+use ginnel::call::{CallFailure, Client, Server};
+use ginnel::stream::{Listener, Stream};
+use ginnel::{Arrival, ErrorKind, Receiver, RecvError, RecvFailure, Select, SendFailure, Sender};
 use ginnel_os::poll;
+use smol::io::{AsyncReadExt, AsyncWriteExt};
+use std::io::{self, BufRead};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
@@ -20,7 +24,7 @@ fn the_limit_is_told() {
         let prepare = format!("echo 0 > /proc/sys/{}", limit.replace('.', "/"));
         let mut child = Child::start_apart(&format!("scarce {what}"), directory.path(), &prepare);
         match child.try_reply(LIMIT) {
-            Some(reply) => _ = reply.ok(),
+            Some(_) => _ = child.reply_within(LIMIT).ok(),
             None => skipped("no user namespace can be had"),
         }
     }
@@ -33,6 +37,42 @@ fn without_a_thread_nothing_is_used_up_and_one_starts_when_it_may() {
     if child.reply_within(LIMIT).ok() == "skip" {
         skipped("this process may start threads beyond its limit");
     }
+}
+
+/// Who sends or receives without a descriptor for it is told which limit that is, its value and what raises it; whatever it is that needs one.
+#[test]
+fn the_limit_of_descriptors_is_told() {
+    let directory = place::new_directory();
+    let socket = |options| format!("unix:{}/socket{options}", directory.path().display());
+    for address in [socket(""), socket("?type=seqpacket")] {
+        let mut child = Child::start("script", directory.path());
+        child.reply().ok();
+        child.must(&format!("receiver open {address}"));
+        let open = open_files(&child);
+        child.must(&format!("limit nofile {open}"));
+        let sender = Sender::open(&address).unwrap();
+        sender.send(b"x").unwrap();
+        let [kind, _, _, text] = child.ask("recv 1").err();
+        assert!(kind.starts_with("NoneLeft"), "{kind}");
+        for word in [address.split('?').next().unwrap(), &format!("RLIMIT_NOFILE allows {open};"), "ulimit -n"] {
+            assert!(text.contains(word), "{word} is not in: {text}");
+        }
+    }
+    let mut child = Child::start("script", directory.path());
+    child.reply().ok();
+    child.must("sender open shm:grows?unbounded");
+    let open = open_files(&child);
+    child.must(&format!("limit nofile {open}"));
+    let told = child.must("fill 8");
+    for word in ["shm:grows", &*format!("RLIMIT_NOFILE allows this process {open};"), "ulimit -n"] {
+        assert!(told.contains(word) && !told.contains("memory"), "{word} is not in: {told}");
+    }
+}
+
+/// With this limit it has no descriptor left.
+fn open_files(child: &Child) -> usize {
+    let is_open = |number: &usize| std::fs::symlink_metadata(format!("/proc/{}/fd/{number}", child.pid())).is_ok();
+    (0..).find(|number| !is_open(number)).expect("a process that lives")
 }
 
 /// A watcher that began without reports has them once there is an inotify instance for it.
@@ -159,6 +199,124 @@ fn untold_deaths() {
     }
 }
 
+/// The same for shapes that are made of links: who waits, and in what way.
+const CONVERSES: [&str; 7] = ["stream", "stream-task", "write-task", "refused", "call", "call-task", "server"];
+
+#[test]
+fn without_a_thread_who_converses_is_told_of_a_death() {
+    let directory = place::new_directory();
+    let _ = std::os::unix::fs::chown(directory.path(), Some(NOBODY), Some(NOBODY)); // see `spawns_no_thread`
+    let mut waiting = Child::start("scarce talks", directory.path());
+    for how in CONVERSES {
+        if waiting.reply_within(LIMIT).ok() == "skip" {
+            return skipped("this process may start threads beyond its limit");
+        }
+        let mut peer = Child::start(&format!("scarce peer-{how}"), directory.path());
+        peer.reply().ok();
+        waiting.must("go on");
+        std::thread::sleep(Duration::from_millis(50)); // it has looked, and waits
+        peer.kill();
+        assert_eq!(waiting.reply_within(LIMIT).ok(), how);
+    }
+}
+
+/// Which of them is at which link.
+fn talk(how: &str) -> String {
+    format!("shm:{how}")
+}
+
+/// Until the parent says so.
+fn wait_for_word() {
+    std::io::stdin().lock().read_line(&mut String::new()).expect("an order");
+}
+
+fn untold_talks() {
+    smol::block_on(smol::Timer::after(Duration::from_millis(1))); // its own thread is there before
+    if !spawns_no_thread() {
+        return say("ok skip");
+    }
+    for how in CONVERSES {
+        match how {
+            "refused" | "call" | "call-task" => is_left_by_server(how),
+            "server" => gets_what_another_had(how),
+            _ => is_left_by_client(how),
+        }
+        assert!(!is_watched_by_a_thread());
+        say(&format!("ok {how}"));
+    }
+}
+
+fn is_left_by_client(how: &str) {
+    let listener = Listener::bind(&talk(how)).unwrap();
+    say("ok open");
+    wait_for_word();
+    let mut stream = listener.accept().unwrap();
+    say("ok waits");
+    let told = match how {
+        "stream" => bytes(Select::new().recv(&stream).wait().arrival),
+        "stream-task" => smol::block_on(AsyncReadExt::read(&mut stream, &mut [0])),
+        _ => smol::block_on(AsyncWriteExt::write_all(&mut stream, &vec![0; 1 << 20])).map(|()| 0),
+    };
+    let kind = if how == "write-task" { io::ErrorKind::BrokenPipe } else { io::ErrorKind::ConnectionReset };
+    assert_eq!(told.unwrap_err().kind(), kind, "{how}");
+}
+
+fn is_left_by_server(how: &str) {
+    say("ok open");
+    wait_for_word();
+    if how == "refused" {
+        let stream = Stream::connect(&talk(how)).unwrap();
+        say("ok waits");
+        let told = bytes(Select::new().recv(&stream).wait().arrival);
+        return assert_eq!(told.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+    let mut client = Client::open(&talk(how)).unwrap();
+    let error = if how == "call" {
+        let call = client.begin(b"?").unwrap();
+        say("ok waits");
+        let Arrival::Response(told) = Select::new().recv(&call).wait().arrival else { panic!("of a call") };
+        told.unwrap_err()
+    } else {
+        say("ok waits");
+        smol::block_on(client.call_async(b"?")).unwrap_err()
+    };
+    assert!(matches!(error.reason(), CallFailure::Closed { died: 1 }), "{error}");
+}
+
+fn gets_what_another_had(how: &str) {
+    let server = Server::open(&talk(how)).unwrap();
+    say("ok open");
+    wait_for_word();
+    say("ok waits");
+    let Arrival::Request(request) = Select::new().recv(&server).wait().arrival else { panic!("of a server") };
+    assert!(request.unwrap().redelivered());
+}
+
+fn bytes(arrival: Arrival<'_>) -> io::Result<usize> {
+    let Arrival::Bytes(bytes) = arrival else { panic!("of a stream: {arrival:?}") };
+    bytes
+}
+
+/// Who is killed.
+fn peer(how: &str) {
+    let _ = script::become_user(NOBODY);
+    let address = &talk(how);
+    let mut kept: (Option<Stream>, Option<Listener>, Option<Server>) = Default::default();
+    match how {
+        "refused" => kept.1 = Some(Listener::bind(address).unwrap()),
+        "call" | "call-task" => kept.2 = Some(Server::open(address).unwrap()),
+        "server" => {
+            let server = Server::open(address).unwrap();
+            std::mem::forget(Client::open(address).unwrap().begin(b"?").unwrap());
+            std::mem::forget(server.recv().unwrap());
+            kept.2 = Some(server);
+        }
+        _ => kept.0 = Some(Stream::connect(address).unwrap()),
+    }
+    say("ok");
+    wait_for_word();
+}
+
 /// By an event loop.
 fn received(receiver: &Receiver) -> Result<(), RecvError> {
     let ready = receiver.readiness().unwrap();
@@ -175,9 +333,14 @@ pub(crate) fn role(what: &str) {
     match what {
         "threads" => return without_threads(),
         "deaths" => return untold_deaths(),
+        "talks" => return untold_talks(),
         "reports" => return late_reports(),
         _ => {}
     }
+    if let Some(how) = what.strip_prefix("peer-") {
+        return peer(how);
+    }
+    say("ok begins");
     let (_, limit) = SCARCE.into_iter().find(|(name, _)| *name == what).unwrap();
     within(LIMIT, || {
         let (mut sender, mut receiver) = (Sender::open("shm:scarce").unwrap(), Receiver::open("shm:scarce").unwrap());
@@ -188,8 +351,7 @@ pub(crate) fn role(what: &str) {
             assert!(!text.contains("ulimit") && !text.contains("ginnel"), "{text}");
         };
         for error in [receiver.readiness().unwrap_err(), sender.readiness().unwrap_err()] {
-            let kind = if what == "instances" { ErrorKind::NoDescriptors } else { ErrorKind::NoSpace };
-            assert_eq!(error.kind(), kind, "{error}");
+            assert_eq!(error.kind(), ErrorKind::NoWatches, "{error}");
             told(error.to_string());
         }
         assert!(Select::new().recv(&receiver).try_now().is_none(), "who does not wait needs nothing");

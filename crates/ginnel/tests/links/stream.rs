@@ -389,6 +389,13 @@ pub(crate) fn role(what: &str) {
             say("ok listening");
             std::thread::sleep(LIMIT);
         }
+        "accept" => {
+            let listener = Listener::bind(address).unwrap();
+            say("ok listening");
+            std::io::stdin().lock().read_line(&mut String::new()).expect("an order");
+            say("ok accepts");
+            let _ = listener.accept();
+        }
         "connect" => {
             let mut stream = Stream::connect(address).unwrap();
             stream.write_all(b"before it was killed").unwrap();
@@ -426,6 +433,7 @@ pub(crate) fn test_role(what: &str) {
         "killed-server" => killed_server(&directory),
         "killed-client" => killed_client(&directory),
         "killed-listener" => killed_listener(&directory),
+        "killed-accepting" => killed_accepting(&directory),
         "killed-writer" => killed_writer(&directory),
         "starved" => starved(),
         "starved-waiting" => starved_waiting(),
@@ -449,6 +457,11 @@ fn a_killed_client_is_told_and_what_it_wrote_arrives() {
 #[test]
 fn a_killed_listener_is_told_and_collected() {
     elsewhere("killed-listener");
+}
+
+#[test]
+fn what_was_asked_of_a_killed_listener_is_no_other_ones() {
+    elsewhere("killed-accepting");
 }
 
 #[test]
@@ -512,6 +525,34 @@ fn one_who_cannot_be_joined_is_told() {
                 assert_eq!(files(""), [""; 0], "{way}");
             });
         }
+    }
+}
+
+/// The same where one of the ways is no link any more, and so cannot be ended either: the other one tells.
+#[test]
+fn one_whose_way_is_damaged_is_told() {
+    for (way, damage) in [("up", "name"), ("down", "name"), ("up", "header"), ("down", "header")] {
+        within(LIMIT, move || {
+            let address = address("damaged", "");
+            let listener = Listener::bind(&address).unwrap();
+            let (mut reader, mut writer) = Stream::connect(&address).unwrap().split();
+            let mut files = files_of(home(), &format!("{}~", name_of(&address)));
+            files.retain(|file| file.ends_with(way));
+            let file = home().join(&files[0]);
+            match damage {
+                "name" => std::fs::hard_link(&file, home().join("second")).unwrap(),
+                _ => File::options().write(true).open(&file).unwrap().write_all_at(b"not a link", 0).unwrap(),
+            }
+            let reading = std::thread::spawn(move || kind(reader.read(&mut [0])));
+            let writing = std::thread::spawn(move || kind(writer.write_all(&[0; 1 << 20])));
+            std::thread::sleep(SHORT);
+            assert_eq!(listener.try_accept().unwrap_err().kind(), ErrorKind::NotALink);
+            assert_eq!(reading.join().unwrap(), io::ErrorKind::ConnectionReset, "{way} {damage}");
+            assert_eq!(writing.join().unwrap(), io::ErrorKind::BrokenPipe, "{way} {damage}");
+            for name in [&file, &home().join("second")] {
+                let _ = std::fs::remove_file(name);
+            }
+        });
     }
 }
 
@@ -773,6 +814,47 @@ fn killed_listener(directory: &Path) {
     drop(client);
     assert_eq!(ginnel::clean(false).unwrap().len(), 0);
     assert_eq!(read_all(listener.accept().unwrap()), b"kept");
+}
+
+/// A listener is killed before it has accepted, or in the middle of that: its client is told, and so the next one must not take what it wrote for a conversation that
+/// ended well. Nor that of a client that has not looked yet.
+fn killed_accepting(directory: &Path) {
+    for accepts in [false, true] {
+        let mut listener = start("accept", directory);
+        listener.reply().ok();
+        let [mut told, mut untold] = [(); 2].map(|()| Stream::connect("shm:there").unwrap());
+        let mut files = files_of(directory, "there~");
+        files.retain(|file| file.ends_with("up"));
+        let ways: Vec<File> =
+            files.iter().map(|file| File::options().write(true).open(directory.join(file)).unwrap()).collect();
+        // Who joins a way waits for this, for half a second.
+        let held = ways.iter().map(|way| ofd_lock::try_lock(way.as_fd(), Kind::Write, REMOVE_BYTE..=REMOVE_BYTE));
+        let held: Vec<_> = held.map(Result::unwrap).collect();
+        for client in [&mut told, &mut untold] {
+            client.write_all(b"the beginning of").unwrap();
+        }
+        if accepts {
+            listener.must("now");
+            std::thread::sleep(10 * SHORT);
+        }
+        listener.kill_and_reap();
+        drop(held);
+        assert_eq!(kind(told.read(&mut [0])), io::ErrorKind::ConnectionReset);
+        let next = Listener::bind("shm:there").unwrap();
+        drop(told);
+        assert!(
+            next.accept_timeout(SHORT).unwrap().is_none(),
+            "of a client that was told otherwise; accepts: {accepts}"
+        );
+        assert_eq!(kind(untold.read(&mut [0])), io::ErrorKind::ConnectionReset);
+        drop(untold);
+        let mut client = Stream::connect("shm:there").unwrap();
+        client.write_all(b"to the next one").unwrap();
+        drop(client);
+        assert_eq!(read_all(next.accept().unwrap()), b"to the next one");
+        drop(next);
+        assert_eq!(files_of(directory, ""), [""; 0]);
+    }
 }
 
 fn killed_writer(directory: &Path) {

@@ -12,6 +12,7 @@ use ginnel_os::ofd_lock::{self, Kind};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -206,6 +207,40 @@ fn nobody_waits_for_one_that_is_stopped() {
             drop(lock);
             (0..=sent).for_each(|_| sender.try_send(&message).unwrap());
             (0..=sent).for_each(|_| assert_eq!(receiver.recv().unwrap().len(), len));
+        });
+    }
+}
+
+/// Somebody is stopped in the middle of an operation on a side that was its own: that is what is said, of a link that grows too.
+#[test]
+fn a_side_that_changes_hands_is_not_taken_for_one_that_grows() {
+    for options in ["unbounded", "capacity=64"] {
+        let address = address("turn", &format!("{options}&participants=8&max=64"));
+        let (owner, _receiver) = Link::new(&address).unwrap().pair().unwrap();
+        let other = owner.try_clone().unwrap();
+        within(LIMIT, || {
+            (0..5).for_each(|_| owner.send(b"mine").unwrap());
+            let file = file_to_lock(&address);
+            let is_its = |at: &u64| {
+                let mut work = [0; 8];
+                file.read_exact_at(&mut work, *at).unwrap();
+                u64::from_le_bytes(work) == 5 << 1 // its messages
+            };
+            // See docs/format.md: the work word of its entry.
+            let at = (0..8).map(|number| 4096 + number * 256 + 128).find(is_its).unwrap();
+            let set = |busy: u64| file.write_all_at(&(5 << 1 | busy).to_le_bytes(), at).unwrap();
+            set(1);
+            if options == "unbounded" {
+                let error = other.try_send(b"x").unwrap_err();
+                assert!(matches!(error.reason(), SendFailure::NoRoom { limit: "turn", value: 1 }), "{error}");
+                assert!(error.to_string().contains("ginnel info"), "{error}");
+            }
+            let error = other.send_timeout(b"x", SHORT).unwrap_err();
+            assert!(matches!(error.reason(), SendFailure::TimedOut { limit: "turn", value: 1 }), "{error}");
+            assert!(error.to_string().contains("ginnel info") && !error.to_string().contains("memory"), "{error}");
+            set(0);
+            other.send(b"x").unwrap();
+            owner.send(b"x").unwrap();
         });
     }
 }

@@ -4,7 +4,9 @@
 use std::fs;
 use std::time::Duration;
 
-/// When there are descriptors again, whatever happens.
+use ginnel::Link;
+
+/// When there are descriptors again, whatever happens, for one that has none in reserve.
 const RELIEF: Duration = Duration::from_millis(500);
 const ENOUGH: u64 = 1024;
 
@@ -19,14 +21,18 @@ impl Famine {
         Self { left: None }
     }
 
-    /// Leaves `spare` descriptors, until so many opens have failed.
-    pub(crate) fn begin(spare: u64, failures: u64) -> Self {
+    /// Leaves `spare` descriptors, until so many opens have failed. Who `is_watching` before has one in reserve, by which it repairs what a dead peer left, and is told.
+    pub(crate) fn begin(spare: u64, failures: u64, is_watching: bool) -> Self {
+        if is_watching {
+            begin_to_watch();
+        } else {
+            // Without a descriptor nobody can repair what a dead peer left, so who waits for that waits for descriptors, too.
+            std::thread::spawn(|| {
+                std::thread::sleep(RELIEF);
+                set_limit(ENOUGH);
+            });
+        }
         set_limit(open_descriptors() + spare);
-        // Without a descriptor nobody can repair what a dead peer left, so who waits for that waits for descriptors, too.
-        std::thread::spawn(|| {
-            std::thread::sleep(RELIEF);
-            set_limit(ENOUGH);
-        });
         Self { left: Some(failures) }
     }
 
@@ -47,6 +53,12 @@ impl Famine {
             set_limit(ENOUGH);
         }
     }
+}
+
+/// By waiting for a moment.
+fn begin_to_watch() {
+    let Ok((_sender, receiver)) = Link::new("mem:soak-famine").and_then(|link| link.pair()) else { return };
+    let _ = receiver.recv_timeout(Duration::from_millis(1));
 }
 
 /// One more than the highest descriptor, but for the one that this needs itself.

@@ -62,7 +62,7 @@ pub(crate) fn main(scene: Scene, seat: usize, life: u64, ledger: &Path) -> ExitC
     let (role, index) = (scene.seats[seat].role, scene.seats[seat].index);
     let mut dice = scene.dice_of(seat, life);
     let famine = match dice.one_in(scene.famine.max(1)) && scene.famine > 0 && scene.may_starve(seat) {
-        true => Famine::begin(dice.below(6), 1 + dice.below(8)),
+        true => Famine::begin(dice.below(6), 1 + dice.below(8), dice.one_in(2)),
         false => Famine::none(),
     };
     let next = (0..scene.channels()).map(|channel| ledger.begun(channel)).collect();
