@@ -2,7 +2,9 @@
 //! writer which waits for room is woken. Loom's cells say when both sides are at one byte. Run with `RUSTFLAGS="--cfg loom"`.
 #![cfg(loom)]
 
-use ginnel_core::{ByteReader, ByteWriter, Engine, Geometry, Identity, Layout, Memory, Participant, Role, Route, Shape};
+use ginnel_core::{
+    ByteReader, ByteWriter, Engine, Geometry, Identity, Layout, Memory, Participant, Role, Route, Shape,
+};
 use loom::sync::Arc;
 use loom::sync::atomic::{Ordering, fence};
 use loom::thread;
