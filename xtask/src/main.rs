@@ -30,7 +30,7 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "test",
         arguments: "[--limit SECONDS] [STEP..]",
-        about: "run every test: workspace, doc, loom, crash, soak",
+        about: "run every test: workspace, doc, loom, instructions, crash, soak",
         run: test::run,
     },
     Command {

@@ -185,7 +185,7 @@ fn passed_in(line: &str) -> Option<u64> {
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let verdict = if self.failure.is_none() { "passed" } else { "FAILED" };
-        write!(f, "{:10} {verdict} in {:.1} s", self.name, self.took.as_secs_f64())?;
+        write!(f, "{:12} {verdict} in {:.1} s", self.name, self.took.as_secs_f64())?;
         if let Some(tests) = self.tests_passed {
             write!(f, ", {tests} tests passed")?;
         }

@@ -1,12 +1,13 @@
 //! `cargo xtask test`: every test of the project, from a fresh clone.
 //!
-//! | step      | what it adds                                                                            |
-//! |-----------|-----------------------------------------------------------------------------------------|
-//! | workspace | unit tests, model tests, real processes, and examples and benches that must compile      |
-//! | doc       | the examples in the documentation                                                        |
-//! | loom      | the core under every interleaving that the bound on preemptions allows                   |
-//! | crash     | processes killed at every step, in the code that users run                               |
-//! | soak      | processes killed at random on every shape, for some seconds                              |
+//! | step         | what it adds                                                                         |
+//! |--------------|--------------------------------------------------------------------------------------|
+//! | workspace    | unit tests, model tests, real processes, and examples and benches that must compile   |
+//! | doc          | the examples in the documentation                                                     |
+//! | loom         | the core under every interleaving that the bound on preemptions allows                |
+//! | instructions | what a message costs on each hot path, in the code that users run, against a table    |
+//! | crash        | processes killed at every step, in the same code                                      |
+//! | soak         | processes killed at random on every shape, for some seconds                           |
 //!
 //! Loom is built apart (`target/loom`): its `--cfg` would otherwise rebuild everything at each change of step.
 
@@ -40,7 +41,8 @@ pub(crate) fn steps(root: &Path) -> Vec<Step> {
     workspace.counts_tests = true;
     let mut doc = Step::cargo("doc", root, &["test", "--workspace", "--all-features", "--doc"]);
     doc.counts_tests = true;
-    vec![workspace, doc, loom(root), released(root, "crash"), released(root, "soak")]
+    let instructions = released(root, "ginnel-bench", "instructions");
+    vec![workspace, doc, loom(root), instructions, released(root, "ginnel", "crash"), released(root, "ginnel", "soak")]
 }
 
 fn loom(root: &Path) -> Step {
@@ -56,11 +58,11 @@ fn loom(root: &Path) -> Step {
     step
 }
 
-/// A test that kills processes of the code that users run.
-fn released(root: &Path, name: &'static str) -> Step {
-    let mut step = Step::cargo(name, root, &["test", "--release", "-p", "ginnel", "--test", name]);
+/// A test of the code that users run: optimised, and of a package alone, with the features that it asks for itself.
+fn released(root: &Path, package: &str, name: &'static str) -> Step {
+    let mut step = Step::cargo(name, root, &["test", "--release", "-p", package, "--test", name]);
     step.counts_tests = true;
-    step.needs_one_of = test_target(root, "ginnel", name);
+    step.needs_one_of = test_target(root, package, name);
     step
 }
 
@@ -89,13 +91,13 @@ mod tests {
 
     #[test]
     fn without_names_every_step_runs() {
-        assert_eq!(chosen(&[]).unwrap(), ["workspace", "doc", "loom", "crash", "soak"]);
+        assert_eq!(chosen(&[]).unwrap(), ["workspace", "doc", "loom", "instructions", "crash", "soak"]);
     }
 
     #[test]
     fn names_choose_and_unknown_ones_are_refused() {
         assert_eq!(chosen(&["crash", "doc"]).unwrap(), ["doc", "crash"]);
-        assert!(chosen(&["fuzz"]).unwrap_err().contains("workspace, doc, loom, crash, soak"));
+        assert!(chosen(&["fuzz"]).unwrap_err().contains("workspace, doc, loom, instructions, crash, soak"));
     }
 
     #[test]
@@ -105,7 +107,7 @@ mod tests {
 
     #[test]
     fn those_of_one_target_name_the_file_they_need() {
-        for name in ["loom", "crash", "soak"] {
+        for name in ["loom", "instructions", "crash", "soak"] {
             let step = choose(steps(Path::new("/nonexistent")), &[name]).unwrap().remove(0);
             let report = step.run(step::DEFAULT_LIMIT);
             assert!(report.failure.unwrap().contains(&format!("tests/{name}.rs is missing")));

@@ -184,13 +184,13 @@ impl Inlet for LinkReceiver {
 }
 
 /// Links whose sender sends several messages at once with `send_all`, and whose receiver takes what is there with `recv_many`.
-struct GinnelBatches {
+pub(crate) struct GinnelBatches {
     links: Links,
     size: usize,
 }
 
 impl GinnelBatches {
-    fn new(case: &Case) -> Result<Self, Failure> {
+    pub(crate) fn new(case: &Case) -> Result<Self, Failure> {
         Ok(Self { links: Links::new(case, |link| link.capacity(CAPACITY))?, size: case.size })
     }
 }
@@ -215,7 +215,7 @@ impl Mechanism for GinnelBatches {
 }
 
 /// The sending handle of batches.
-struct BatchSender {
+pub(crate) struct BatchSender {
     sender: Sender,
     pending: Pending,
     /// Messages that were written and not sent yet.
@@ -251,7 +251,7 @@ impl Outlet for BatchSender {
 }
 
 /// The receiving handle of batches.
-struct BatchReceiver {
+pub(crate) struct BatchReceiver {
     // Before what it borrows.
     batch: Option<Batch<'static>>,
     /// Messages of the batch that were shown.

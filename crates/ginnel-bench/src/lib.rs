@@ -9,6 +9,7 @@
 //! | `case`, `message` | what is measured; what the messages carry and how it is proved |
 //! | `crew`, `cores`, `usage` | real processes under a time limit; where they run; what they cost |
 //! | `round_trip`, `stream`, `run` | the two workloads of two processes with a channel; one run of one mechanism |
+//! | `solo` | both ends of a stream in one process, for those who count its instructions |
 //! | `burst`, `look` | the workloads of a broadcast and of the newest value |
 //! | `contest`, `report`, `table` | all contenders in turns; the findings; the findings as text |
 //! | `raw_ring`, `raw_slot`, `raw_seqlock`, `cache_line` | the baselines, over `region` |
@@ -59,6 +60,7 @@ mod report;
 mod request;
 mod round_trip;
 mod run;
+mod solo;
 mod stream;
 mod table;
 mod usage;
@@ -78,5 +80,6 @@ pub use raw_slot::{RawSlots, SlotConsumer, SlotProducer};
 pub use report::{Cost, Group, Report, Row, Spread, Times};
 pub use round_trip::Percentiles;
 pub use run::{Sample, Terms, measure};
+pub use solo::Solo;
 pub use table::table;
 pub use usage::Usage;

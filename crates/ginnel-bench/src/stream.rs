@@ -53,7 +53,7 @@ pub(crate) fn receive<M: Mechanism>(mechanism: &M, case: &Case, count: Count, ga
 }
 
 /// The private copy of a message, for those that are copied.
-fn room(case: &Case) -> Vec<u8> {
+pub(crate) fn room(case: &Case) -> Vec<u8> {
     match case.payload {
         Payload::Summed => checksum::payload(case.size),
         _ if case.copies() => vec![1; case.size],
@@ -62,8 +62,9 @@ fn room(case: &Case) -> Vec<u8> {
 }
 
 /// Sends the messages of `sequences`, with the sizes of the tables as constants of the loop, as they are in a program whose
-/// message is a struct.
-fn send_each<O: Outlet>(
+/// message is a struct. One body, whoever calls it: what is counted of it in one place (see `solo`) holds in the other.
+#[inline(never)]
+pub(crate) fn send_each<O: Outlet>(
     out: &mut O,
     case: &Case,
     buffer: &mut [u8],
@@ -113,8 +114,9 @@ fn send_stamped<O: Outlet, const SIZE: usize>(
     Ok(())
 }
 
-/// Receives the messages of `sequences` and checks each, or adds it to the sum.
-fn receive_each<I: Inlet>(
+/// Receives the messages of `sequences` and checks each, or adds it to the sum. One body, as [`send_each`].
+#[inline(never)]
+pub(crate) fn receive_each<I: Inlet>(
     inlet: &mut I,
     case: &Case,
     buffer: &mut [u8],

@@ -22,8 +22,8 @@ impl Tally {
 
 pub(crate) fn heading() {
     println!(
-        "{:<28} {:>12} {:>8} {:>17} {:>10} {:>8} {:>9}  moved by",
-        "operation", "instructions", "points", "tried", "violations", "seconds", "trials/s"
+        "{:<28} {:>12} {:>8} {:>8} {:>17} {:>10} {:>8} {:>9}  moved by",
+        "operation", "instructions", "points", "distinct", "tried", "violations", "seconds", "trials/s"
     );
 }
 
@@ -39,10 +39,11 @@ pub(crate) fn line(sweep: &Sweep) {
         how += &format!(", {} left the recorded path and were stepped", sweep.strayed);
     }
     println!(
-        "{:<28} {:>12} {:>8} {:>17} {:>10} {:>8.2} {:>9.0}  {how}",
+        "{:<28} {:>12} {:>8} {:>8} {:>17} {:>10} {:>8.2} {:>9.0}  {how}",
         sweep.name,
         sweep.instructions,
         sweep.points,
+        sweep.distinct,
         tried,
         sweep.violations.len(),
         seconds,

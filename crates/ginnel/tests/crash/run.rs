@@ -15,6 +15,7 @@ mod streams;
 mod sweep;
 mod trace;
 mod unbounded;
+mod visible;
 
 use std::collections::hash_map::RandomState;
 use std::env;
@@ -22,12 +23,12 @@ use std::hash::{BuildHasher, Hasher};
 use std::process::ExitCode;
 
 use report::Tally;
-use sweep::{Effort, Method};
+use sweep::{Effort, Method, Part};
 
-/// Kill points for each operation when nothing is asked for. A build that is not optimised takes five times the
+/// Kill points for each operation when nothing is asked for, beside those that others can tell apart. A build that is not optimised takes five times the
 /// instructions to do the same, and users do not run it.
-const DEFAULT: u64 = if cfg!(debug_assertions) { 0 } else { QUICK };
-const QUICK: u64 = 60;
+const DEFAULT: Option<u64> = if cfg!(debug_assertions) { None } else { Some(QUICK) };
+const QUICK: u64 = 40;
 
 /// Runs everything, or what the arguments name; prints the table and `N passed, N failed`.
 pub(crate) fn main() -> ExitCode {
@@ -42,15 +43,19 @@ pub(crate) fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    stepper::pin_to_one_cpu();
+    stepper::pin_to_one_cpu(effort.map_or(0, |effort| effort.part.index));
     let mut tally = Tally::default();
     selftest::run(&mut tally);
-    if tally.failed == 0 && effort.budget == 0 {
-        println!("skipped: the operations, in a build that is not optimised; use --release, or set GINNEL_CRASH");
-    } else if tally.failed == 0 {
-        if let Err(error) = sweep_all(effort, &filters, &mut tally) {
-            println!("FAILED: {error}");
-            tally.failed += 1;
+    match effort {
+        _ if tally.failed > 0 => {}
+        None => {
+            println!("skipped: the operations, in a build that is not optimised; use --release, or set GINNEL_CRASH");
+        }
+        Some(effort) => {
+            if let Err(error) = sweep_all(effort, &filters, &mut tally) {
+                println!("FAILED: {error}");
+                tally.failed += 1;
+            }
         }
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
@@ -69,21 +74,27 @@ fn sweep_all(effort: Effort, filters: &[String], tally: &mut Tally) -> Result<()
     }
     println!("seed {} (GINNEL_CRASH_SEED={0} repeats this run)", effort.seed);
     report::heading();
+    let operations = scenarios.len();
+    let (mut instructions, mut distinct) = (0, 0);
     for scenario in scenarios {
         let sweep = sweep::sweep(&scenario, effort);
         report::line(&sweep);
         tally.add(&sweep);
+        instructions += sweep.instructions;
+        distinct += sweep.distinct;
     }
+    println!("{operations} operations, {instructions} instructions, {distinct} moments that others can tell apart");
     Ok(())
 }
 
-fn effort() -> Result<Effort, String> {
+/// What is asked for; `None` if the operations are not to be swept.
+fn effort() -> Result<Option<Effort>, String> {
     let number = |name: &str, text: &str| text.parse().map_err(|_| format!("{name}={text}: not a number"));
     let budget = match env::var("GINNEL_CRASH").as_deref() {
-        Ok("all") => u64::MAX,
-        Ok("quick") => QUICK,
+        Ok("all") => Some(u64::MAX),
+        Ok("quick") => Some(QUICK),
         Ok("") | Err(_) => DEFAULT,
-        Ok(text) => number("GINNEL_CRASH", text)?,
+        Ok(text) => Some(number("GINNEL_CRASH", text)?),
     };
     let seed = match env::var("GINNEL_CRASH_SEED") {
         Ok(text) => number("GINNEL_CRASH_SEED", &text)?,
@@ -94,5 +105,9 @@ fn effort() -> Result<Effort, String> {
         Ok(text) => return Err(format!("GINNEL_CRASH_STEP={text}: only `plain` is known")),
         Err(_) => Method::Breakpoints,
     };
-    Ok(Effort { budget, seed, method })
+    let part = match env::var("GINNEL_CRASH_PART") {
+        Ok(text) => Part::parse(&text).ok_or(format!("GINNEL_CRASH_PART={text}: not K/N, with K from 1 to N"))?,
+        Err(_) => Part::WHOLE,
+    };
+    Ok(budget.map(|budget| Effort { budget, seed, method, part }))
 }

@@ -15,10 +15,10 @@ use std::time::Duration;
 use super::fork;
 use super::report::Tally;
 use super::stepper::{self, Order, Outcome, Until};
-use super::sweep::{Effort, Method, Scenario, Sweep, sweep};
+use super::sweep::{Effort, Method, Part, Scenario, Sweep, sweep};
 use super::trace::Trace;
 
-const EVERYTHING: Effort = Effort { budget: u64::MAX, seed: 0, method: Method::Breakpoints };
+const EVERYTHING: Effort = Effort { budget: u64::MAX, seed: 0, method: Method::Breakpoints, part: Part::WHOLE };
 const SHORT: Duration = Duration::from_millis(60);
 const LIMIT: Duration = Duration::from_secs(20);
 const WORDS: usize = 512;
@@ -27,7 +27,7 @@ const WORDS: usize = 512;
 type Page = &'static [AtomicU64; WORDS];
 type Case = (&'static str, fn(Page) -> Result<String, String>);
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 11] = [
     ("a broken update is found, exactly where", broken_update),
     ("a correct update has no violation", correct_update),
     ("breakpoints and steps reach the same moment", same_moment),
@@ -37,6 +37,8 @@ const CASES: [Case; 9] = [
     ("a victim asleep is killed asleep", asleep),
     ("what fails is reported", failures),
     ("a survivor that hangs is a violation", hanging_survivor),
+    ("the parts of a sweep are the whole", parts),
+    ("one kill for each moment that others can tell apart", told_apart),
 ];
 
 /// Runs every case: one line, and one pass or failure, for each.
@@ -107,8 +109,7 @@ fn complete(sweep: &Sweep) -> Result<(), String> {
 }
 
 /// Two words that must be equal are stored one after the other, three instructions apart.
-fn broken_update(page: Page) -> Result<String, String> {
-    const NOP: u8 = 0x90;
+fn broken(page: Page) -> Scenario {
     let update = |page: Page| {
         let words = page.as_ptr();
         // SAFETY: `words` is a live page, and its first two words are atomics that may change at any time.
@@ -120,9 +121,13 @@ fn broken_update(page: Page) -> Result<String, String> {
         }
         Ok(())
     };
+    over_page(page, "broken", update, |page, _| equal_pair(&page[0], &page[1]))
+}
+
+fn broken_update(page: Page) -> Result<String, String> {
+    const NOP: u8 = 0x90;
     for method in [Method::Plain, Method::Breakpoints] {
-        let scenario = over_page(page, "broken", update, |page, _| equal_pair(&page[0], &page[1]));
-        let sweep = sweep(&scenario, Effort { method, ..EVERYTHING });
+        let sweep = sweep(&broken(page), Effort { method, ..EVERYTHING });
         complete(&sweep)?;
         let found: Vec<u64> = sweep.violations.iter().map(|violation| violation.position).collect();
         if found.len() != 4 || found[3] - found[0] != 3 {
@@ -227,11 +232,11 @@ fn same_moment(page: Page) -> Result<String, String> {
         tried += 1;
         hurried += u64::from(approach.passes > 0);
     }
-    let calls = trace.system_calls().len();
-    if calls < 5 || hurried * 2 < tried {
-        return Err(format!("{calls} system calls seen, {hurried} of {tried} by breakpoint"));
+    let new = trace.changes().len();
+    if new < 5 || hurried * 2 < tried {
+        return Err(format!("{new} new moments seen, {hurried} of {tried} by breakpoint"));
     }
-    Ok(format!("{tried} moments compared, {hurried} by breakpoint, {calls} system calls"))
+    Ok(format!("{tried} moments compared, {hurried} by breakpoint, {new} new to others"))
 }
 
 fn repeated_instruction(page: Page) -> Result<String, String> {
@@ -365,4 +370,73 @@ fn hanging_survivor(_: Page) -> Result<String, String> {
         Err(error) if error.contains("no answer") => Ok(error),
         other => Err(format!("{other:?}")),
     }
+}
+
+/// Processes that share a sweep try each point once.
+fn parts(page: Page) -> Result<String, String> {
+    let found = |part| {
+        let sweep = sweep(&broken(page), Effort { part, ..EVERYTHING });
+        (sweep.tried, sweep.violations.iter().map(|violation| violation.position).collect::<Vec<_>>())
+    };
+    let (tried, whole) = found(Part::WHOLE);
+    let (mut tried_in_parts, mut in_parts) = (0, Vec::new());
+    for part in ["1/3", "2/3", "3/3"] {
+        let (tried, found) = found(Part::parse(part).ok_or(part)?);
+        tried_in_parts += tried;
+        in_parts.extend(found);
+    }
+    in_parts.sort_unstable();
+    if tried_in_parts != tried || in_parts != whole {
+        return Err(format!("{tried_in_parts} tried and {in_parts:?} found, and not {tried} and {whole:?}"));
+    }
+    if ["0/3", "4/3", "1", "x/3"].iter().any(|text| Part::parse(text).is_some()) {
+        return Err("a part that is none".into());
+    }
+    Ok(format!("{tried} kills in 3 parts"))
+}
+
+/// Stores of every kind, some that change nothing, a loop that leads back, and system calls.
+fn told_apart(page: Page) -> Result<String, String> {
+    /// One for each line below that says so.
+    const NEW: usize = 6 + 20 + 1 + 1;
+    let update = |page: Page| {
+        let words = page.as_ptr();
+        // SAFETY: `words` is a live page of atomics that may change at any time; the system calls are yields and a question.
+        unsafe {
+            asm!(
+                "push rax", "pop rax",
+                "mov qword ptr [{words} + 16], 5", // new
+                "mov qword ptr [{words} + 16], 5",
+                "mov {one}, 1",
+                "lock xadd qword ptr [{words} + 24], {one}", // new
+                "mov {one}, 1",
+                "xchg qword ptr [{words} + 32], {one}", // new
+                "pcmpeqd xmm0, xmm0",
+                "movups xmmword ptr [{words} + 48], xmm0", // new
+                "mov qword ptr [{words} + 16], 0", // new
+                "mov byte ptr [{words} + 4093], 1", // new, at the end of the page
+                "mov rcx, 20", "lea rdi, [{words} + 512]", "mov al, 1",
+                "rep stosb", // new, twenty times
+                "mov rcx, 3",
+                "2:",
+                "mov qword ptr [{words} + 8], 1", // new, once
+                "mov qword ptr [{words} + 8], 0",
+                "dec rcx", "jnz 2b",
+                "mov eax, 24", "syscall", // sched_yield
+                "mov eax, 39", "syscall", // new: getpid, for all that is known here
+                words = in(reg) words, one = out(reg) _,
+                out("rax") _, out("rcx") _, out("rdi") _, out("r11") _, out("xmm0") _,
+            );
+        }
+        Ok(())
+    };
+    let trace = over_page(page, "stores", update, |_, _| Ok(())).record()?;
+    if trace.changes().len() != NEW {
+        return Err(format!("{} new moments, and not {NEW}: at {:?}", trace.changes().len(), trace.changes()));
+    }
+    let few = sweep(&broken(page), Effort { budget: 0, ..EVERYTHING });
+    if few.violations.is_empty() || few.tried != few.distinct {
+        return Err(format!("{} of {} found {} violations", few.tried, few.distinct, few.violations.len()));
+    }
+    Ok(format!("{NEW} of {} moments; a broken update is found by {} kills", trace.points().len(), few.tried))
 }

@@ -22,13 +22,13 @@
 #![allow(unsafe_code)]
 
 use std::arch::{asm, global_asm};
-use std::collections::HashMap;
 use std::mem::{ManuallyDrop, offset_of};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::fork::{self, Child, Heard, failed};
-use super::trace::{Approach, Effect, Moment, Trace};
+use super::trace::{Approach, Moment, Trace};
+use super::visible::Visible;
 
 /// An operation that is longer than this is a loop that waits for somebody.
 const INSTRUCTIONS_MAX: u64 = 4_000_000;
@@ -208,9 +208,12 @@ impl<'t> Victim<'t> {
 
     /// Steps to the end and notes every position.
     fn record(&mut self, trace: &mut Trace) -> Result<Outcome, String> {
+        let mut visible = Visible::new(self.child.pid())?;
         let outcome = loop {
-            let moment = self.moment()?;
+            let registers = self.registers()?;
+            let moment = self.moment_of(&registers);
             trace.push(moment);
+            visible.before(&registers);
             if moment.instruction == finish_line() {
                 break Outcome::Finished { instructions: trace.instructions() };
             }
@@ -222,12 +225,13 @@ impl<'t> Victim<'t> {
                 trace.mark_asleep();
                 break Outcome::Asleep { instructions: trace.instructions() };
             }
+            if visible.is_new(&registers)? {
+                trace.mark_new();
+            }
             if trace.instructions() > INSTRUCTIONS_MAX {
                 return Err(format!("still running after {INSTRUCTIONS_MAX} instructions"));
             }
         };
-        let mut seen = HashMap::new();
-        trace.mark_effects(|address| *seen.entry(address).or_insert_with(|| effect_at(address)));
         if !trace.is_asleep() {
             self.verdict()?;
         }
@@ -384,6 +388,14 @@ impl<'t> Victim<'t> {
     }
 
     fn moment(&self) -> Result<Moment, String> {
+        self.registers().map(|registers| self.moment_of(&registers))
+    }
+
+    fn moment_of(&self, registers: &libc::user_regs_struct) -> Moment {
+        Moment { instruction: registers.rip, depth: self.stack.wrapping_sub(registers.rsp) }
+    }
+
+    fn registers(&self) -> Result<libc::user_regs_struct, String> {
         // SAFETY: `user_regs_struct` is integers, for which all zeros is a valid value.
         let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
         let to = &raw mut registers;
@@ -391,7 +403,7 @@ impl<'t> Victim<'t> {
         if unsafe { libc::ptrace(libc::PTRACE_GETREGS, self.child.pid(), 0, to) } == -1 {
             return Err(failed("PTRACE_GETREGS"));
         }
-        Ok(Moment { instruction: registers.rip, depth: self.stack.wrapping_sub(registers.rsp) })
+        Ok(registers)
     }
 
     /// Stops the victim at `address`, and at the finish line in case that it never gets there.
@@ -417,31 +429,6 @@ impl<'t> Victim<'t> {
             return Err(failed("ptrace"));
         }
         Ok(())
-    }
-}
-
-/// What the instruction at `address` does to others. A victim's text is its parent's, and the vDSO is everybody's.
-fn effect_at(address: u64) -> Effect {
-    let mut bytes = [0_u8; 4];
-    let to = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
-    let from = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: bytes.len() };
-    // SAFETY: `getpid` cannot fail and touches no memory.
-    let me = unsafe { libc::getpid() };
-    // SAFETY: the kernel checks the remote address, and writes four bytes into a live array of four.
-    let read = unsafe { libc::process_vm_readv(me, &raw const to, 1, &raw const from, 1, 0) };
-    if read == 4 { effect_of(bytes) } else { Effect::None }
-}
-
-/// Tells a system call, and an atomic read-modify-write: `lock`, or `xchg` with memory, which locks by itself.
-fn effect_of(bytes: [u8; 4]) -> Effect {
-    let is_register = |modrm: u8| modrm >> 6 == 3;
-    match bytes {
-        [0x0f, 0x05, ..] => Effect::SystemCall,
-        [0xf0, ..] | [0x66, 0xf0, ..] => Effect::Atomic,
-        [0x86 | 0x87, modrm, ..] | [0x40..=0x4f | 0x66, 0x86 | 0x87, modrm, ..] if !is_register(modrm) => {
-            Effect::Atomic
-        }
-        _ => Effect::None,
     }
 }
 
@@ -543,14 +530,21 @@ impl Drop for Notice {
     }
 }
 
-/// Keeps this process and its children on the processor that it runs on.
+/// Keeps this process and its children on one processor: the one that it runs on, or, where others share the sweep, one of `turn`'s own.
 ///
 /// A step is two switches between tracer and victim: four times as fast when neither has to wake another processor.
-pub(crate) fn pin_to_one_cpu() {
+pub(crate) fn pin_to_one_cpu(turn: usize) {
     // SAFETY: `sched_getcpu` touches no memory of ours.
-    let Ok(cpu) = usize::try_from(unsafe { libc::sched_getcpu() }) else {
+    let Ok(here) = usize::try_from(unsafe { libc::sched_getcpu() }) else {
         return; // slower, and as correct
     };
+    // SAFETY: `cpu_set_t` is plain bits for which all zeros is a valid value.
+    let mut allowed: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set is a live local of the size given.
+    unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut allowed) };
+    // SAFETY: within the set; it is read only.
+    let mut others = (0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &allowed) });
+    let cpu = if turn == 0 { here } else { others.nth(turn).unwrap_or(here) };
     // SAFETY: `cpu_set_t` is plain bits for which all zeros is a valid value.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: the kernel's number of a processor lies within the set.

@@ -160,6 +160,26 @@ pub(crate) struct Effort {
     pub(crate) budget: u64,
     pub(crate) seed: u64,
     pub(crate) method: Method,
+    pub(crate) part: Part,
+}
+
+/// Every N-th of the planned kill points: several processes share a sweep, each with a part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// From 0, below `of`.
+    pub(crate) index: usize,
+    pub(crate) of: usize,
+}
+
+impl Part {
+    pub(crate) const WHOLE: Self = Self { index: 0, of: 1 };
+
+    /// `K/N`, with K from 1 to N.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (k, of) = text.split_once('/')?;
+        let (index, of) = (k.parse::<usize>().ok()?.checked_sub(1)?, of.parse().ok()?);
+        (index < of).then_some(Self { index, of })
+    }
 }
 
 /// A broken promise.
@@ -176,6 +196,8 @@ pub(crate) struct Sweep {
     pub(crate) name: String,
     pub(crate) instructions: u64,
     pub(crate) points: u64,
+    /// Of the points, those that others can tell apart.
+    pub(crate) distinct: u64,
     pub(crate) tried: u64,
     /// Trials that left the recorded path and were stepped plainly.
     pub(crate) strayed: u64,
@@ -194,6 +216,7 @@ impl Sweep {
             name: name.into(),
             instructions: 0,
             points: 0,
+            distinct: 0,
             tried: 0,
             strayed: 0,
             method,
@@ -224,7 +247,9 @@ fn kill_all(scenario: &Scenario, effort: Effort, sweep: &mut Sweep) -> Result<()
     sweep.varies = scenario.record()?.parts_from(&trace);
     sweep.instructions = trace.instructions();
     sweep.points = trace.points().len() as u64;
-    for position in trace.plan(effort.budget, effort.seed) {
+    sweep.distinct = trace.distinct().len() as u64;
+    let Part { index, of } = effort.part;
+    for position in trace.plan(effort.budget, effort.seed).into_iter().skip(index).step_by(of) {
         let plainly = || scenario.kill(Until::Steps(position));
         let result = match effort.method {
             Method::Plain => plainly(),

@@ -12,11 +12,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
 
-/// How near to a system call every position is tried, whatever the budget.
-const NEAR_SYSTEM_CALL: u64 = 2;
-/// How near to an atomic instruction, the first time that the operation comes to it.
-const NEAR_ATOMIC: u64 = 1;
-
 /// Where the victim stood at one position: enough to notice that it has left the recorded path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Moment {
@@ -32,22 +27,12 @@ pub(crate) struct Approach {
     pub(crate) passes: u64,
 }
 
-/// What one instruction may do to other processes, as far as its encoding tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
-    None,
-    SystemCall,
-    Atomic,
-}
-
 /// A recorded operation.
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
     moments: Vec<Moment>,
-    /// Positions whose next instruction is a system call.
-    system_calls: Vec<u64>,
-    /// Positions whose next instruction is an atomic one that was not executed before.
-    atomics: Vec<u64>,
+    /// Positions whose next instruction leads to a moment that is new to others (see `visible`).
+    changes: Vec<u64>,
     /// Positions where a signal arrived: the handler ran first, so no breakpoint stops there.
     interrupted: Vec<u64>,
     /// The operation did not come back from its last system call.
@@ -61,21 +46,14 @@ impl Trace {
         self.moments.push(moment);
     }
 
+    /// Tells that the instruction at the latest position led to a moment that is new to others.
+    pub(crate) fn mark_new(&mut self) {
+        self.changes.extend((self.moments.len() as u64).checked_sub(1));
+    }
+
     /// Tells that a signal was delivered at the latest position.
     pub(crate) fn mark_interrupted(&mut self) {
         self.interrupted.extend((self.moments.len() as u64).checked_sub(1));
-    }
-
-    /// Notes where instructions are that others can see.
-    pub(crate) fn mark_effects(&mut self, mut effect_at: impl FnMut(u64) -> Effect) {
-        let mut seen = HashSet::new();
-        for (position, moment) in (0_u64..).zip(&self.moments) {
-            match effect_at(moment.instruction) {
-                Effect::SystemCall => self.system_calls.push(position),
-                Effect::Atomic if seen.insert(moment.instruction) => self.atomics.push(position),
-                Effect::Atomic | Effect::None => {}
-            }
-        }
     }
 
     pub(crate) fn mark_asleep(&mut self) {
@@ -103,8 +81,8 @@ impl Trace {
         (!whole).then_some((same as u64, before))
     }
 
-    pub(crate) fn system_calls(&self) -> &[u64] {
-        &self.system_calls
+    pub(crate) fn changes(&self) -> &[u64] {
+        &self.changes
     }
 
     /// Every kill point: each position after the start, but few of a run at one address.
@@ -125,9 +103,17 @@ impl Trace {
         points
     }
 
+    /// The kill points that others can tell apart: one of each. The first, each after something new to them, and the last.
+    pub(crate) fn distinct(&self) -> Vec<u64> {
+        let seen: HashSet<u64> = self.changes.iter().map(|position| position + 1).chain([1]).collect();
+        let mut points = self.points();
+        let last = points.last().copied();
+        points.retain(|point| seen.contains(point) || Some(*point) == last);
+        points
+    }
+
     /// The kill points to try: all within `budget`. Otherwise so many, half of them where the operation first comes to
-    /// an instruction and half anywhere, evenly spread from a seeded start; and all that are near a system call or a
-    /// new atomic instruction; and the last.
+    /// an instruction and half anywhere, evenly spread from a seeded start; and all that others can tell apart.
     pub(crate) fn plan(&self, budget: u64, seed: u64) -> Vec<u64> {
         let points = self.points();
         if points.len() as u64 <= budget {
@@ -138,10 +124,7 @@ impl Trace {
         let new: Vec<u64> = points.iter().copied().filter(is_new).collect();
         let mut plan = spread(&new, budget / 2, seed);
         plan.extend(spread(&points, budget - budget / 2, seed));
-        plan.extend(points.iter().copied().filter(|&point| {
-            is_near(&self.system_calls, point, NEAR_SYSTEM_CALL) || is_near(&self.atomics, point, NEAR_ATOMIC)
-        }));
-        plan.extend(points.last());
+        plan.extend(self.distinct());
         plan.sort_unstable();
         plan.dedup();
         plan
@@ -184,7 +167,7 @@ impl Trace {
         let mut words = vec![u64::from(self.asleep)];
         words.push(self.moments.len() as u64);
         words.extend(self.moments.iter().flat_map(|moment| [moment.instruction, moment.depth]));
-        for list in [&self.system_calls, &self.atomics, &self.interrupted] {
+        for list in [&self.changes, &self.interrupted] {
             words.push(list.len() as u64);
             words.extend(list);
         }
@@ -200,8 +183,8 @@ impl Trace {
             moments.push(Moment { instruction: words.next()?, depth: words.next()? });
         }
         let mut list = || -> Option<Vec<u64>> { (0..words.next()?).map(|_| words.next()).collect() };
-        let (system_calls, atomics, interrupted) = (list()?, list()?, list()?);
-        Some(Self { moments, system_calls, atomics, interrupted, asleep, approaches: OnceLock::new() })
+        let (changes, interrupted) = (list()?, list()?);
+        Some(Self { moments, changes, interrupted, asleep, approaches: OnceLock::new() })
     }
 }
 
@@ -211,10 +194,4 @@ fn spread(points: &[u64], count: u64, seed: u64) -> Vec<u64> {
     // Those where a line of that slope takes a step.
     let taken = |ordinal: u128| (ordinal * count + u128::from(seed)) % total < count;
     (0..).zip(points).filter(|(ordinal, _)| taken(*ordinal)).map(|(_, point)| *point).collect()
-}
-
-/// One of the sorted positions is at most `distance` from `point`.
-fn is_near(positions: &[u64], point: u64, distance: u64) -> bool {
-    let next = positions.partition_point(|&position| position + distance < point);
-    positions.get(next).is_some_and(|&position| position <= point + distance)
 }
