@@ -29,6 +29,7 @@
 use crate::engine::{Corrupt, Engine};
 use crate::event::Called;
 use crate::header::{HEAD, TAIL, WANTED};
+use crate::memory::Route;
 use crate::participants::Participant;
 use crate::sync::{Acquire, Relaxed, Release};
 use core::cell::Cell;
@@ -120,17 +121,17 @@ impl Engine {
         Ok(Bytes { offset: self.layout().stream_byte(writer.tail.get()), len })
     }
 
-    /// Copies as many bytes as there is room for to the place `ahead` bytes behind the tail, without publishing them. How many.
+    /// Copies as many bytes as there is room for to the place `ahead` bytes behind the tail, by a route, without publishing them. How many.
     ///
     /// # Errors
     /// If the reader's position is impossible.
     #[inline]
-    pub fn put(&self, writer: &ByteWriter, ahead: usize, bytes: &[u8]) -> Result<usize, Corrupt> {
+    pub fn put(&self, writer: &ByteWriter, ahead: usize, bytes: &[u8], route: Route) -> Result<usize, Corrupt> {
         let room = self.room_for(writer, ahead.saturating_add(bytes.len()))?;
         let len = bytes.len().min(room.saturating_sub(ahead));
         if len > 0 {
             let at = self.layout().stream_byte(writer.tail.get().wrapping_add(ahead as u64));
-            self.memory().copy_in(at, &bytes[..len]);
+            self.memory().copy_in_by(route, at, &bytes[..len]);
         }
         Ok(len)
     }

@@ -61,7 +61,7 @@ pub use layout::{
     GeometryError, INLINE_MAX, LINE, Layout, MESSAGE_MAX, PAGE, PARTICIPANTS_MAX, REMOVE_BYTE, Rule, SLOT_BYTES, Shape,
     TOKEN_BASE,
 };
-pub use memory::Memory;
+pub use memory::{Memory, Route};
 pub use participants::{Census, Counters, Entry, Identity, JoinError, Participant, ParticipantState, Role};
 pub use pool::{Block, Extent, PoolUse};
 pub use producer::Producer;

@@ -2,7 +2,9 @@
 //! writer which waits for room is woken. Loom's cells say when both sides are at one byte. Run with `RUSTFLAGS="--cfg loom"`.
 #![cfg(loom)]
 
-use ginnel_core::{ByteReader, ByteWriter, Engine, Geometry, Identity, Layout, Memory, Participant, Role, Shape};
+use ginnel_core::{
+    ByteReader, ByteWriter, Engine, Geometry, Identity, Layout, Memory, Participant, Role, Route, Shape,
+};
 use loom::sync::Arc;
 use loom::sync::atomic::{Ordering, fence};
 use loom::thread;
@@ -30,7 +32,7 @@ fn ends(capacity: u64) -> (Arc<Engine>, ByteWriter, ByteReader) {
 /// Writes in parts of two, as far as there is room.
 fn write(engine: &Engine, writer: &ByteWriter, mut bytes: &[u8]) {
     while !bytes.is_empty() {
-        let len = engine.put(writer, 0, &bytes[..bytes.len().min(2)]).unwrap();
+        let len = engine.put(writer, 0, &bytes[..bytes.len().min(2)], Route::Cache).unwrap();
         if len == 0 {
             thread::yield_now();
             continue;

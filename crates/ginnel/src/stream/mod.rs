@@ -14,6 +14,7 @@
 //! | accepting | `listener` |
 //! | one way of a connection: who is at its other end, waiting | `end` |
 //! | its two ends | `reader`, `writer` |
+//! | through the caches or past them | `route` |
 //! | reading and writing in tasks: `AsyncRead`, `AsyncWrite` | `poll` |
 //!
 //! **Death.** What a killed peer had written arrives; then reading fails with `ConnectionReset`. A peer that left in good order is the end of the stream.
@@ -29,6 +30,7 @@ mod listener;
 #[cfg(any(feature = "tokio", feature = "smol"))]
 mod poll;
 mod reader;
+mod route;
 mod writer;
 
 pub(crate) use call::listener_of;

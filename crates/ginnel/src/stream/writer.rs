@@ -1,6 +1,7 @@
 //! The writing end of one way of a connection.
 
 use super::end::End;
+use super::route::Routes;
 use crate::wait::{Interrupter, Until};
 use ginnel_core::{ByteWriter, Corrupt};
 use std::fmt;
@@ -14,12 +15,13 @@ const STEP: usize = 32 * 1024;
 pub struct Writer {
     // Before the end: nothing of the ring's is used after its membership is gone.
     pub(super) bytes: ByteWriter,
+    routes: Routes,
     end: End,
 }
 
 impl Writer {
     pub(super) fn new(end: End) -> Self {
-        Self { bytes: end.engine().byte_writer(end.membership.me), end }
+        Self { bytes: end.engine().byte_writer(end.membership.me), routes: Routes::default(), end }
     }
 
     pub(super) fn end(&self) -> &End {
@@ -94,7 +96,7 @@ impl Writer {
     pub(super) fn write_there(&self, bytes: &[u8]) -> Result<usize, Corrupt> {
         let mut written = 0;
         for part in bytes.chunks(STEP) {
-            let len = self.end.engine().put(&self.bytes, 0, part)?;
+            let len = self.put(0, part)?;
             self.publish(len);
             written += len;
             if len < part.len() {
@@ -102,6 +104,12 @@ impl Writer {
             }
         }
         Ok(written)
+    }
+
+    /// Copies as much of a part as there is room for.
+    #[inline]
+    fn put(&self, ahead: usize, part: &[u8]) -> Result<usize, Corrupt> {
+        self.routes.copy(part.len(), |route| self.end.engine().put(&self.bytes, ahead, part, route))
     }
 
     #[inline]
@@ -163,7 +171,7 @@ impl Writer {
     pub(super) fn write_parts(&self, parts: &[IoSlice<'_>]) -> Result<usize, Corrupt> {
         let mut written = 0;
         for part in parts {
-            let len = self.end.engine().put(&self.bytes, written, part)?;
+            let len = self.put(written, part)?;
             written += len;
             if len < part.len() {
                 break;
