@@ -240,6 +240,17 @@ impl StateWord {
     }
 }
 
+/// A word of joins and one more: senders in the lower half, receivers in the upper one. Neither runs over into the other, which says who listens (see
+/// the byte stream's listeners) and who has come.
+fn one_more(joins: u64, role: Role) -> u64 {
+    let (senders, receivers) = (joins as u32, (joins >> 32) as u32);
+    let (senders, receivers) = match role {
+        Role::Sender => (senders.wrapping_add(1), receivers),
+        Role::Receiver => (senders, receivers.wrapping_add(1)),
+    };
+    u64::from(receivers) << 32 | u64::from(senders)
+}
+
 impl Engine {
     fn state_word(&self, participant: Participant) -> StateWord {
         // ORDERING [S1]: SeqCst, with the store in `set_state`: side::adopt decides by who is there, store before load.
@@ -287,7 +298,7 @@ impl Engine {
         // After the state: if this process is killed in between, its death is counted instead.
         let joins = self.entry_word(participant, JOINS);
         // ORDERING: relaxed, one writer; published by the membership word.
-        joins.store(joins.load(Relaxed).wrapping_add(if role == Role::Sender { 1 } else { 1 << 32 }), Relaxed);
+        joins.store(one_more(joins.load(Relaxed), role), Relaxed);
         if !self.bump_membership() {
             self.set_state(participant, word.with(ParticipantState::Free));
             return Err(JoinError::Removed);
@@ -458,5 +469,13 @@ mod tests {
         word = word.with_death(Role::Receiver).with(ParticipantState::Free);
         assert_eq!((word.died(Role::Sender), word.died(Role::Receiver)), (5, 1));
         assert_eq!(word.state(), ParticipantState::Free);
+    }
+
+    #[test]
+    fn joins_of_senders_are_none_of_receivers() {
+        let most = u64::from(u32::MAX);
+        assert_eq!(one_more(7 << 32 | most, Role::Sender), 7 << 32, "a listener stays the seventh, whoever connects");
+        assert_eq!(one_more(most << 32 | 7, Role::Receiver), 7);
+        assert_eq!(one_more(one_more(0, Role::Sender), Role::Receiver), 1 << 32 | 1);
     }
 }

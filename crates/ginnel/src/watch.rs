@@ -7,7 +7,8 @@
 //! asks again each second.
 //!
 //! To repair what a dead peer left takes a descriptor, for a moment. So each process keeps one in reserve from when it begins to watch, which it gives up
-//! for that and takes back. What could not be repaired all the same is looked at again every 20 ms.
+//! for that and takes back. One that lacks it, as there was none to keep or another thread was quicker, tries to get one each second. What could not be repaired
+//! all the same is looked at again every 20 ms.
 
 use ginnel_os::eventfd::EventFd;
 use ginnel_os::fork::{self, Generation};
@@ -25,7 +26,7 @@ const AGAIN: [Duration; 4] =
     [Duration::from_millis(1), Duration::from_millis(8), Duration::from_millis(64), Duration::from_millis(512)];
 /// How often to look at links of which there are no reports.
 const POLL: Duration = Duration::from_millis(20);
-/// How often to ask for reports again that the kernel has refused.
+/// How often to ask again for reports, or for a descriptor to keep in reserve, that the kernel has refused.
 const ASK: Duration = Duration::from_secs(1);
 /// In place of a watch: a link of which there are no reports.
 const UNREPORTED: i32 = -1;
@@ -102,7 +103,9 @@ fn with_reserve<T>(attempt: impl Fn() -> io::Result<T>) -> Option<io::Result<T>>
     let mut reserve = watcher.reserve();
     drop(reserve.take()?);
     let result = attempt();
-    watcher.refill(&mut reserve);
+    if !watcher.refill(&mut reserve) {
+        watcher.news.signal(); // another thread has it now: the watcher asks for one again
+    }
     Some(result)
 }
 
@@ -148,11 +151,12 @@ impl Watcher {
         self.reserve.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the descriptor in reserve back, if there is one.
-    fn refill(&self, reserve: &mut Option<OwnedFd>) {
+    /// Takes the descriptor in reserve back, if there is one. Whether it is there.
+    fn refill(&self, reserve: &mut Option<OwnedFd>) -> bool {
         if reserve.is_none() {
             *reserve = self.news.as_fd().try_clone_to_owned().ok();
         }
+        reserve.is_some()
     }
 
     /// Has its thread started, one caller at a time, and after a refusal not at once again. Whether it is there.
@@ -232,7 +236,8 @@ impl Watcher {
         loop {
             let unreported = self.prune();
             let polled = unreported.then(|| Instant::now() + POLL);
-            let until = look_again.iter().map(|(at, _)| *at).chain(polled).min();
+            let reserve = (!self.refill(&mut self.reserve())).then(|| Instant::now() + ASK);
+            let until = look_again.iter().map(|(at, _)| *at).chain(polled).chain(reserve).min();
             let inotify = self.inotify.get().map(AsFd::as_fd);
             let files: Vec<_> = inotify.into_iter().chain([self.news.as_fd()]).collect();
             let _ = poll::readable(&files, until);
@@ -246,7 +251,6 @@ impl Watcher {
                 self.look(watch);
                 look_again.extend(AGAIN.map(|after| (Instant::now() + after, watch)));
             }
-            self.refill(&mut self.reserve());
             let mut unfinished = self.take_unfinished();
             let now = Instant::now();
             let mut ready: Vec<i32> = look_again.iter().filter(|(at, _)| *at <= now).map(|(_, watch)| *watch).collect();

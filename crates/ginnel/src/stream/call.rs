@@ -10,7 +10,7 @@ use crate::address::{Address, NAME_MAX, Name, Wait, Wanted};
 use crate::error::{Error, ErrorKind, SendError, SendFailure};
 #[cfg(feature = "async")]
 use crate::ready;
-use crate::shm::{self, Membership, Mode, Region, Spec};
+use crate::shm::{self, Membership, Mode, Region, Spec, TURN};
 use crate::wait::Until;
 use crate::watch::{self, Watched};
 use ginnel_core::{Engine, ParticipantState, Role, Shape};
@@ -79,7 +79,7 @@ pub(super) fn spec(tried: &'static str, address: &str) -> Result<Spec, Error> {
 /// The listener's link, as whoever connects sees it.
 fn listener_spec(spec: &Spec) -> Spec {
     let wanted = Wanted { shape: Some(Shape::Listener), ..Wanted::default() };
-    Spec { wanted, follow: true, ..spec.clone() }
+    Spec { wanted, follow: false, ..spec.clone() }
 }
 
 /// The link of one way. `capacity` is known to who makes it.
@@ -206,6 +206,9 @@ fn refused(spec: &Spec) -> Error {
 
 fn not_sent(spec: &Spec, reason: &SendFailure) -> Error {
     match reason {
+        SendFailure::TimedOut { limit: TURN, .. } => Error::new(ErrorKind::Stuck, "connect to", spec.link())
+            .problem("another one who connects is in the middle of a few instructions, and does not go on: it is stopped, perhaps")
+            .remedy("`ginnel info` lists those that are attached; continue or kill that one, or try again"),
         SendFailure::TimedOut { value, .. } => Error::new(ErrorKind::Stuck, "connect to", spec.link())
             .problem(format!("{value} others wait to be accepted, as many as its ?capacity= allows"))
             .remedy("wait longer, or have the listener accept faster, or bind it with a larger ?capacity="),
@@ -379,5 +382,14 @@ mod tests {
         assert_eq!(way_spec(&spec, &request, Way::Down, None).unwrap().name.as_str().len(), NAME_MAX - 3);
         assert!(super::spec("bind", &format!("shm:{longest}n")).is_err());
         assert!(super::spec("bind", "mq:/a").is_err());
+    }
+
+    #[test]
+    fn who_ran_out_of_time_is_told_for_want_of_what() {
+        let spec = spec("connect to", "shm:web").unwrap();
+        let said = |limit, value| not_sent(&spec, &SendFailure::TimedOut { limit, value }).to_string();
+        let (full, stopped) = (said("capacity", 128), said(TURN, 1));
+        assert!(full.contains("128 others wait") && full.contains("?capacity="), "{full}");
+        assert!(stopped.contains("stopped") && !stopped.contains("capacity"), "{stopped}");
     }
 }

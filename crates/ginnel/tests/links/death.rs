@@ -148,6 +148,40 @@ fn who_was_starved_for_long_is_told_when_there_are_some() {
     assert_eq!(what, "Closed { died: 1 }");
 }
 
+/// The watcher had no descriptor to keep in reserve when it began. It keeps one when there are some, though nothing happens, and does without any from then on.
+#[test]
+fn who_had_none_to_keep_in_reserve_keeps_one_when_there_are_some() {
+    let _limit = place::limit(2 * LIMIT);
+    let address = address("late-reserve", "");
+    let (mut waiting, mut other) = (scripted(), scripted());
+    waiting.must(&format!("receiver open {address}"));
+    other.must(&format!("sender open {address}"));
+    // For the watcher's news, and its inotify instance.
+    let limit = lowest_free(&waiting) + 2;
+    waiting.must(&format!("limit nofile {limit}"));
+    waiting.tell("recv 1");
+    until_open(&waiting, limit);
+    set_descriptors(&waiting, 100);
+    until_open(&waiting, limit + 1);
+    set_descriptors(&waiting, limit as u64 + 1);
+    other.kill_and_reap();
+    let [what, ..] = waiting.reply().err();
+    assert_eq!(what, "Closed { died: 1 }");
+}
+
+/// Until a process has so many descriptors.
+fn until_open(child: &Child, many: usize) {
+    while lowest_free(child) < many {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn set_descriptors(child: &Child, most: u64) {
+    let limit = libc::rlimit { rlim_cur: most, rlim_max: 100 };
+    // SAFETY: reads a struct that lives during the call; the process is a child that was not reaped.
+    unsafe { libc::prlimit(child.pid() as i32, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) };
+}
+
 #[test]
 fn a_blocked_receiver_is_told() {
     let _limit = place::limit(2 * LIMIT);

@@ -384,8 +384,9 @@ pub(crate) fn role(what: &str) {
                 say("ok accepted");
             }
         }
-        "bind" => {
-            let _listener = Listener::bind(address).unwrap();
+        "bind" | "bind-one" => {
+            let options = if what == "bind-one" { "?capacity=1" } else { "" };
+            let _listener = Listener::bind(&format!("{address}{options}")).unwrap();
             say("ok listening");
             std::thread::sleep(LIMIT);
         }
@@ -434,6 +435,7 @@ pub(crate) fn test_role(what: &str) {
         "killed-client" => killed_client(&directory),
         "killed-listener" => killed_listener(&directory),
         "killed-accepting" => killed_accepting(&directory),
+        "killed-full" => killed_full(&directory),
         "killed-writer" => killed_writer(&directory),
         "starved" => starved(),
         "starved-waiting" => starved_waiting(),
@@ -462,6 +464,11 @@ fn a_killed_listener_is_told_and_collected() {
 #[test]
 fn what_was_asked_of_a_killed_listener_is_no_other_ones() {
     elsewhere("killed-accepting");
+}
+
+#[test]
+fn who_waits_at_a_full_backlog_is_told_that_the_listener_was_killed() {
+    elsewhere("killed-full");
 }
 
 #[test]
@@ -853,6 +860,26 @@ fn killed_accepting(directory: &Path) {
         drop(client);
         assert_eq!(read_all(next.accept().unwrap()), b"to the next one");
         drop(next);
+        assert_eq!(files_of(directory, ""), [""; 0]);
+    }
+}
+
+/// A client that waits for room among those who wait to be accepted.
+fn killed_full(directory: &Path) {
+    let connects: [fn() -> Result<Stream, ginnel::Error>; 3] = [
+        || Stream::connect("shm:there"),
+        || Stream::connect_timeout("shm:there", 100 * LIMIT),
+        || smol::block_on(Stream::connect_async("shm:there")),
+    ];
+    for connect in connects {
+        let mut listener = start("bind-one", directory);
+        listener.reply().ok();
+        let first = Stream::connect("shm:there").unwrap();
+        let waiting = std::thread::spawn(move || connect().map(drop).map_err(|error| error.kind()));
+        std::thread::sleep(10 * SHORT);
+        listener.kill_and_reap();
+        assert_eq!(waiting.join().unwrap(), Err(ErrorKind::Refused));
+        drop((first, Listener::bind("shm:there").unwrap()));
         assert_eq!(files_of(directory, ""), [""; 0]);
     }
 }
