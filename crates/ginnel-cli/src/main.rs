@@ -31,9 +31,12 @@ mod users;
 
 use clap::Parser;
 use commands::Cli;
+use ginnel_os::signal::{self, Signal};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Children are waited for, whatever this process was started to ignore. That cannot fail.
+    let _ = signal::restore_default(Signal::CHLD);
     if let Some(status) = commands::tour::child() {
         return status;
     }

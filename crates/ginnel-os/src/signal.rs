@@ -369,6 +369,27 @@ pub fn on_parent_death(command: &mut std::process::Command, signal: Signal) {
     unsafe { command.pre_exec(ask) };
 }
 
+/// `sigaction(2)` with `SIG_DFL`: what the kernel does by itself with a signal that this process was started to ignore, or handles. With [`Signal::CHLD`] ignored no
+/// child can be waited for: each is gone, and its number another's, at once.
+///
+/// # Errors
+/// The errno: `EINVAL` for `SIGKILL` and `SIGSTOP`.
+///
+/// # Examples
+/// ```
+/// use ginnel_os::signal::{self, Signal};
+///
+/// signal::restore_default(Signal::CHLD)?; // whatever the parent ignored
+/// assert!(std::process::Command::new("true").status()?.success());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn restore_default(signal: Signal) -> io::Result<()> {
+    // SAFETY: all zeroes is a valid action: the default one, with no flags and no signal blocked.
+    let action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: reads an action that lives during the call; the default one runs no code of this process.
+    done(unsafe { libc::sigaction(signal.0, &raw const action, std::ptr::null_mut()) } == 0)
+}
+
 /// `tgkill(2)`: sends a signal to one thread of a process.
 ///
 /// # Errors

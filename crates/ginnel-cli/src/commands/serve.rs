@@ -28,8 +28,9 @@ what is longer than 1MiB comes in parts. A status that is not 0 is told to the
 client as a failure. The command finds the client's process in GINNEL_CLIENT,
 and GINNEL_REDELIVERED=1 if a server that was killed had the request before.
 It has a process group of its own, and is killed, with what it started, when its
-client has left, or does not wait any longer. Signals that end serve go there too;
-if serve is killed, the command is killed, but not what it started.
+client has left, or does not wait any longer. Signals that end serve go there too,
+and serve waits a second for it. If serve ends first, or is killed, the command is
+killed, but not what it started.
 
 Several servers, here or elsewhere, share the requests of a link. One that is
 killed gives back what it had in hand.

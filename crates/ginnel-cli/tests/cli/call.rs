@@ -43,6 +43,16 @@ fn a_command_that_fails_is_told() {
     assert_eq!(server.end_by_itself().status, 127);
 }
 
+/// Some supervisors start their programs so; a command is waited for all the same.
+#[test]
+fn a_server_that_was_started_to_ignore_its_children_serves() {
+    let place = Place::new();
+    let server = place.start_shell("exec env --ignore-signal=CHLD $GINNEL serve -n 1 shm:orphans -- cat");
+    let done = place.run(["call", "shm:orphans", "hello"], b"");
+    assert_eq!((done.status, done.out_text().as_str()), (0, "hello"), "{}", done.err);
+    assert_eq!(server.end_by_itself().status, 0);
+}
+
 #[test]
 fn waiting_too_long_ends_with_124() {
     let place = Place::new();

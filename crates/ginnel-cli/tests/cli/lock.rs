@@ -18,6 +18,13 @@ fn holding(place: &Place, file: &str, options: &[&str]) -> Run {
 }
 
 #[test]
+fn one_that_was_started_to_ignore_its_children_waits_for_its_command() {
+    let place = Place::new();
+    let run = place.start_shell("exec env --ignore-signal=CHLD $GINNEL lock file -- sh -c 'exit 7'");
+    assert_eq!(run.end_by_itself().status, 7);
+}
+
+#[test]
 fn commands_run_one_at_a_time() {
     const RUNS: usize = 6;
     let place = Place::new();
