@@ -43,11 +43,11 @@ mod macros {
     include!(concat!(env!("OUT_DIR"), "/macros.rs"));
 }
 
-pub use crossbeam_channel::{RecvError, RecvTimeoutError, SelectTimeoutError, TryRecvError, TrySelectError};
-pub use crossbeam_channel::{SendError, SendTimeoutError, TrySendError};
 /// Named by the imports of tests; those that call them are not run.
 pub use crossbeam_channel::{after, tick};
-pub use select::{Select, SelectedOperation, internal};
+pub use crossbeam_channel::{RecvError, RecvTimeoutError, SelectTimeoutError, TryRecvError, TrySelectError};
+pub use crossbeam_channel::{SendError, SendTimeoutError, TrySendError};
+pub use select::{internal, Select, SelectedOperation};
 
 use word::Word;
 

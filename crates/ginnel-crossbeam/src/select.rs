@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::word::Word;
-use crate::{Receiver, RecvError, SelectTimeoutError, TrySelectError, is_closed};
+use crate::{is_closed, Receiver, RecvError, SelectTimeoutError, TrySelectError};
 
 /// What is named where crossbeam's macros expand.
 pub mod internal {
-    use super::{SelectedOperation, Until, select_until};
+    use super::{select_until, SelectedOperation, Until};
     use crate::{Lease, Receiver};
     use std::time::{Duration, Instant};
 

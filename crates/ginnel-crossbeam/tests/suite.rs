@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::catch_unwind;
 use std::process::ExitCode;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{channel, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -83,14 +83,17 @@ fn reasons() -> Vec<(&'static str, Vec<&'static str>)> {
 
 /// What is wrong with the list.
 fn account(reasons: &[(&str, Vec<&str>)]) -> Vec<String> {
-    let (found, run): (BTreeSet<_>, BTreeSet<_>) = (FOUND.iter().copied().collect(), RUNS.iter().map(|run| run.name).collect());
+    let (found, run): (BTreeSet<_>, BTreeSet<_>) =
+        (FOUND.iter().copied().collect(), RUNS.iter().map(|run| run.name).collect());
     let mut times = BTreeMap::<_, u32>::new();
     reasons.iter().flat_map(|(_, names)| names).for_each(|&name| *times.entry(name).or_default() += 1);
     let left_out = found.iter().filter(|&name| !run.contains(name) && !times.contains_key(name));
     let mut wrong: Vec<_> = left_out.map(|name| format!("{name} is neither run nor excepted")).collect();
     let stale = times.keys().filter(|&name| !found.contains(name));
     wrong.extend(stale.map(|name| format!("{name} is excepted, but {PACKAGE} has no such test")));
-    wrong.extend(times.iter().filter(|(name, _)| run.contains(*name)).map(|(name, _)| format!("{name} is excepted, and run")));
+    wrong.extend(
+        times.iter().filter(|(name, _)| run.contains(*name)).map(|(name, _)| format!("{name} is excepted, and run")),
+    );
     wrong.extend(times.iter().filter(|(_, &times)| times > 1).map(|(name, _)| format!("{name} is excepted twice")));
     wrong
 }
@@ -133,7 +136,8 @@ fn next(results: &Receiver<Ended>, under_way: &BTreeMap<&str, Instant>) -> Ended
         if let Ok(end) = results.recv_timeout(Duration::from_secs(1)) {
             return end;
         }
-        let hang: Vec<_> = under_way.iter().filter(|(_, began)| began.elapsed() > LIMIT).map(|(name, _)| *name).collect();
+        let hang: Vec<_> =
+            under_way.iter().filter(|(_, began)| began.elapsed() > LIMIT).map(|(name, _)| *name).collect();
         if !hang.is_empty() {
             println!("FAILED  not done after {} s: {}", LIMIT.as_secs(), hang.join(", "));
             println!("0 passed, {} failed", hang.len());
