@@ -9,7 +9,7 @@
 //! The tests are read line by line, in the form in which `rustfmt` writes them: an item that begins at some indentation ends with the first `}` at the same one. What that
 //! misses is seen: there are as many tests as lines `#[test]`, or the build fails.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,13 +20,34 @@ const PACKAGE: &str = "crossbeam-channel";
 /// What of it is not run, and why.
 const EXCEPTED: &str = "tests/suite/excepted.txt";
 
-/// Numbers that are changed: in which test, what, into what. That what is there exactly once, or the build fails.
-const EDITS: [(&str, &str, &str); 4] = [
+/// What is changed: in which test, or module of tests, what, into what. That what is there exactly once, or the build fails.
+#[rustfmt::skip]
+const EDITS: &[(&str, &str, &str)] = &[
+    // A link's capacity is a power of two.
     ("array::capacity", "in 1..10 ", "in [1, 2, 4, 8, 16, 1024] "),
     ("array::len", "usize = 1000;", "usize = 1024;"),
-    // A link takes a millisecond to make.
+    // A link takes a millisecond to make, a handle of it tens of microseconds to clone, which some do for each message.
     ("array::stress_oneshot", "usize = 10_000;", "usize = 1_000;"),
     ("list::stress_oneshot", "usize = 10_000;", "usize = 1_000;"),
+    ("golang::chan_test::test_multi_consumer", "usize = 271828;", "usize = 2_718;"),
+    ("golang::select2", "i32 = 100000;", "i32 = 2000;"),
+    // These take a while: many sleep and are woken for each message.
+    ("array::stress_iter", "usize = 100_000;", "usize = 10_000;"),
+    ("mpsc::channel_tests::stress_recv_timeout_two_threads", "() + 100", "() + 20"),
+    ("mpsc::select_tests::stress", "i32 = 10000;", "i32 = 2000;"),
+    // Here a capacity of 0 keeps two threads in step: that is left to a channel of crossbeam's.
+    ("select::linearizable_try", "(start_s, start_r) = bounded", "(start_s, start_r) = ginnel_crossbeam::original::bounded"),
+    ("select::linearizable_try", "(end_s, end_r) = bounded", "(end_s, end_r) = ginnel_crossbeam::original::bounded"),
+    ("select::linearizable_timeout", "(start_s, start_r) = bounded", "(start_s, start_r) = ginnel_crossbeam::original::bounded"),
+    ("select::linearizable_timeout", "(end_s, end_r) = bounded", "(end_s, end_r) = ginnel_crossbeam::original::bounded"),
+    ("select_macro::linearizable_default", "(start_s, start_r) = bounded", "(start_s, start_r) = ginnel_crossbeam::original::bounded"),
+    ("select_macro::linearizable_default", "(end_s, end_r) = bounded", "(end_s, end_r) = ginnel_crossbeam::original::bounded"),
+    ("select_macro::linearizable_timeout", "(start_s, start_r) = bounded", "(start_s, start_r) = ginnel_crossbeam::original::bounded"),
+    ("select_macro::linearizable_timeout", "(end_s, end_r) = bounded", "(end_s, end_r) = ginnel_crossbeam::original::bounded"),
+    ("select::linearizable_try", "usize = 100_000;", "usize = 10_000;"),
+    ("select::linearizable_timeout", "usize = 100_000;", "usize = 10_000;"),
+    ("select_macro::linearizable_default", "usize = 100_000;", "usize = 10_000;"),
+    ("select_macro::linearizable_timeout", "usize = 100_000;", "usize = 10_000;"),
 ];
 
 /// Calls that make a channel, to which a capacity of 0 is given.
@@ -53,6 +74,7 @@ fn main() {
         let text = fs::read_to_string(file).expect("its text");
         suite.add(name, &text, &excepted, &out);
     }
+    assert_eq!(suite.edited, EDITS.len(), "an edit is of a test that is not there, or not run");
     fs::write(out.join("suite.rs"), suite.text(&package)).expect("suite.rs");
 }
 
@@ -102,6 +124,7 @@ struct Suite {
     modules: String,
     runs: String,
     found: Vec<String>,
+    edited: usize,
 }
 
 /// A test of a file, by lines.
@@ -144,7 +167,8 @@ impl Suite {
         if tests.iter().all(|test| is_out(&test.name)) {
             return;
         }
-        edit(&mut lines, &tests);
+        self.edited += edit(&mut lines, &tests, &modules);
+        set_out(&mut lines);
         for test in tests.iter().filter(|test| !is_out(&test.name)) {
             let body = &lines[test.first..=test.last];
             let has = |what: &str| body.iter().any(|line| line.contains(what));
@@ -167,10 +191,9 @@ impl Suite {
 
     fn text(&self, package: &Path) -> String {
         let from = package.file_name().expect("a name").to_string_lossy();
-        let edits: BTreeMap<_, _> =
-            EDITS.iter().map(|(test, from, to)| (test, format!("`{}` is `{}`", from.trim(), to.trim()))).collect();
-        let edits: Vec<_> = edits.into_iter().collect();
-        let Self { modules, runs, found } = self;
+        let edits = EDITS.iter().map(|(test, from, to)| (*test, format!("`{}` is `{}`", from.trim(), to.trim())));
+        let edits: Vec<_> = edits.collect();
+        let Self { modules, runs, found, .. } = self;
         format!(
             "{modules}\nconst PACKAGE: &str = {from:?};\nconst FOUND: &[&str] = &{found:?};\nconst EDITED: &[(&str, &str)] = &{edits:?};\nconst RUNS: &[Run] = &[\n{runs}];\n"
         )
@@ -228,29 +251,33 @@ fn is_empty(module: &Module, tests: &[Test], excepted: &BTreeSet<String>) -> boo
     module.first > 0 && inside.peek().is_some() && inside.all(|test| excepted.contains(&test.name))
 }
 
-/// The names of another crate, a capacity of 1 for one of 0, and [`EDITS`].
-fn edit(lines: &mut [String], tests: &[Test]) {
-    for line in lines.iter_mut() {
+/// [`EDITS`], and how many there were.
+fn edit(lines: &mut [String], tests: &[Test], modules: &[Module]) -> usize {
+    let mut edited = 0;
+    for (name, from, to) in EDITS {
+        let of_test = tests.iter().find(|test| test.name == *name).map(|test| (test.first, test.last));
+        let of_module = || modules.iter().find(|module| module.name == *name).map(|module| (module.first, module.last));
+        let Some((first, last)) = of_test.or_else(of_module) else { continue };
+        let mut places = lines[first..=last].iter_mut().filter(|line| line.contains(from));
+        let (Some(place), None) = (places.next(), places.next()) else { panic!("{name}: `{from}` is not there once") };
+        *place = place.replace(from, to);
+        edited += 1;
+    }
+    edited
+}
+
+/// The names of another crate, and a capacity of 1 for one of 0.
+fn set_out(lines: &mut [String]) {
+    for line in lines.iter_mut().filter(|line| !line.contains("::original::")) {
         *line = line.replace("use crossbeam_channel", "use ginnel_crossbeam");
         for maker in MAKERS {
-            let is_zero = |call: &str| {
-                call == format!("{maker}(0)") || (call.starts_with(&format!("{maker}::<")) && call.ends_with(">(0)"))
-            };
-            let Some(call) =
-                line.find(maker).map(|at| line[at..].split_inclusive("(0)").next().unwrap_or("").to_owned())
-            else {
-                continue;
-            };
-            if is_zero(&call) {
+            let Some(at) = line.find(maker) else { continue };
+            let call = line[at..].split_inclusive("(0)").next().unwrap_or_default().to_owned();
+            let rest = &call[maker.len()..];
+            if rest == "(0)" || (rest.starts_with("::<") && rest.ends_with(">(0)")) {
                 *line = line.replace(&call, &call.replace("(0)", &format!("({FROM_ZERO}")));
             }
         }
-    }
-    for (name, from, to) in EDITS {
-        let Some(test) = tests.iter().find(|test| test.name == name) else { continue };
-        let mut places = lines[test.first..=test.last].iter_mut().filter(|line| line.contains(from));
-        let (Some(place), None) = (places.next(), places.next()) else { panic!("{name}: `{from}` is not there once") };
-        *place = place.replace(from, to);
     }
 }
 

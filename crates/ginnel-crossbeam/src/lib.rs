@@ -43,6 +43,8 @@ mod macros {
     include!(concat!(env!("OUT_DIR"), "/macros.rs"));
 }
 
+/// Where a test needs a channel of capacity 0 to keep its threads in step.
+pub use crossbeam_channel as original;
 /// Named by the imports of tests; those that call them are not run.
 pub use crossbeam_channel::{after, tick};
 pub use crossbeam_channel::{RecvError, RecvTimeoutError, SelectTimeoutError, TryRecvError, TrySelectError};
@@ -50,6 +52,9 @@ pub use crossbeam_channel::{SendError, SendTimeoutError, TrySendError};
 pub use select::{internal, Select, SelectedOperation};
 
 use word::Word;
+
+/// Handles of a link at once: some tests have a hundred threads, each with a handle of its own, and each of those keeps one to clone.
+const PARTICIPANTS: u32 = 512;
 
 /// Links so far, for their names.
 static LINKS: AtomicU64 = AtomicU64::new(0);
@@ -97,7 +102,7 @@ pub fn never<T>() -> Receiver<T> {
 
 fn pair<T>(kind: impl FnOnce(Link) -> Link, is_bounded: bool) -> (Sender<T>, Receiver<T>) {
     let name = format!("mem:crossbeam-{}", LINKS.fetch_add(1, Relaxed));
-    let link = kind(Link::new(&name).expect("an address")).max(Word::BYTES as u64);
+    let link = kind(Link::new(&name).expect("an address")).max(Word::BYTES as u64).participants(PARTICIPANTS);
     let (sender, receiver) = link.pair().unwrap_or_else(|e| panic!("{e}"));
     let channel = Arc::new(Channel { link: Link::new(&name).expect("an address"), is_bounded, of: PhantomData });
     let receiver = Receiver { pool: Pool::of(receiver), keeps: None, channel: channel.clone() };
