@@ -4,7 +4,7 @@ use super::error::{MailError, MailFailure};
 use super::letter::{Letter, LetterHeading};
 use super::name;
 use super::post::{Absent, Post};
-use crate::error::{Error, ErrorKind, RecvFailure};
+use crate::error::{Error, ErrorKind, RecvError, RecvFailure};
 use crate::message::{Held, Message};
 #[cfg(feature = "async")]
 use crate::ready;
@@ -229,6 +229,39 @@ impl Mailbox {
         self.letter(held)
     }
 
+    /// The next letter from one name, as [`Self::recv_from`], without holding up the thread. Where it can be polled is said at
+    /// [`Receiver::recv_async`](crate::Receiver::recv_async). If it is dropped, letters that it set aside stay set aside, and nothing is lost.
+    ///
+    /// # Errors
+    /// As [`Self::recv_from`].
+    ///
+    /// # Panics
+    /// When it is polled where no runtime is.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # unsafe { std::env::set_var("GINNEL_DIR", dir.path()) };
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// use ginnel::mail::Mailbox;
+    ///
+    /// let (mut alice, bob, carol) = (Mailbox::open("alice")?, Mailbox::open("bob")?, Mailbox::open("carol")?);
+    /// carol.send_to("alice", b"first")?;
+    /// bob.send_to("alice", b"second")?;
+    /// assert_eq!(alice.recv_from_async("bob").await?.bytes(), b"second");
+    /// assert_eq!(alice.recv_async().await?.bytes(), b"first");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "async")]
+    pub async fn recv_from_async(&mut self, sender: &str) -> Result<Letter<'_>, MailError> {
+        let (ear, mut wait) = (Arc::default(), ready::Wait::default());
+        let has_news = self.add_ear(&ear).map_err(|e| self.broken(RecvFailure::of_os(&e)))?;
+        let held = std::future::poll_fn(|cx| self.poll_from(sender, &mut wait, (&ear, has_news), cx)).await?;
+        self.letter(held)
+    }
+
     /// One poll, by whom has the handle to itself: then its future may move between threads, as the handle may.
     #[cfg(feature = "async")]
     fn poll_held(
@@ -238,6 +271,23 @@ impl Mailbox {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Held, MailError>> {
         let polled = wait.poll_told(cx, ear, |listens| self.look_held(listens), || self.again());
+        polled.map(|done| done.unwrap_or_else(|e| Err(self.broken(RecvFailure::of_os(&e)))))
+    }
+
+    /// The same, for a letter from one name.
+    #[cfg(feature = "async")]
+    fn poll_from(
+        &mut self,
+        sender: &str,
+        wait: &mut ready::Wait,
+        ear: (&Arc<Ear>, bool),
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Held, MailError>> {
+        let again = || match self.set_aside() {
+            0 => self.again(),
+            _ => self.again().or_at(Instant::now() + SLICE), // see `is_out_of_memory`
+        };
+        let polled = wait.poll_told(cx, ear, |listens| self.look_from(sender, listens), again);
         polled.map(|done| done.unwrap_or_else(|e| Err(self.broken(RecvFailure::of_os(&e)))))
     }
 
@@ -275,6 +325,29 @@ impl Mailbox {
         }
     }
 
+    /// The same, for a letter from one name: what comes from others is set aside.
+    #[cfg(feature = "async")]
+    fn look_from(&self, sender: &str, listens: bool) -> Found<Result<Held, MailError>> {
+        if let Some(held) = self.take_aside(sender) {
+            return Found::Done(Ok(held));
+        }
+        loop {
+            match self.inbox.look_unless(listens, &|| self.is_stuck()) {
+                Found::Done(Ok(held)) => match self.sort(held, sender) {
+                    Ok(None) => {}
+                    Ok(Some(held)) => return Found::Done(Ok(held)),
+                    Err(e) => return Found::Done(Err(e)),
+                },
+                Found::Done(Err(e)) => return Found::Done(Err(self.error(self.failure(&e)))),
+                Found::Nothing if self.set_aside() > 0 && self.is_out_of_memory() => {
+                    return Found::Done(Err(self.error(self.too_much_aside())));
+                }
+                Found::Nothing => return Found::Nothing,
+                Found::Busy => return Found::Busy,
+            }
+        }
+    }
+
     /// What tells when to look again.
     pub(crate) fn again(&self) -> Again<'_> {
         self.inbox.region().again()
@@ -296,28 +369,37 @@ impl Mailbox {
     }
 
     fn recv_from_until(&self, sender: &str, until: Until) -> Result<Letter<'_>, MailError> {
-        let found = {
-            let mut aside = self.aside.borrow_mut();
-            let at = aside.iter().position(|(from, ..)| from == sender);
-            at.and_then(|at| aside.remove(at))
-        };
-        if let Some((_, held, _)) = found {
+        if let Some(held) = self.take_aside(sender) {
             return self.letter(held);
         }
         loop {
             let Some(held) = self.take_unless_stuck(until).map_err(|reason| self.error(reason))? else { continue };
-            let message = Message::new(Some(&self.inbox), held);
-            let Some((heading, _)) = LetterHeading::parse(&message) else {
-                return Err(self.error(MailFailure::Malformed));
-            };
-            if heading.sender == sender {
-                return Letter::new(message).ok_or_else(|| self.error(MailFailure::Malformed));
+            if let Some(held) = self.sort(held, sender)? {
+                return self.letter(held);
             }
-            // In hand still, and nobody's guard: `Held` says nothing when it is forgotten.
-            let position = message.position();
-            std::mem::forget(message);
-            self.aside.borrow_mut().push_back((heading.sender, held, position));
         }
+    }
+
+    /// The oldest letter from one name of those that were set aside.
+    fn take_aside(&self, sender: &str) -> Option<Held> {
+        let mut aside = self.aside.borrow_mut();
+        let at = aside.iter().position(|(from, ..)| from == sender)?;
+        aside.remove(at).map(|(_, held, _)| held)
+    }
+
+    /// Hands a letter back if it is from that name, and sets it aside if not.
+    fn sort(&self, held: Held, sender: &str) -> Result<Option<Held>, MailError> {
+        let message = Message::new(Some(&self.inbox), held);
+        let Some((heading, _)) = LetterHeading::parse(&message) else {
+            return Err(self.error(MailFailure::Malformed));
+        };
+        let position = message.position();
+        let held = message.into_held(); // in hand still, and nobody's guard: it says nothing when it is forgotten
+        if heading.sender == sender {
+            return Ok(Some(held));
+        }
+        self.aside.borrow_mut().push_back((heading.sender, held, position));
+        Ok(None)
     }
 
     /// Takes a letter, or, with `None`, has waited for a while in vain.
@@ -341,12 +423,17 @@ impl Mailbox {
         if let Some(held) = self.inbox.take_fast(!matches!(until, Until::Now)) {
             return Ok(held);
         }
-        self.inbox.recv_unless(until, stuck).map_err(|e| match e.reason() {
+        self.inbox.recv_unless(until, stuck).map_err(|e| self.failure(&e))
+    }
+
+    /// What the inbox's error says of letters.
+    fn failure(&self, error: &RecvError) -> MailFailure {
+        match error.reason() {
             RecvFailure::Empty => MailFailure::Empty,
             RecvFailure::TimedOut => MailFailure::TimedOut,
             RecvFailure::Closed { .. } => self.too_much_aside(),
             other => MailFailure::Broken(other),
-        })
+        }
     }
 
     /// Whether no letter can come any more while those that are set aside keep their places. It changes only when a letter comes, or is received.

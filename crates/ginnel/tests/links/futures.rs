@@ -396,6 +396,45 @@ fn requests_and_letters_survive_futures_that_are_dropped_at_every_poll() {
     }
 }
 
+/// Each poll may set letters aside, and is dropped.
+#[test]
+fn letters_from_one_name_are_awaited_and_the_others_kept() {
+    let _limit = place::limit(LIMIT);
+    let _in = runtime();
+    let _guard = _in.enter();
+    let count = 300 * scale();
+    for address in addresses("from-dropped", "") {
+        let mut inbox = Mailbox::open(&address).unwrap();
+        let names = ["b", "c"].map(|suffix| address.replace("from-dropped", &format!("from-dropped-{suffix}")));
+        let writers = names.clone().map(|name| {
+            let to = address.clone();
+            std::thread::spawn(move || {
+                let mailbox = Mailbox::open(&name).unwrap();
+                (0..count).for_each(|number| mailbox.send_to(&to, &stamped(number, 40)).unwrap());
+                mailbox.name().to_owned()
+            })
+        });
+        let mut got = [0, 0];
+        while got.iter().sum::<u64>() < 2 * count {
+            // First the one, then the other; whose letters are all there is not waited for.
+            for (at, name) in names.iter().enumerate().filter(|(at, _)| got[*at] < count).collect::<Vec<_>>() {
+                let sender = name.trim_start_matches("shm:").trim_start_matches("mem:");
+                match poll_once(is_send(inbox.recv_from_async(sender))) {
+                    Some(letter) => {
+                        assert_eq!(number_in(&letter.unwrap()), got[at], "of {sender}");
+                        got[at] += 1;
+                    }
+                    None => std::thread::yield_now(),
+                }
+            }
+        }
+        assert_eq!(inbox.set_aside(), 0);
+        for (writer, name) in writers.into_iter().zip(&names) {
+            assert!(name.ends_with(&writer.join().unwrap()));
+        }
+    }
+}
+
 #[test]
 fn a_call_whose_future_is_dropped_is_given_up() {
     let _limit = place::limit(LIMIT);

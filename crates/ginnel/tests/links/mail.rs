@@ -3,7 +3,7 @@
 use crate::child::{Child, say};
 use crate::dice::Dice;
 use crate::place::{self, LIMIT, address, name_of, number_in, scale, stamped};
-use ginnel::mail::{Absent, Letter, MailFailure, Mailbox, Post};
+use ginnel::mail::{Absent, Letter, MailError, MailFailure, Mailbox, Post};
 use ginnel::{ErrorKind, Link, Receiver, Sender, Shape};
 use std::io::BufRead;
 use std::time::{Duration, Instant};
@@ -94,12 +94,20 @@ fn more_than_a_mailbox_holds_cannot_be_set_aside() {
     }
 }
 
+type RecvFrom = for<'m> fn(&'m mut Mailbox, &str) -> Result<Letter<'m>, MailError>;
+
+const BLOCKS: RecvFrom = |inbox, sender| inbox.recv_from(sender);
+const AWAITS: RecvFrom = |inbox, sender| {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(inbox.recv_from_async(sender))
+};
+
 /// It waits already when the mailbox becomes stuck.
 #[test]
 fn who_waits_when_the_mailbox_is_full_of_others_is_told() {
     let _limit = place::limit(LIMIT);
-    for (to, _) in pairs("stuck") {
-        let inbox = Mailbox::open(&format!("{to}?capacity=4")).unwrap();
+    for ((to, _), how) in pairs("stuck").into_iter().chain(pairs("stuck-async")).zip([BLOCKS, BLOCKS, AWAITS, AWAITS]) {
+        let mut inbox = Mailbox::open(&format!("{to}?capacity=4")).unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let post = Post::new();
@@ -108,7 +116,7 @@ fn who_waits_when_the_mailbox_is_full_of_others_is_told() {
                     post.send_to(&to, &stamped(number, 8)).unwrap();
                 }
             });
-            let error = inbox.recv_from("carol").unwrap_err();
+            let error = how(&mut inbox, "carol").unwrap_err();
             assert!(matches!(error.reason(), MailFailure::SetAside { letters: 4, capacity: 4 }), "{error}");
         });
         (0..4).for_each(|number| assert_eq!(number_in(&inbox.recv().unwrap()), number));
@@ -119,14 +127,15 @@ fn who_waits_when_the_mailbox_is_full_of_others_is_told() {
 #[test]
 fn who_waits_when_others_have_all_the_memory_is_told() {
     let _limit = place::limit(LIMIT);
-    for (to, _) in pairs("memory") {
-        let inbox = Mailbox::open(&format!("{to}?max=64KiB&memory=256KiB&wait=block")).unwrap();
+    for ((to, _), how) in pairs("memory").into_iter().chain(pairs("memory-async")).zip([BLOCKS, BLOCKS, AWAITS, AWAITS])
+    {
+        let mut inbox = Mailbox::open(&format!("{to}?max=64KiB&memory=256KiB&wait=block")).unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let post = Post::new();
                 (0..10).for_each(|number| post.send_to(&to, &stamped(number, 60_000)).unwrap());
             });
-            let error = inbox.recv_from("carol").unwrap_err();
+            let error = how(&mut inbox, "carol").unwrap_err();
             assert!(matches!(error.reason(), MailFailure::SetAside { .. }), "{error}");
             assert!(error.to_string().contains("?memory="), "{error}");
             (0..10).for_each(|number| assert_eq!(number_in(&inbox.recv().unwrap()), number));
