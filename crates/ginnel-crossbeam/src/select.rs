@@ -131,7 +131,7 @@ impl SelectedOperation<'_> {
     pub fn recv<T>(mut self, receiver: &Receiver<T>) -> Result<T, RecvError> {
         assert!(ptr::from_ref(receiver).cast::<u8>() == self.of, "passed a receiver that was not selected");
         let word = self.word.take().ok_or(RecvError)?;
-        // SAFETY: [I2@lib.rs] it came from the link of the receiver at this address, which is borrowed since, so it is `receiver`; [I3@lib.rs] it is taken out of this operation.
+        // SAFETY: [I2@lib] it came from the link of the receiver at this address, which is borrowed since, so it is `receiver`; [I3@lib] it is taken out of this operation.
         Ok(unsafe { Word::at(word) }.value())
     }
 }

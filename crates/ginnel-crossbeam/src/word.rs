@@ -1,7 +1,7 @@
 //! A value on its way through a link: its address, as 8 bytes.
 //!
-//! Unsafe: an address is turned back into the box that it was made of. That is sound as the address is a box's that nobody else has [I1@lib.rs], of this type [I2@lib.rs], and no
-//! address is received twice [I3@lib.rs]: see the crate's invariants.
+//! Unsafe: an address is turned back into the box that it was made of. That is sound as the address is a box's that nobody else has [I1@lib], of this type [I2@lib], and no
+//! address is received twice [I3@lib]: see the crate's invariants.
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
@@ -54,7 +54,7 @@ impl<T> Word<T> {
     /// The value, out of its box.
     pub(crate) fn value(self) -> T {
         let address = ptr::with_exposed_provenance_mut::<T>(self.address);
-        // SAFETY: [I1@lib.rs] `of` leaked a box at this address, [I2@lib.rs] of a `T`, and [I3@lib.rs] this word, which is used up, is all that has it.
+        // SAFETY: [I1@lib] `of` leaked a box at this address, [I2@lib] of a `T`, and [I3@lib] this word, which is used up, is all that has it.
         *unsafe { Box::from_raw(address) }
     }
 }
