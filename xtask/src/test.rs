@@ -6,6 +6,7 @@
 //! | doc          | the examples in the documentation                                                     |
 //! | loom         | the core under every interleaving that the bound on preemptions allows                |
 //! | instructions | what a message costs on each hot path, in the code that users run, against a table    |
+//! | crossbeam    | crossbeam-channel's own tests, copied from its package, on a link between threads    |
 //! | crash        | processes killed at every step, in the same code                                      |
 //! | soak         | processes killed at random on every shape, for some seconds                           |
 //!
@@ -42,7 +43,8 @@ pub(crate) fn steps(root: &Path) -> Vec<Step> {
     let mut doc = Step::cargo("doc", root, &["test", "--workspace", "--all-features", "--doc"]);
     doc.counts_tests = true;
     let instructions = released(root, "ginnel-bench", "instructions");
-    vec![workspace, doc, loom(root), instructions, released(root, "ginnel", "crash"), released(root, "ginnel", "soak")]
+    let (crash, soak) = (released(root, "ginnel", "crash"), released(root, "ginnel", "soak"));
+    vec![workspace, doc, loom(root), instructions, crossbeam(root), crash, soak]
 }
 
 fn loom(root: &Path) -> Step {
@@ -55,6 +57,12 @@ fn loom(root: &Path) -> Step {
         .env("CARGO_TARGET_DIR", target.join("loom"));
     step.counts_tests = true;
     step.needs_one_of = test_target(root, "ginnel-core", "loom");
+    step
+}
+
+fn crossbeam(root: &Path) -> Step {
+    let mut step = released(root, "ginnel-crossbeam", "suite");
+    step.name = "crossbeam";
     step
 }
 
@@ -91,13 +99,13 @@ mod tests {
 
     #[test]
     fn without_names_every_step_runs() {
-        assert_eq!(chosen(&[]).unwrap(), ["workspace", "doc", "loom", "instructions", "crash", "soak"]);
+        assert_eq!(chosen(&[]).unwrap(), ["workspace", "doc", "loom", "instructions", "crossbeam", "crash", "soak"]);
     }
 
     #[test]
     fn names_choose_and_unknown_ones_are_refused() {
         assert_eq!(chosen(&["crash", "doc"]).unwrap(), ["doc", "crash"]);
-        assert!(chosen(&["fuzz"]).unwrap_err().contains("workspace, doc, loom, instructions, crash, soak"));
+        assert!(chosen(&["fuzz"]).unwrap_err().contains("workspace, doc, loom, instructions, crossbeam, crash, soak"));
     }
 
     #[test]
@@ -107,10 +115,16 @@ mod tests {
 
     #[test]
     fn those_of_one_target_name_the_file_they_need() {
-        for name in ["loom", "instructions", "crash", "soak"] {
+        for (name, file) in [
+            ("loom", "loom"),
+            ("instructions", "instructions"),
+            ("crossbeam", "suite"),
+            ("crash", "crash"),
+            ("soak", "soak"),
+        ] {
             let step = choose(steps(Path::new("/nonexistent")), &[name]).unwrap().remove(0);
             let report = step.run(step::DEFAULT_LIMIT);
-            assert!(report.failure.unwrap().contains(&format!("tests/{name}.rs is missing")));
+            assert!(report.failure.unwrap().contains(&format!("tests/{file}.rs is missing")));
         }
     }
 }

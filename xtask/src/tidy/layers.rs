@@ -23,7 +23,7 @@ const FORBIDDEN: [(&str, &[&str]); 2] =
     [("ginnel-core", &["ginnel-os", "ginnel"]), ("ginnel-os", &["ginnel-core", "ginnel"])];
 
 /// What nobody depends on.
-const LEAVES: [&str; 2] = ["ginnel-cli", "xtask"];
+const LEAVES: [&str; 3] = ["ginnel-cli", "ginnel-crossbeam", "xtask"];
 
 /// One `Cargo.toml`.
 #[derive(Default)]

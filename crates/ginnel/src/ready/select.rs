@@ -203,7 +203,7 @@ impl<'a> Select<'a> {
         self.wait_until(Until::Instant(deadline))
     }
 
-    /// What is there now.
+    /// What is there now. `None`: each was empty when it was looked at, twice if there are several.
     pub fn try_now(&mut self) -> Option<Selected<'a>> {
         self.wait_until(Until::Now)
     }
@@ -262,7 +262,7 @@ impl<'a> Select<'a> {
             }
             let is_over = until.has_come();
             if is_over && self.outlet.is_none() {
-                return None;
+                return self.look_again();
             }
             if let Err(failed) = self.listen() {
                 return Some(failed);
@@ -286,6 +286,13 @@ impl<'a> Select<'a> {
             (None, false) => Found::Nothing,
             (None, true) => Found::Busy,
         })
+    }
+
+    /// Before it says that there is nothing: a message may have come to one that had been looked at, before the one in another that had not been was taken by
+    /// somebody else. Then there was one all the time.
+    #[cold]
+    fn look_again(&mut self) -> Option<Selected<'a>> {
+        if self.len() > 1 { self.look_now() } else { None }
     }
 
     /// Looks at each, from the next one on. And whether one of those that had nothing was busy.

@@ -9,6 +9,7 @@ use ginnel::{Receiver, RecvFailure, Select, Sender};
 use ginnel_os::epoll::{Epoll, Interest};
 use ginnel_os::poll;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 fn pairs(count: usize, options: &str) -> (Vec<Receiver>, Vec<Sender>) {
@@ -31,6 +32,41 @@ fn each_has_its_turn() {
     select.remove(1);
     let served: Vec<usize> = (0..10).map(|_| select.wait().index).collect();
     assert_eq!(served, [0, 2].repeat(5));
+}
+
+/// A message comes to one link before another thread takes that of the other: one of them has one all the time, whenever a try looks at which.
+#[test]
+fn a_try_finds_the_message_that_is_in_one_of_them_all_the_time() {
+    let _limit = place::limit(2 * LIMIT);
+    let (receivers, senders) = pairs(2, "capacity=4");
+    let (other, rounds) = (receivers[1].clone(), 2_000 * scale());
+    let (begun, done) = (AtomicU64::new(0), AtomicU64::new(0));
+    let wait_for = |word: &AtomicU64, round: u64| {
+        while word.load(Ordering::Acquire) < round {
+            std::thread::yield_now();
+        }
+    };
+    std::thread::scope(|scope| {
+        let (to_first, to_second) = (senders[0].clone(), &senders[1]);
+        scope.spawn(|| {
+            let (to_first, other) = (to_first, other); // this thread's
+            for round in 1..=rounds {
+                wait_for(&begun, round);
+                to_first.send(b"first").unwrap();
+                _ = other.try_recv();
+                done.store(round, Ordering::Release);
+            }
+        });
+        for round in 1..=rounds {
+            to_second.send(b"second").unwrap();
+            begun.store(round, Ordering::Release);
+            let found = Select::new().recv(&receivers[0]).recv(&receivers[1]).try_now();
+            wait_for(&done, round);
+            assert!(found.is_some(), "nothing in round {round}");
+            drop(found);
+            receivers.iter().for_each(|receiver| _ = receiver.try_iter().count());
+        }
+    });
 }
 
 /// More threads than cores, each with a select of its own over links of its own: whoever drains calls the others.
