@@ -153,6 +153,12 @@ impl Ear {
         was.is_some() // dropped without the lock, as above
     }
 
+    /// Whom it would call now.
+    #[cfg(any(feature = "tokio", feature = "smol"))]
+    pub(crate) fn armed(&self) -> Option<Waker> {
+        self.waker().clone()
+    }
+
     /// Calls nobody from now on.
     pub(crate) fn disarm(&self) {
         let was = self.waker().take();

@@ -8,24 +8,36 @@
 //!
 //! [I1] A writer says how much room it wants before it says that it listens, each time that it does, as that depends on what it is given to write.
 //! [I2] Whether the other end has gone is asked before the last look at the ring, as when blocking.
+//! [I3] Who was told to wait is called, even if a later poll finds what it waited for before the call came. A protocol may poll twice in a row, be told
+//! to wait by the first, and rely on that, whatever the second says (hyper does): so it is with sockets, whose registration stays.
 
 use super::reader::STEP;
 use super::{Reader, Stream, Writer};
 use crate::ready::Found;
 use ginnel_core::{Bytes, Corrupt};
 use std::io::{self, IoSlice};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 #[cfg(feature = "smol")]
 mod smol;
 #[cfg(feature = "tokio")]
 mod tokio;
 
+/// Calls who was told to wait before a poll that is done [I3].
+fn keep_promise<T>(owed: Option<Waker>, polled: &Poll<T>) {
+    if let (Some(waker), Poll::Ready(_)) = (owed, polled) {
+        waker.wake();
+    }
+}
+
 impl Reader {
     fn poll_there(&self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         let ear = self.end().ear()?;
+        let owed = ear.0.armed();
         let mut wait = self.end().polls.borrow_mut();
         let polled = wait.poll_told(cx, ear, |listens| self.look(listens), || self.again());
+        drop(wait);
+        keep_promise(owed, &polled);
         polled.map(|done| done.and_then(|found| found))
     }
 
@@ -91,10 +103,13 @@ impl Writer {
         if all == 0 {
             return Poll::Ready(Ok(0));
         }
+        let owed = ear.0.armed();
         ear.0.disarm(); // so that it listens anew, with what it wants now [I1]
         let this = &*self;
         let mut wait = this.end().polls.borrow_mut();
         let polled = wait.poll_told(cx, ear, |listens| this.look(listens, all, &put), || this.end().again());
+        drop(wait);
+        keep_promise(owed, &polled);
         polled.map(|done| done.and_then(|written| written))
     }
 

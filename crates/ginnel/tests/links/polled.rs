@@ -7,10 +7,12 @@ use ginnel::ErrorKind;
 use ginnel::stream::{Listener, Stream};
 use std::future::Future;
 use std::io;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 #[path = "../../examples/http/exchange.rs"]
 mod exchange;
@@ -31,6 +33,16 @@ fn connections(capacity: usize) -> [(Stream, Stream); 2] {
         let client = Stream::connect(&format!("{address}?capacity={capacity}")).unwrap();
         (client, listener.accept().unwrap())
     })
+}
+
+/// A waker that counts its calls.
+#[derive(Default)]
+struct Calls(AtomicUsize);
+
+impl Wake for Calls {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
 }
 
 /// Bytes without a pattern that a lost or doubled piece would fit.
@@ -345,4 +357,39 @@ pub(crate) fn client(address: &str) {
     let connected = async { exchange::ask(Stream::connect_async(address).await?, MIB * scale()).await };
     runtime().block_on(connected).unwrap();
     say("ok");
+}
+
+/// As hyper relies on: its first poll of a turn is told to wait, its second one finds room, and it waits for the call that the first was promised.
+#[test]
+fn who_was_told_to_wait_is_called_though_a_later_poll_was_done_before() {
+    let _limit = place::limit(LIMIT);
+    let runtime = runtime();
+    let _guard = runtime.enter();
+    for (mut client, mut server) in connections(4096) {
+        let called = || {
+            let calls = Arc::new(Calls::default());
+            (Waker::from(calls.clone()), calls)
+        };
+        let (waker, calls) = called();
+        let mut write =
+            |bytes: &[u8]| AsyncWrite::poll_write(Pin::new(&mut client), &mut Context::from_waker(&waker), bytes);
+        while write(&[7; 1000]).map(Result::unwrap).is_ready() {}
+        std::io::Read::read_exact(&mut server, &mut [0; 4000]).unwrap();
+        assert!(write(&[7; 10]).map(Result::unwrap).is_ready());
+        assert_eq!(calls.0.load(SeqCst), 1, "room");
+
+        let (waker, calls) = called();
+        let mut read = || {
+            let (mut byte, mut cx) = ([0], Context::from_waker(&waker));
+            AsyncRead::poll_read(Pin::new(&mut client), &mut cx, &mut ReadBuf::new(&mut byte))
+                .map(Result::unwrap)
+                .is_ready()
+        };
+        assert!(!read());
+        std::io::Write::write_all(&mut server, &[7; 2]).unwrap();
+        assert!(read());
+        assert_eq!(calls.0.load(SeqCst), 1, "bytes");
+        assert!(read());
+        assert_eq!(calls.0.load(SeqCst), 1, "it was not told to wait again");
+    }
 }
