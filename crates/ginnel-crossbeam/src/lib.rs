@@ -7,7 +7,7 @@
 //!
 //! Thin on purpose: who waits, who is woken, in which order messages come, when a channel is disconnected, is all the link's. What differs is put right here:
 //!
-//! - crossbeam's handles may be used by several threads at once, ginnel's by one at a time. So an operation borrows a handle from a [`Pool`], which clones another
+//! - crossbeam's handles may be used by several threads at once, ginnel's by one at a time. So an operation borrows a handle from a `Pool`, which clones another
 //!   one when none is idle: each operation that is under way has a participant of its own.
 //! - crossbeam refuses to send once the last receiver has gone; a link lets messages wait for the next receiver while there is room. So a sender asks first.
 //! - crossbeam drops what is left in a channel; a link keeps it. So the last handle of a channel receives it.
@@ -20,9 +20,9 @@
 //!
 //! Unsafe, here and in the modules: a word becomes a value of the type that it was sent as, once.
 //!
-//! - [I1] A word in the link is the address of a `Box<T>` that nobody else has: made in `Word::of`.
-//! - [I2] A link has one `T`: its name is this process's, counted up, and [`pair`] makes its only two handles, from which all others are cloned.
-//! - [I3] A word is received once: what a killed process held comes again, but no thread is killed here; and it is checked.
+//! - \[I1\] A word in the link is the address of a `Box<T>` that nobody else has: made in `Word::of`.
+//! - \[I2\] A link has one `T`: its name is this process's, counted up, and `pair` makes its only two handles, from which all others are cloned.
+//! - \[I3\] A word is received once: what a killed process held comes again, but no thread is killed here; and it is checked.
 #![allow(unsafe_code)]
 
 use std::fmt;
