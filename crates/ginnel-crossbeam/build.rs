@@ -30,7 +30,6 @@ const EDITS: &[(&str, &str, &str)] = &[
     ("array::stress_oneshot", "usize = 10_000;", "usize = 1_000;"),
     ("list::stress_oneshot", "usize = 10_000;", "usize = 1_000;"),
     ("golang::chan_test::test_multi_consumer", "usize = 271828;", "usize = 2_718;"),
-    ("golang::select2", "i32 = 100000;", "i32 = 2000;"),
     // These take a while: many sleep and are woken for each message.
     ("array::stress_iter", "usize = 100_000;", "usize = 10_000;"),
     ("mpsc::channel_tests::stress_recv_timeout_two_threads", "() + 100", "() + 20"),
