@@ -11,11 +11,13 @@
 //!   `-- waits -->  cargo -- test binary -- ...
 //! ```
 
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -47,6 +49,8 @@ pub(crate) struct Report {
     pub(crate) tests_passed: Option<u64>,
     /// Why it failed; `None` when it passed.
     pub(crate) failure: Option<String>,
+    /// Of a step that failed: the tests that failed, and the last lines that it printed.
+    pub(crate) last_words: Vec<String>,
 }
 
 impl Step {
@@ -61,38 +65,49 @@ impl Step {
     pub(crate) fn run(mut self, limit: Duration) -> Report {
         eprintln!("\n== {}: {}", self.name, shown(&self.command));
         let start = Instant::now();
-        let (tests_passed, failure) = match self.judge(limit) {
-            Ok((tests, failure)) => (tests, failure),
-            Err(error) => (None, Some(format!("{error:#}"))),
-        };
-        let report = Report { name: self.name, took: start.elapsed(), tests_passed, failure };
+        let said = Arc::new(Mutex::new(Said::default()));
+        let failure = self.judge(limit, &said).unwrap_or_else(|error| Some(format!("{error:#}")));
+        let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+        let tests_passed = self.counts_tests.then_some(said.passed);
+        let last_words = if failure.is_some() { said.last_words() } else { Vec::new() };
+        let report = Report { name: self.name, took: start.elapsed(), tests_passed, failure, last_words };
         eprintln!("== {report}");
         report
     }
 
-    fn judge(&mut self, limit: Duration) -> Result<(Option<u64>, Option<String>)> {
+    /// Why the step failed, or `None`.
+    fn judge(&mut self, limit: Duration, said: &Arc<Mutex<Said>>) -> Result<Option<String>> {
         if !self.needs_one_of.is_empty() && !self.needs_one_of.iter().any(|file| file.is_file()) {
-            return Ok((None, Some(format!("{} is missing", self.needs_one_of[0].display()))));
+            return Ok(Some(format!("{} is missing", self.needs_one_of[0].display())));
         }
-        let (ended, tests) = self.execute(limit)?;
-        let failure = match ended {
+        let ended = self.execute(limit, said)?;
+        let no_test = self.counts_tests && said.lock().unwrap_or_else(PoisonError::into_inner).passed == 0;
+        Ok(match ended {
             None => Some(format!("killed at the limit of {} s: it hangs or is too slow", limit.as_secs())),
             Some(status) if !status.success() => Some(status.to_string()),
-            Some(_) if tests == Some(0) => Some("no test ran: is the suite configured away?".to_owned()),
+            Some(_) if no_test => Some("no test ran: is the suite configured away?".to_owned()),
             Some(_) => None,
-        };
-        Ok((tests, failure))
+        })
     }
 
-    /// The exit status, or `None` at the limit; and how many tests passed, when that is counted.
-    fn execute(&mut self, limit: Duration) -> Result<(Option<ExitStatus>, Option<u64>)> {
+    /// The exit status, or `None` at the limit.
+    fn execute(&mut self, limit: Duration, said: &Arc<Mutex<Said>>) -> Result<Option<ExitStatus>> {
         let group = Group::start().context("cannot start `sh`, which guards the step")?;
-        self.command.process_group(group.id()).stdin(Stdio::null());
-        if self.counts_tests {
-            self.command.stdout(Stdio::piped());
-        }
+        self.command.process_group(group.id()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().context("cannot start the command")?;
-        let output = child.stdout.take().map(forward);
+        let (heard, ends) = mpsc::channel();
+        // The tests of this file fake the closing lines of a test runner; an outer run must not count those.
+        let sink = cfg!(test);
+        if let Some(output) = child.stdout.take() {
+            let ours: Box<dyn Write + Send> =
+                if sink { Box::new(std::io::sink()) } else { Box::new(std::io::stdout()) };
+            forward(output, ours, Arc::clone(said), heard.clone());
+        }
+        if let Some(output) = child.stderr.take() {
+            let ours: Box<dyn Write + Send> =
+                if sink { Box::new(std::io::sink()) } else { Box::new(std::io::stderr()) };
+            forward(output, ours, Arc::clone(said), heard);
+        }
 
         let (done, ended) = mpsc::channel();
         thread::spawn(move || done.send(child.wait()));
@@ -101,8 +116,10 @@ impl Step {
             Err(_) => None,
         };
         group.end();
-        let tests = output.map(|tests| tests.recv_timeout(LAST_WORDS).unwrap_or(0));
-        Ok((status, tests))
+        let until = Instant::now() + LAST_WORDS;
+        // An error is the time's end, or that of both outputs.
+        while ends.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok() {}
+        Ok(status)
     }
 }
 
@@ -134,41 +151,59 @@ impl Group {
     }
 }
 
-/// Copies the output to ours as it comes; at its end sends how many tests passed.
-fn forward(mut output: ChildStdout) -> mpsc::Receiver<u64> {
-    let (total, result) = mpsc::channel();
+/// Copies an output to ours as it comes, and notes what it says; tells `heard` of its end.
+fn forward(
+    mut output: impl Read + Send + 'static,
+    mut ours: Box<dyn Write + Send>,
+    said: Arc<Mutex<Said>>,
+    heard: mpsc::Sender<()>,
+) {
     thread::spawn(move || {
-        // The tests of this file fake the closing lines of a test runner; an outer run must not count those.
-        let mut ours: Box<dyn Write> = if cfg!(test) { Box::new(std::io::sink()) } else { Box::new(std::io::stdout()) };
-        let mut passed = PassedTests::default();
+        let mut line = Vec::new();
         let mut buffer = [0; 4096];
         while let Ok(length @ 1..) = output.read(&mut buffer) {
             // Nobody may be reading us any more; the tests are still worth running.
             let _ = ours.write_all(&buffer[..length]).and_then(|()| ours.flush());
-            passed.read(&buffer[..length]);
-        }
-        total.send(passed.total)
-    });
-    result
-}
-
-/// Sums the closing lines of Rust's test runner.
-#[derive(Default)]
-struct PassedTests {
-    line: Vec<u8>,
-    total: u64,
-}
-
-impl PassedTests {
-    fn read(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            if byte == b'\n' {
-                self.total += passed_in(&String::from_utf8_lossy(&self.line)).unwrap_or(0);
-                self.line.clear();
-            } else {
-                self.line.push(byte);
+            let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+            for &byte in &buffer[..length] {
+                if byte == b'\n' {
+                    said.line(&String::from_utf8_lossy(&line));
+                    line.clear();
+                } else {
+                    line.push(byte);
+                }
             }
         }
+        heard.send(())
+    });
+}
+
+/// What a step said on both its outputs, as far as it is of use afterwards.
+#[derive(Default)]
+struct Said {
+    /// How many tests passed, by the closing lines of their runners.
+    passed: u64,
+    failed: Vec<String>,
+    last: VecDeque<String>,
+}
+
+impl Said {
+    /// So many failed tests and last lines are kept: a log may be read through a window of a few thousand characters.
+    const KEPT: usize = 24;
+
+    fn line(&mut self, line: &str) {
+        self.passed += passed_in(line).unwrap_or(0);
+        if line.starts_with("test ") && line.ends_with("FAILED") && self.failed.len() < Self::KEPT {
+            self.failed.push(line.to_owned());
+        }
+        if self.last.len() == Self::KEPT {
+            self.last.pop_front();
+        }
+        self.last.push_back(line.to_owned());
+    }
+
+    fn last_words(&mut self) -> Vec<String> {
+        self.failed.drain(..).chain(self.last.drain(..)).collect()
     }
 }
 
@@ -201,6 +236,12 @@ pub(crate) fn summarise(reports: &[Report]) -> Outcome {
     eprintln!("\n== summary");
     for report in reports {
         eprintln!("   {report}");
+    }
+    for report in reports.iter().filter(|report| !report.last_words.is_empty()) {
+        eprintln!("\n== {}: what failed, and its last lines", report.name);
+        for line in &report.last_words {
+            eprintln!("   {line}");
+        }
     }
     if reports.iter().any(|report| report.failure.is_some()) { Outcome::Failed } else { Outcome::Passed }
 }
@@ -286,10 +327,20 @@ mod tests {
 
     #[test]
     fn passed_tests_are_summed_over_binaries_and_reads() {
-        let mut passed = PassedTests::default();
-        passed.read(b"test a ... ok\ntest result: ok. 3 pas");
-        passed.read(b"sed; 0 failed\ntest result: FAILED. 4 passed; 1 failed\n");
-        assert_eq!(passed.total, 7);
+        let mut step = shell(
+            "printf 'test a ... ok\\ntest result: ok. 3 pas'; sleep 0.1; echo 'sed; 0 failed'; echo 'test result: FAILED. 4 passed; 1 failed'",
+        );
+        step.counts_tests = true;
+        assert_eq!(step.run(DEFAULT_LIMIT).tests_passed, Some(7));
+    }
+
+    #[test]
+    fn a_failed_step_names_its_failed_tests_and_gives_its_last_words() {
+        let report = shell("echo 'test a ... FAILED'; seq 100; echo 'signal: 11' >&2; exit 101").run(DEFAULT_LIMIT);
+        assert_eq!(report.last_words[0], "test a ... FAILED");
+        assert_eq!(report.last_words.len(), 1 + Said::KEPT);
+        assert!(report.last_words.iter().any(|line| line == "signal: 11"), "{:?}", report.last_words);
+        assert!(shell("seq 3").run(DEFAULT_LIMIT).last_words.is_empty());
     }
 
     #[test]
