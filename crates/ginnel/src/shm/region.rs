@@ -128,7 +128,7 @@ impl Region {
             };
             let region = match Self::find(directory, address)? {
                 Ok(region) if mode == Mode::Create && created != Some(region.identity()?) => {
-                    region.reap();
+                    region.settle();
                     if created.is_none() && region.remove_if_ended()? {
                         continue; // left over from a crash
                     }
@@ -145,7 +145,7 @@ impl Region {
                 }
             };
             if let Err(mismatch) = region.agrees(address) {
-                region.reap();
+                region.settle(); // one who is dead, and whom somebody recovers just now, does not count
                 if region.remove_if_ended()? {
                     continue; // nothing was left in it
                 }
@@ -465,7 +465,7 @@ impl Region {
         }
         let Some(directory) = Directory::open_existing()? else { return Err(missing(tried, &address.link())) };
         let Ok(region) = Self::find(directory, address)? else { return Err(missing(tried, &address.link())) };
-        region.reap();
+        region.settle();
         region.end(force)
     }
 

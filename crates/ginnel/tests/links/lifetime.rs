@@ -4,6 +4,9 @@
 use crate::child::{Child, say};
 use crate::place::{self, LIMIT, address, file_of, name_of, number_in, scale, stamped, within};
 use ginnel::{ErrorKind, Full, Link, Liveness, Mode, Receiver, RecvFailure, Role, Sender};
+use ginnel_core::TOKEN_BASE;
+use ginnel_os::ofd_lock::Token;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -225,6 +228,35 @@ fn an_empty_leftover_does_not_dictate_options() {
     let other = format!("shm:{}?capacity=128", name_of(&address));
     let sender = Sender::open(&other).unwrap();
     assert_eq!(sender.capacity(), 128);
+}
+
+/// The same while another process is about to recover who was killed: it took the token, and was preempted.
+#[test]
+fn a_leftover_that_is_being_recovered_does_not_stand_in_the_way() {
+    let verdicts: [(&str, fn(&str) -> Result<(), ginnel::Error>); 3] = [
+        ("mismatch", |name| {
+            Sender::open(&format!("{name}?capacity=128")).map(|sender| assert_eq!(sender.capacity(), 128))
+        }),
+        ("create", |name| Sender::create(name).map(drop)),
+        ("unlink", |name| Link::new(name).and_then(|link| link.unlink(false))),
+    ];
+    for (what, verdict) in verdicts {
+        within(LIMIT, || {
+            let address = address(what, "capacity=64");
+            let mut child = scripted(place::home());
+            child.must(&format!("sender open {address}"));
+            child.kill_and_reap();
+            let file = std::fs::File::open(file_of(&address)).unwrap();
+            let token = Token::take(file.as_fd(), TOKEN_BASE).unwrap().expect("its holder is dead");
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    std::thread::sleep(Duration::from_millis(50));
+                    drop(token);
+                });
+                verdict(&format!("shm:{}", name_of(&address))).unwrap();
+            });
+        });
+    }
 }
 
 #[test]
