@@ -35,7 +35,7 @@ pub struct Consumer {
     marked: Cell<u64>,
     /// It released the last slot of an extent: memory may be given back.
     passed_extent: Cell<bool>,
-    /// It received a message that has a block since block memory was given back last.
+    /// It released a message that has a block since block memory was given back last.
     had_blocks: Cell<bool>,
     pub(crate) pace: Pace,
 }
@@ -101,12 +101,12 @@ impl Consumer {
         self.passed_extent.take()
     }
 
-    /// Whether it received a message that has a block since this was last asked: if so, there may be some to give back.
+    /// Whether it released a message that has a block since this was last asked: if so, there may be some to give back.
     pub fn take_had_blocks(&self) -> bool {
         self.had_blocks.take()
     }
 
-    /// What was asked for could not be given back now: it is still to be.
+    /// What was asked for could not be given back now: it is still to be. Or it has freed a block.
     pub fn still_had_blocks(&self) {
         self.had_blocks.set(true);
     }
@@ -412,10 +412,7 @@ impl Engine {
         let offset = match &block {
             None if meta.len() <= self.layout().inline_max() => self.layout().slot(taken.position) + SLOT_HEAD,
             None => return Err(PopError::Corrupt(Corrupt::Length)),
-            Some(block) => {
-                consumer.had_blocks.set(true);
-                self.block_range(block).0
-            }
+            Some(block) => self.block_range(block).0,
         };
         if taken.redelivered {
             self.count(me, REDELIVERED, 1);

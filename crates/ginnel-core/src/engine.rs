@@ -336,6 +336,7 @@ impl Engine {
         let pushed = self.commit(producer, block, message.len(), tag);
         if pushed.is_err() {
             self.abort(block);
+            self.leave_memory();
         }
         pushed
     }
@@ -364,7 +365,7 @@ impl Engine {
         self.push_slot(producer, &Outgoing { tag, len, body: Body::Block(block) })
     }
 
-    /// Gives a claimed block back without sending it. Notify [`Self::room`].
+    /// Gives a claimed block back without sending it. Notify [`Self::room`], and see [`Self::leave_memory`].
     pub fn abort(&self, block: Block) {
         self.free_block(&block);
     }
@@ -434,6 +435,7 @@ impl Engine {
         if mine {
             self.free_block(&block);
         }
+        consumer.still_had_blocks(); // after, or it would be looked for too soon
     }
 
     /// On a link that drops the oldest, a slow receiver must not hold up the ring: it leaves the slot and keeps the

@@ -21,6 +21,14 @@
 //! 1. the grow lock; 2. every slot of the extent at `floor` was released, and `head` and `tail` have passed it: `floor` moves; 3. a
 //!    heavy fence, and everybody who was inside an operation has left it; 4. the caller punches a hole; 5. `punched` moves.
 //!
+//! What is under way is written down before the memory comes, or the first word changes, and crossed out when all is done: so the next holder of the
+//! lock knows which memory a killed one has committed that nobody can use, or has taken out of use and not given back. (Of what is punched in the
+//! ring `floor` and `punched` tell that already.)
+//!
+//! Who gives back: a receiver that looks for messages and finds none, that has passed an extent, or that leaves. Whoever has freed something and can not,
+//! or is none of these, leaves it to others by a word, `left`: one who was refused the lock, who recovered a dead one, who let go of a block
+//! that was not sent. It is looked at by a receiver that looks, by each holder of the grow lock after it has let go of that, and by who recovers or leaves.
+//!
 //! The third is needed because of who loaded a position long ago and looks at its slot only now. On the side that is exclusive to it a participant
 //! uses its own positions, below which nothing is given back. Everybody else *pins* before it loads one: it raises `busy` in its
 //! entry, as on an exclusive side, and whoever gives back waits until it was seen down, or changed, once. If one does not come out (it
@@ -32,18 +40,23 @@
 //! [I4] `floor` is above no position in memory, tail, head, nor any that a participant may still look at when it pins after that; nor above a slot that is not
 //! released. A pinned participant may look at slots from the `floor` that it loads while it is pinned.
 //! [I5] What lies above `grown` or below `punched` is touched by nobody.
+//! [I6] Memory that nobody needs, beyond what may be spare, is the business of somebody who lives: of a receiver, until it looks for messages or leaves; or `left` is
+//! set, and who has the grow lock looks at that when it has let go of it; or it is under way.
 //!
 //! | pair | release side | acquire side | publishes |
 //! |---|---|---|---|
 //! | [S16] | `grown` store, in `ring_grown` | `grown` load, by producers | memory, and the words of its slots |
 //! | [S17] | `busy` store, light fence, position load | `floor` store, heavy fence, `busy` load | [I4]: store before load on both sides |
 //! | [S19] | `punched` store | `punched` load, by the next holder of the grow lock | that the hole was made |
+//! | [S20] | `left` set, before the lock is tried | `left` load, after the lock was let go of; its take, under the lock | what was freed: store before load on both sides |
+//! | [S21] | `under_way` store | `under_way` load, by the next holder of the grow lock | how far that came |
 //! | [S18] | `busy` lowered | `busy` load in `quiesce` | that the looks are over |
 
 use crate::engine::{Corrupt, Engine, PushError};
-use crate::header::{FLOOR, GROWN, HEAD, PUNCHED, RELEASED, TAIL};
+use crate::header::{FLOOR, GROWN, HEAD, LEFT, PUNCHED, RELEASED, TAIL, UNDER_WAY};
 use crate::memory::Line;
 use crate::participants::{BUSY, Participant, WORK};
+use crate::pool::Extent;
 use crate::ring::WORD;
 use crate::slot::Word;
 use crate::sync::{Acquire, Relaxed, Release, SeqCst, spin};
@@ -79,6 +92,18 @@ pub enum Growth {
     /// A peer wrote impossible values.
     Corrupt(Corrupt),
 }
+
+/// Memory that a holder of the grow lock did not get ready or gave back by half: it was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CutShort {
+    /// Nobody can use it: punch a hole there, then call [`Engine::crossed_out`].
+    Unused(u64, u64),
+    /// Some blocks of it can be used: call [`Engine::extent_ready`].
+    InUse(Extent),
+}
+
+/// In [`UNDER_WAY`], in place of a class of blocks: the next extent of the ring.
+const RING_UNDER_WAY: u64 = 0xFF;
 
 /// What kept memory of the ring from being given back. As long as it does, trying again is in vain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,6 +220,67 @@ impl Engine {
         }
         // ORDERING [S16]: release; the memory and the words of the slots.
         self.control(GROWN).store(span.end - self.layout().extent(), Release);
+        self.crossed_out();
+    }
+
+    // ---- what is under way, and what is left; the caller of what concerns the former holds the grow lock
+
+    /// Writes down that the memory of [`Growth::By`] is about to be committed. [`Self::ring_grown`] crosses it out.
+    pub fn ring_under_way(&self) {
+        // ORDERING [S21]: release; nothing lies before.
+        self.control(UNDER_WAY).store(RING_UNDER_WAY, Release);
+    }
+
+    /// The same of blocks. [`Self::extent_ready`] crosses it out.
+    pub fn extent_under_way(&self, extent: &Extent) {
+        let (class, first) = extent.name();
+        // ORDERING [S21]: release; nothing lies before.
+        self.control(UNDER_WAY).store((u64::from(class) + 1) | u64::from(first) << 8, Release);
+    }
+
+    /// Crosses out what was under way: it was given back, or nothing came of it.
+    pub fn crossed_out(&self) {
+        // ORDERING [S21]: release; what was done.
+        self.control(UNDER_WAY).store(0, Release);
+    }
+
+    /// What an earlier holder of the lock has not brought to an end.
+    pub fn cut_short(&self) -> Option<CutShort> {
+        // ORDERING [S21]: acquire; how far it came.
+        let word = self.control(UNDER_WAY).load(Acquire);
+        if word == RING_UNDER_WAY {
+            let reach = self.reach_of_ring().filter(|_| self.is_unbounded())?;
+            let span = self.span(reach.grown, self.layout().extent());
+            let is_free = span.end - reach.punched <= self.layout().capacity();
+            return is_free.then_some(CutShort::Unused(span.offset, span.len));
+        }
+        let class = u8::try_from((word & 0xFF).checked_sub(1)?).ok()?;
+        let extent = self.extent_named(class, u32::try_from(word >> 8).ok()?)?;
+        Some(if self.is_absent(&extent) {
+            CutShort::Unused(extent.offset, extent.len)
+        } else {
+            CutShort::InUse(extent)
+        })
+    }
+
+    /// Says of an unbounded link that there may be memory that nobody needs, of which nobody else knows. Then try to get the lock, or wake one who will.
+    pub fn leave_memory(&self) {
+        if self.is_unbounded() {
+            // ORDERING [S20]: SeqCst; what was freed lies before, the try comes after.
+            self.control(LEFT).store(1, SeqCst);
+        }
+    }
+
+    /// Whether that was said, since it was last taken.
+    pub fn is_memory_left(&self) -> bool {
+        // ORDERING [S20]: SeqCst; what was freed, and after the lock was let go of.
+        self.is_unbounded() && self.control(LEFT).load(SeqCst) != 0
+    }
+
+    /// Takes that upon the caller, who holds the lock and gives all back that nobody needs.
+    pub fn take_left_memory(&self) {
+        // ORDERING [S20]: SeqCst; before what is looked at then.
+        self.control(LEFT).store(0, SeqCst);
     }
 
     /// Bytes of the ring that have memory; 0 on a bounded link.
@@ -222,6 +308,12 @@ impl Engine {
         self.layout().ends_extent(load(FLOOR), load(HEAD)) || load(PUNCHED) != load(FLOOR)
     }
 
+    /// Whether an extent is in nobody's hand and was not punched, as somebody was inside an operation, or at this moment.
+    pub fn is_ring_unpunched(&self) -> bool {
+        // ORDERING: relaxed; both are hints.
+        self.is_unbounded() && self.control(PUNCHED).load(Relaxed) != self.control(FLOOR).load(Relaxed)
+    }
+
     /// What kept [`Self::ring_to_punch`] from finding anything. The caller holds the grow lock since before that, and is inside no operation.
     pub fn in_the_way(&self) -> Option<InTheWay> {
         let Reach { punched, floor, grown } = self.reach_of_ring()?;
@@ -245,7 +337,7 @@ impl Engine {
 
     /// Whether it is there yet. The caller, who is `me`, is inside no operation.
     pub fn is_in_the_way(&self, me: Participant, InTheWay(obstacle): InTheWay) -> bool {
-        match obstacle {
+        let there = match obstacle {
             // ORDERING: relaxed; both are hints.
             Obstacle::Tail(end) => self.control(TAIL).load(Relaxed) < end,
             Obstacle::Inside(who, word) => self.hot(who)[WORK].load(Relaxed) == word,
@@ -255,7 +347,9 @@ impl Engine {
                 self.unpin(pin);
                 there
             }
-        }
+        };
+        // Somebody else may have come further meanwhile, and met another obstacle: the caller, while it was pinned just now.
+        there && matches!(obstacle, Obstacle::Inside(..)) == self.is_ring_unpunched()
     }
 
     /// Whether a slot was released. It has memory.

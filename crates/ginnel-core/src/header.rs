@@ -57,6 +57,10 @@ pub(crate) const GROWN: usize = 8 * LINE;
 pub(crate) const FLOOR: usize = 8 * LINE + 8;
 /// The memory of slots below was given back.
 pub(crate) const PUNCHED: usize = 8 * LINE + 16;
+/// Not 0 if there may be memory to give back that nobody else will: see `growth`. Written by anybody.
+pub(crate) const LEFT: usize = 8 * LINE + 24;
+/// What the holder of the grow lock is about to commit or to give back, 0 if nothing: see `growth`.
+pub(crate) const UNDER_WAY: usize = 8 * LINE + 32;
 /// Records of each class of an unbounded link that have memory: a word a class, written under the grow lock.
 pub(crate) const RECORDS: usize = 9 * LINE;
 

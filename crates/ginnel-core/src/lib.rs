@@ -52,7 +52,7 @@ pub use bytes::{ByteReader, ByteWriter, Bytes};
 pub use consumer::{Consumer, Run};
 pub use engine::{Corrupt, Delivery, Engine, PopError, PushError};
 pub use event::{Called, Event, Waiting};
-pub use growth::{Growth, InTheWay, Span};
+pub use growth::{CutShort, Growth, InTheWay, Span};
 pub use header::{Header, HeaderError};
 pub use label::{LABEL_AT, LABEL_BYTES, Label};
 pub use latest::{Cell, Known, Look};

@@ -77,6 +77,11 @@ pub struct Extent {
 }
 
 impl Extent {
+    /// Its class and its first block.
+    pub(crate) fn name(&self) -> (u8, u32) {
+        (self.class, self.first)
+    }
+
     /// Offset and bytes of what else is to be committed before the blocks can be used, if anything: on an unbounded link, their records.
     pub fn records(&self) -> Option<(u64, u64)> {
         (self.records.1 > 0).then_some(self.records)
@@ -314,6 +319,17 @@ impl Engine {
         self.class_numbers().map(of_class).sum()
     }
 
+    /// Whether more bytes of blocks than these have memory. Anybody may ask.
+    pub fn more_blocks_than(&self, bytes: u64) -> bool {
+        self.blocks_committed() > bytes
+    }
+
+    /// The extent that a peer's word names, if there is one.
+    pub(crate) fn extent_named(&self, class: u8, first: u32) -> Option<Extent> {
+        let found = self.layout().classes().get(usize::from(class))?;
+        (first < found.blocks && first % found.extent_blocks == 0).then(|| self.extent(class, first))
+    }
+
     /// Whether there is anything to gain from the grow lock: an extent to commit, or one of another class to release.
     pub fn may_grow(&self, len: usize) -> bool {
         let wanted = self.layout().class_of(len);
@@ -358,9 +374,12 @@ impl Engine {
         state(self.word(class.record(first)).load(Relaxed)) == ABSENT
     }
 
-    /// Whether nobody can use any block of an extent. Not so of one whose last growing, or giving back, was cut short by a kill. Its records have memory.
+    /// Whether nobody can use any block of an extent. Not so of one whose last growing, or giving back, was cut short by a kill.
     pub fn is_absent(&self, extent: &Extent) -> bool {
         let class = self.class(extent.class);
+        if extent.first + extent.blocks > self.records_there(extent.class) {
+            return true; // nor is it said that its records have memory
+        }
         let absent = |index: u32| {
             // ORDERING: relaxed; only the holder of the grow lock, who asks, changes an absent block.
             state(self.word(class.record(index)).load(Relaxed)) == ABSENT
@@ -385,24 +404,27 @@ impl Engine {
                 record.store(word(generation(seen), FREE, 0), Release);
             }
         }
+        self.crossed_out();
     }
 
-    /// Takes an unused extent of another class out of use, so that its memory can be given back.
+    /// Takes an unused extent of another class out of use, so that its memory can be given back; then call [`Self::crossed_out`].
     pub fn extent_to_release(&self, len: usize) -> Option<Extent> {
         let wanted = self.layout().class_of(len);
         for class in self.class_numbers().filter(|class| *class != wanted) {
             let found = self.class(class);
             for first in self.extents(class).rev() {
-                if self.retire(found, first) {
-                    return Some(self.extent(class, first));
+                let extent = self.extent(class, first);
+                if self.retire(found, &extent) {
+                    return Some(extent);
                 }
             }
         }
         None
     }
 
-    /// Takes unused extents of all classes out of use, but for the first `spare` bytes of them, and passes each to `give_back`, which punches a hole there.
-    pub fn retire_unused(&self, spare: u64, mut give_back: impl FnMut(&Extent)) {
+    /// Takes unused extents of all classes out of use, but for the first `spare` bytes of them, and passes each to `give_back`, which punches a hole there. If it says that
+    /// it could not, that one stays under way, and it was the last.
+    pub fn retire_unused(&self, spare: u64, mut give_back: impl FnMut(&Extent) -> bool) {
         let mut unused = 0;
         for class in self.class_numbers() {
             let found = self.class(class);
@@ -411,17 +433,24 @@ impl Engine {
                     continue;
                 }
                 unused += found.extent_bytes() as u64;
-                if unused > spare && self.retire(found, first) {
-                    give_back(&self.extent(class, first));
+                let extent = self.extent(class, first);
+                if unused > spare && self.retire(found, &extent) {
+                    if !give_back(&extent) {
+                        return;
+                    }
+                    self.crossed_out();
                 }
             }
         }
     }
 
-    fn retire(&self, class: &Class, first: u32) -> bool {
+    /// If it did, the extent is under way.
+    fn retire(&self, class: &Class, extent: &Extent) -> bool {
+        let first = extent.first;
         if !self.is_unused(class, first) {
             return false;
         }
+        self.extent_under_way(extent);
         for index in first..first + class.extent_blocks {
             let record = self.word(class.record(index));
             // ORDERING: relaxed; the CAS decides.
@@ -434,6 +463,7 @@ impl Engine {
                     // ORDERING [S14]: release; its memory is still there.
                     record.store(word(generation(record.load(Relaxed)), FREE, 0), Release);
                 }
+                self.crossed_out();
                 return false;
             }
         }

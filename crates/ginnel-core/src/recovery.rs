@@ -11,6 +11,7 @@
 //! | a block that no slot refers to | FREE |
 //! | a cell in which it wrote a value, a pin | free; the value, if it was published before, stays |
 //! | a cursor, as a listener of a broadcast | none: it holds nobody back |
+//! | memory that it would have given back | left, for others to give back (see `growth`) |
 //! | a side that was exclusive to it | SHARED: it may have died before it knew whether it is alone |
 //!
 //! [I1] Words are changed only from values that name the dead participant, by compare-and-swap.
@@ -53,6 +54,7 @@ impl Engine {
         self.undo_claims(dead, role, &mut recovered);
         self.unpin(pin);
         self.resign_sides_of_dead(dead);
+        self.leave_memory();
         // ORDERING [S12@ring]: SeqCst; the slots that went back. Even if none did: a first survivor may have died before this line.
         self.control(RETURNS).fetch_add(1, SeqCst);
         self.bump_membership();
@@ -73,6 +75,7 @@ impl Engine {
         let pin = self.pin(me);
         self.undo_claims(me, role, &mut recovered);
         self.unpin(pin);
+        self.leave_memory();
         // ORDERING [S12@ring]: SeqCst; the slots that went back.
         self.control(RETURNS).fetch_add(1, SeqCst);
     }

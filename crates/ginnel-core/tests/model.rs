@@ -6,7 +6,7 @@
 #![cfg(not(loom))]
 
 use ginnel_core::{
-    CONTROL_BYTES, Consumer, Delivery, ENTRY_BYTES, Engine, Full, Geometry, Growth, Identity, InTheWay, Layout, Memory,
+    CONTROL_BYTES, Consumer, CutShort, Delivery, ENTRY_BYTES, Engine, Full, Geometry, Growth, Identity, InTheWay, Layout, Memory,
     PAGE, Participant, ParticipantState, PopError, Producer, PushError, Role, Span,
 };
 use proptest::prelude::*;
@@ -155,7 +155,10 @@ impl World {
             self.engine.ring_punched(&span);
         }
         if self.engine.is_unbounded() {
-            self.engine.retire_unused(64 << 10, |extent| self.fill(extent.offset, extent.len, 0xFF));
+            self.engine.retire_unused(64 << 10, |extent| {
+                self.fill(extent.offset, extent.len, 0xFF);
+                true
+            });
         }
     }
 
@@ -461,6 +464,62 @@ fn any_window_of_memory_is_survived() {
             world.engine.try_push(&world.senders[0].producer, 0, b"x"),
             world.engine.try_pop(&world.receivers[0].consumer),
         );
+    }
+}
+
+/// Whoever is killed in the middle of getting memory, or of giving it back: the next holder of the lock knows what to do about it.
+#[test]
+fn what_was_under_way_is_found() {
+    let mut world = World::new(Full::Block, *CAPACITIES.iter().find(|(_, extent)| *extent != 0).unwrap());
+    [Role::Sender, Role::Receiver].into_iter().for_each(|role| world.join(role));
+    let engine = &world.engine;
+    let Growth::By(span) = engine.ring_growth() else { panic!("it can grow") };
+    assert_eq!(engine.cut_short(), None);
+    engine.ring_under_way();
+    assert_eq!(engine.cut_short(), Some(CutShort::Unused(span.offset, span.len)));
+    world.fill(span.offset, span.len, 0);
+    engine.ring_grown(&span);
+    assert_eq!(engine.cut_short(), None);
+    for len in [MAX, 200] {
+        let extent = engine.extent_to_commit(len).unwrap();
+        engine.extent_under_way(&extent);
+        let unused = Some(CutShort::Unused(extent.offset, extent.len));
+        assert_eq!(engine.cut_short(), unused);
+        engine.extent_ready(&extent);
+        assert_eq!(engine.cut_short(), None);
+        // Killed when all blocks can be used, but that is not crossed out yet.
+        engine.extent_under_way(&extent);
+        assert_eq!(engine.cut_short(), Some(CutShort::InUse(extent)));
+        engine.extent_ready(&extent);
+        engine.retire_unused(0, |gone| {
+            assert_eq!((*gone, engine.cut_short()), (extent, unused));
+            false // cannot be given back now
+        });
+        assert_eq!(engine.cut_short(), unused);
+        engine.crossed_out();
+        engine.retire_unused(0, |_| panic!("it is out of use"));
+        assert_eq!(engine.extent_to_commit(len), Some(extent));
+    }
+}
+
+/// Whatever a peer writes there, nothing outside of the ring and the blocks is given back, and nobody panics.
+#[test]
+fn any_word_of_what_is_under_way_is_survived() {
+    const UNDER_WAY: u64 = 8 * 128 + 32;
+    for geometry in CAPACITIES {
+        let world = World::new(Full::Block, geometry);
+        let from = engine_offset(world.engine.layout());
+        let words = (0..1 << 16).chain((0..64).map(|bit| u64::MAX << bit)).chain((0..64).map(|bit| 1 << bit | 1));
+        for word in words {
+            world.write(UNDER_WAY, word);
+            match world.engine.cut_short() {
+                Some(CutShort::Unused(offset, len)) => {
+                    assert!(offset >= from && offset + len <= world.engine.layout().total_bytes() as u64, "{word:#x}");
+                }
+                Some(CutShort::InUse(extent)) => world.engine.extent_ready(&extent),
+                None => {}
+            }
+        }
     }
 }
 

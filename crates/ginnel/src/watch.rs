@@ -88,6 +88,15 @@ fn start<W: Watched + 'static>(link: &Arc<W>) -> bool {
     true
 }
 
+/// Has it looked at again in a while, as what is to be done there could not be done now.
+#[cold]
+pub(crate) fn look_later<W: Watched + 'static>(link: &Arc<W>) {
+    let watcher = shared(WATCHER.load(Ordering::SeqCst)).filter(|watcher| watcher.generation.is_current());
+    if let Some((watcher, watch)) = watcher.and_then(|watcher| Some((watcher, watcher.watch_of(link)?))) {
+        watcher.look_later(watch);
+    }
+}
+
 /// Makes an attempt that needs a descriptor for a moment: in place of the one in reserve, where there is no other.
 pub(crate) fn with_descriptor<T>(attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
     attempt().or_else(|e| if is_starved(&e) { with_reserve(attempt).unwrap_or(Err(e)) } else { Err(e) })
@@ -195,6 +204,11 @@ impl Watcher {
             self.news.signal();
         }
         watch.unwrap_or(UNREPORTED)
+    }
+
+    fn watch_of<W: Watched + 'static>(&self, link: &Arc<W>) -> Option<i32> {
+        let is_it = |weak: &Weak<dyn Watched>| std::ptr::addr_eq(weak.as_ptr(), Arc::as_ptr(link));
+        self.links().iter().find(|(_, all)| all.iter().any(is_it)).map(|(watch, _)| *watch)
     }
 
     /// What a look at a link has not finished is left to the thread.

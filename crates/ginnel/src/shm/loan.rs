@@ -129,6 +129,7 @@ impl Drop for Loan<'_> {
             self.forget_block();
             if self.sender.region().is_ours() {
                 self.sender.engine().abort(block);
+                self.sender.region().leave_blocks();
                 self.sender.region().wake_senders();
             }
         }

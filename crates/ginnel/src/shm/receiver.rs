@@ -1,6 +1,7 @@
 //! The receiving end of a shared-memory link.
 
 use super::Spec;
+use super::growth::SPARE_BYTES;
 use super::listening::Listening;
 use super::peers::Peers;
 use super::region::{Membership, Mode, Region, drops_oldest};
@@ -245,7 +246,7 @@ impl Receiver {
             return Ok(held);
         }
         if self.consumer.take_passed_extent() {
-            self.give_back(Until::Now);
+            self.try_give_back(Until::Now);
         }
         let popped = self.engine().try_pop(&self.consumer);
         if self.consumer.take_made_room() {
@@ -259,19 +260,35 @@ impl Receiver {
         Ok(Held::in_place(self, delivery))
     }
 
-    /// Gives memory of an unbounded link back that nobody uses. What somebody else is in the way of is tried again later.
+    /// Gives memory of an unbounded link back that nobody uses. What somebody else is in the way of is tried again later. Where somebody else has the lock, it
+    /// is left to that one, or to whoever looks next: this one may not look again for long.
     #[cold]
     fn give_back(&self, until: Until) {
-        if !self.engine().is_unbounded() {
+        if self.try_give_back(until) {
             return;
         }
-        let is_in_the_way = |way| self.engine().is_in_the_way(self.membership.me, way);
-        let ring = self.engine().ring_may_shrink() && !self.in_the_way.get().is_some_and(is_in_the_way);
-        let blocks = self.consumer.take_had_blocks();
-        let done = !(ring || blocks) || self.region().give_back(blocks, until, &self.in_the_way);
+        self.engine().leave_memory();
+        // Who had the lock may have let go of it before that could be seen.
+        if !self.region().give_back_left() {
+            crate::watch::look_later(self.region());
+        }
+    }
+
+    /// The same for one that goes on: false if somebody else has the lock, and it is still to be done.
+    fn try_give_back(&self, until: Until) -> bool {
+        let engine = self.engine();
+        if !engine.is_unbounded() {
+            return true;
+        }
+        let is_in_the_way = |way| engine.is_in_the_way(self.membership.me, way);
+        let ring = engine.ring_may_shrink() && !self.in_the_way.get().is_some_and(is_in_the_way);
+        let blocks = self.consumer.take_had_blocks() && engine.more_blocks_than(SPARE_BYTES);
+        let left = engine.is_memory_left();
+        let done = !(ring || blocks || left) || self.region().give_back(blocks || left, until, &self.in_the_way);
         if blocks && !done {
             self.consumer.still_had_blocks();
         }
+        done
     }
 
     /// Looks for the most common result only, while waiting.
@@ -311,7 +328,10 @@ impl Receiver {
                     settled = region.is_settled();
                     Look::Busy
                 }
-                (Err(PopError::Empty), Some(died)) => Look::Done(Err(RecvFailure::Closed { died })),
+                (Err(PopError::Empty), Some(died)) => {
+                    self.give_back(until);
+                    Look::Done(Err(RecvFailure::Closed { died }))
+                }
                 (Err(PopError::Empty), None) => {
                     if last {
                         self.give_back(until);
@@ -390,7 +410,10 @@ impl Receiver {
             return Look::Done(Err(failure));
         }
         match (found, gone) {
-            (PopError::Empty, Some(died)) if ends => Look::Done(Err(RecvFailure::Closed { died })),
+            (PopError::Empty, Some(died)) if ends => {
+                self.give_back(Until::Now);
+                Look::Done(Err(RecvFailure::Closed { died }))
+            }
             _ if self.waiter.was_interrupted() => Look::Done(Err(RecvFailure::Interrupted)),
             (PopError::Empty, None) => {
                 if listens {

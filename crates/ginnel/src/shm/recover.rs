@@ -21,7 +21,7 @@ impl Region {
         self.reap_all().0
     }
 
-    /// The same; and whether that was all: one for whose token there is no descriptor has to wait.
+    /// The same; and whether that was all: one for whose token there is no descriptor has to wait, and so has memory that nobody gives back.
     pub(crate) fn reap_all(&self) -> (usize, bool) {
         let (mut recovered, mut all) = (0, true);
         if !self.is_ours() {
@@ -34,6 +34,7 @@ impl Region {
                 Err(_) => all = false,
             }
         }
+        all &= self.give_back_left(); // of the dead, for one; after the sleepers were woken
         (recovered, all)
     }
 

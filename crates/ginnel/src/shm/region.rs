@@ -424,12 +424,14 @@ impl Region {
     /// Removes the link if nobody is attached and no message is left.
     pub(super) fn remove_if_ended(&self) -> Result<bool, Error> {
         // While one looks whether an unbounded link is drained, nobody may give its memory back.
-        let _steady = if self.engine.is_unbounded() && !self.engine.is_removed() {
+        let steady = if self.engine.is_unbounded() && !self.engine.is_removed() {
             Some(self.lock(GROW_BYTE, Instant::now() + PATIENCE)?)
         } else {
             None
         };
         if !self.engine.try_remove() {
+            drop(steady);
+            self.give_back_left(); // somebody may have been refused the lock meanwhile
             return Ok(false);
         }
         self.remove_name(Instant::now() + PATIENCE).map(|()| true)

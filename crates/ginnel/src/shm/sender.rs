@@ -107,7 +107,7 @@ impl Sender {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.region().is_ours() && self.engine().is_full(self.membership.me) // a forked child sends nothing
+        self.region().is_ours() && self.region().is_full_for(self.membership.me) // a forked child sends nothing
     }
 
     pub(crate) fn capacity(&self) -> u64 {

@@ -2,6 +2,8 @@
 //!
 //! Its extents have 32 slots. A send finds no memory at position 31, as the slot behind it must have some too; a receive that comes after the release
 //! of position 31 gives the extent back. In the second lap, which begins at position 2048, committed slots are written first.
+//!
+//! Memory that a victim was about to commit, or to give back, is in nobody's hand. So where that is what it does, the file is measured too.
 
 use ginnel::{Receiver, Sender};
 
@@ -14,6 +16,9 @@ use std::time::Instant;
 const ADDRESS: &str = "shm:crash?unbounded&max=8KiB&memory=256KiB&participants=8";
 const EXTENT: u64 = 32;
 const CAPACITY: u64 = 2048;
+/// A link in which more block memory is used than may be spare, and what that is.
+const LARGE: &str = "shm:crash?unbounded&max=512KiB&memory=64MiB&participants=8";
+const SPARE: u64 = 16 << 20;
 /// Number of a message that is received before anybody dies.
 const FILLER: u64 = 0;
 
@@ -27,6 +32,7 @@ pub(super) fn all() -> Vec<Scenario> {
         }
     }
     all.extend([send_block(), release(false), release(true), recover(), second_sender(), second_receiver()]);
+    all.extend([borrow(), give_back_blocks(false), give_back_blocks(true)]);
     all
 }
 
@@ -139,6 +145,68 @@ fn send_block() -> Scenario {
         judge(ends, &Due { in_flight: vec![IN_FLIGHT], closed: true, ..Due::default() }, outcome)
     };
     Scenario::new("unbounded send block, grows", setup, prepare, operation, check)
+}
+
+/// The victim borrows the first block of its size, which nobody else has a use for.
+fn borrow() -> Scenario {
+    let setup = || {
+        fresh()?;
+        Ok(Ends { receiver: Some(receiver(ADDRESS)?), ..Ends::default() })
+    };
+    let operation = |sender: Sender| {
+        let sender = Box::leak(Box::new(sender)); // the loan refers to it
+        sender.try_loan(2 * BLOCK).map_err(text)
+    };
+    let check = |ends: Ends, outcome: &Outcome| {
+        let sender = sender(ADDRESS)?; // recovers the victim
+        is_given_back(&ends, 64 << 10)?;
+        judge(Ends { sender: Some(sender), ..ends }, &Due::default(), outcome)
+    };
+    Scenario::new("unbounded loan, grows", setup, |_: &Ends| sender(ADDRESS), operation, check)
+}
+
+/// The victim alone has received much, finds that there is no more, and gives back the memory of what it has released.
+fn give_back_blocks(leaves: bool) -> Scenario {
+    let setup = || {
+        fresh()?;
+        Ok(Ends { sender: Some(sender(LARGE)?), ..Ends::default() })
+    };
+    let prepare = |_: &Ends| {
+        let (sender, receiver, bytes) = (sender(LARGE)?, receiver(LARGE)?, vec![0; 512 << 10]);
+        (0..40).try_for_each(|_| send_message(&sender, &bytes))?;
+        (0..40).try_for_each(|_| receiver.try_recv().map(drop).map_err(text))?;
+        Ok(receiver)
+    };
+    let operation = move |receiver: Receiver| {
+        if leaves {
+            drop(receiver);
+            return Ok(None);
+        }
+        match receiver.try_recv().map(drop) {
+            Ok(()) => Err("more has come than was sent".to_owned()),
+            Err(_) => Ok(Some(receiver)),
+        }
+    };
+    let check = |ends: Ends, outcome: &Outcome| {
+        let receiver = receiver("shm:crash")?;
+        let ends = Ends { receiver: Some(receiver), ..ends };
+        is_given_back(&ends, 3 << 19)?;
+        judge(ends, &Due::default(), outcome)
+    };
+    let when = if leaves { "close" } else { "recv" };
+    Scenario::new(format!("unbounded {when}, gives back blocks"), setup, prepare, operation, check)
+}
+
+/// After one look: of blocks there is what may be spare, and besides less than `others`, which is the first extent of the ring, some pages of each table, and not one
+/// extent that nobody can use.
+fn is_given_back(ends: &Ends, others: u64) -> Result<(), String> {
+    let receiver = ends.receiver.as_ref().ok_or("the scenario has no receiver")?;
+    take_now(receiver)?;
+    let info = info()?;
+    if info.pool.committed > SPARE || info.allocated - info.pool.committed >= others {
+        return Err(format!("{} bytes are kept, {} of them in blocks", info.allocated, info.pool.committed));
+    }
+    Ok(())
 }
 
 /// The victim releases the last slot of an extent, and leaves.

@@ -16,7 +16,7 @@
 //! | handles in a forked child | `fork` |
 //! | waiting for several: `Select` and descriptors; handles that are no receivers; futures | `several`, `kinds`, `futures` |
 //! | what is no link, no directory, no memory | `hostile` |
-//! | links without a capacity | `unbounded` |
+//! | links without a capacity; what they give back | `unbounded`, `unbounded_drained` |
 //! | a link that is scribbled over while it is in use | `corrupt` |
 //! | messages that are values of a type | `typed` |
 //! | streams of bytes; the same in tasks, with hyper | `stream`, `polled` |
@@ -50,3 +50,4 @@ mod time;
 #[cfg(all(feature = "zerocopy", feature = "serde"))]
 mod typed;
 mod unbounded;
+mod unbounded_drained;

@@ -1,0 +1,219 @@
+//! A drained unbounded link gives its memory back, whoever should have done it: one who was refused the lock, has left, was killed, or never knew.
+//!
+//! Messages of 1 MiB have an extent each. 16 MiB of unused blocks may stay (see `shm/growth.rs`), so much more than that is sent each time.
+
+use crate::child::Child;
+use crate::place::{self, LIMIT, address, number_in, stamped, within};
+use ginnel::{Link, Receiver, RecvFailure, Select, Sender};
+use ginnel_core::GROW_BYTE;
+use ginnel_os::ofd_lock::Token;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+const LARGE: usize = 1 << 20;
+const MANY: u64 = 40;
+/// What may stay of blocks.
+const SPARE: u64 = 16 << 20;
+/// For what does not come.
+const SHORT: Duration = Duration::from_millis(5);
+
+fn committed(address: &str) -> u64 {
+    Link::new(address).unwrap().info().unwrap().pool.committed
+}
+
+fn send_many(sender: &Sender, address: &str) {
+    (0..MANY).for_each(|number| sender.send(&stamped(number, LARGE)).unwrap());
+    assert!(committed(address) >= MANY << 20);
+}
+
+fn take_many(receiver: &Receiver) {
+    (0..MANY).for_each(|number| assert_eq!(number_in(&receiver.recv().unwrap()), number));
+}
+
+/// It is given back soon, without anybody doing anything more.
+#[track_caller]
+fn is_given_back(address: &str) {
+    let until = Instant::now() + LIMIT / 3;
+    while committed(address) > SPARE {
+        assert!(Instant::now() < until, "{} bytes are kept", committed(address));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn grow_lock(address: &str) -> Token {
+    let file = File::options().read(true).write(true).open(place::file_of(address)).unwrap();
+    Token::take(file.as_fd(), GROW_BYTE).unwrap().expect("a lock that nobody has")
+}
+
+/// Whoever looks next, in whichever way, gives back what one could not who has left since.
+#[test]
+fn one_who_was_refused_leaves_it_to_others() {
+    type Look = fn(&mut Receiver);
+    let trying: Look = |receiver| assert_eq!(receiver.try_recv().unwrap_err(), RecvFailure::Empty);
+    let waiting: Look = |receiver| assert_eq!(receiver.recv_timeout(SHORT).unwrap_err(), RecvFailure::TimedOut);
+    let selecting: Look = |receiver| assert!(Select::new().recv(&*receiver).wait_timeout(SHORT).is_none());
+    let leaving: Look = |receiver| drop(receiver.try_clone().unwrap());
+    for (how, look) in [trying, waiting, selecting, leaving].into_iter().enumerate() {
+        let address = address("refused", "unbounded");
+        let (sender, receiver) = Link::new(&address).unwrap().pair().unwrap();
+        let mut other = receiver.try_clone().unwrap();
+        within(LIMIT, || {
+            send_many(&sender, &address);
+            take_many(&receiver);
+            let lock = grow_lock(&address);
+            drop(receiver); // waits for the lock for a while, and gives up
+            assert!(committed(&address) > SPARE, "{how}");
+            drop(lock);
+            look(&mut other);
+            is_given_back(&address);
+        });
+    }
+}
+
+/// Nobody looks any more: who had the lock when others were refused it gives back in their place.
+#[test]
+fn who_has_the_lock_gives_back_for_the_refused() {
+    let address = address("at-once", "unbounded");
+    let (sender, idle) = Link::new(&address).unwrap().pair().unwrap();
+    within(LIMIT, || {
+        for _ in 0..10 * place::scale() {
+            let receivers = [(); 4].map(|()| idle.try_clone().unwrap());
+            send_many(&sender, &address);
+            for turn in 0..MANY as usize {
+                receivers[turn % receivers.len()].recv().unwrap();
+            }
+            let barrier = Barrier::new(receivers.len());
+            std::thread::scope(|scope| {
+                for receiver in receivers {
+                    let barrier = &barrier;
+                    scope.spawn(move || {
+                        barrier.wait();
+                        drop(receiver);
+                    });
+                }
+            });
+            is_given_back(&address);
+        }
+    });
+}
+
+/// Who is told of the end looks no more, but keeps its handle.
+#[test]
+fn the_end_of_the_stream_gives_back() {
+    type End = fn(&mut Receiver) -> RecvFailure;
+    let receiving: End = |receiver| receiver.recv().unwrap_err().reason();
+    let trying: End = |receiver| receiver.try_recv().unwrap_err().reason();
+    let selecting: End = |receiver| Select::new().recv(&*receiver).wait().arrival.message().unwrap_err().reason();
+    let awaiting: End = |receiver| smol::block_on(receiver.recv_async()).unwrap_err().reason();
+    for (how, end) in [receiving, trying, selecting, awaiting].into_iter().enumerate() {
+        let address = address("the-end", "unbounded");
+        let (sender, mut receiver) = Link::new(&address).unwrap().pair().unwrap();
+        within(LIMIT, || {
+            send_many(&sender, &address);
+            drop(sender);
+            take_many(&receiver);
+            assert_eq!(end(&mut receiver), RecvFailure::Closed { died: 0 }, "{how}");
+            is_given_back(&address);
+        });
+    }
+}
+
+/// A look while messages are in hand finds nothing to give back. The next one does.
+#[test]
+fn what_was_in_hand_at_the_last_look_goes_at_the_next() {
+    let address = address("in-hand", "unbounded");
+    let (sender, receiver) = Link::new(&address).unwrap().pair().unwrap();
+    within(LIMIT, || {
+        send_many(&sender, &address);
+        let messages: Vec<_> = (0..MANY).map(|_| receiver.recv().unwrap()).collect();
+        assert_eq!(receiver.try_recv().unwrap_err(), RecvFailure::Empty);
+        assert_eq!(committed(&address), MANY << 20);
+        drop(messages);
+        assert_eq!(receiver.try_recv().unwrap_err(), RecvFailure::Empty);
+        is_given_back(&address);
+    });
+}
+
+/// What was never sent has no receiver who would give it back. One who sleeps is told; else it goes with the sender.
+#[test]
+fn so_do_loans_that_were_not_sent() {
+    let address = address("loans", "unbounded");
+    let (sender, receiver) = Link::new(&address).unwrap().pair().unwrap();
+    let borrow = |sender: &Sender| {
+        let loans: Vec<_> = (0..MANY).map(|_| sender.loan(LARGE).unwrap()).collect();
+        assert!(committed(&address) >= MANY << 20);
+        drop(loans);
+    };
+    within(LIMIT, || {
+        // It is dropped when it has got a message.
+        let waiting = std::thread::spawn(move || receiver.recv().map(|message| number_in(&message)));
+        let slept = || Link::new(&address).unwrap().info().unwrap().participants.iter().any(|p| p.counters.slept > 0);
+        while !slept() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        borrow(&sender);
+        is_given_back(&address);
+        sender.send(&stamped(7, 8)).unwrap();
+        assert_eq!(waiting.join().unwrap().unwrap(), 7);
+        let other = sender.try_clone().unwrap();
+        borrow(&other);
+        drop(other);
+        is_given_back(&address);
+        let other = sender.try_clone().unwrap();
+        (0..MANY).for_each(|_| std::mem::forget(other.loan(LARGE).unwrap()));
+        drop(other);
+        is_given_back(&address);
+    });
+}
+
+/// The dead had taken everything, or borrowed it, and nobody else ever had a large message. The survivor sleeps, looks now and then, or is no receiver.
+#[test]
+fn what_the_dead_had_is_given_back() {
+    for (end, orders) in [("receiver", "recv 40"), ("receiver", "hold 40"), ("sender", "loan 1048576")] {
+        for survivor in ["sleeps", "looks", "sends"] {
+            let directory = place::new_directory();
+            let mut other = script(directory.path());
+            let mut victim = script(directory.path());
+            other.must("sender open shm:x?unbounded");
+            if survivor != "sends" {
+                other.must("receiver open shm:x");
+            }
+            victim.must(&format!("{end} open shm:x"));
+            if end == "receiver" {
+                other.must("send 40 1048576 0");
+                victim.must(orders);
+            } else {
+                (0..MANY).for_each(|_| _ = victim.must(orders));
+            }
+            let kept = || std::fs::metadata(directory.path().join("x")).unwrap().blocks() * 512;
+            assert!(kept() >= MANY << 20);
+            if survivor == "sleeps" {
+                other.tell("recv 41");
+            }
+            victim.kill_and_reap();
+            let until = Instant::now() + LIMIT / 3;
+            while kept() > SPARE + (4 << 20) {
+                assert!(Instant::now() < until, "{end}, {orders}, {survivor}: {} bytes are kept", kept());
+                match survivor {
+                    "sleeps" => std::thread::sleep(Duration::from_millis(1)),
+                    "looks" => _ = other.must("sweep"),
+                    _ if orders == "hold 40" => {
+                        other.must("receiver open shm:x"); // they went back
+                        other.must("sweep");
+                    }
+                    _ => _ = other.must("sender open shm:x"),
+                }
+            }
+        }
+    }
+}
+
+fn script(directory: &Path) -> Child {
+    let mut child = Child::start("script", directory);
+    child.reply().ok();
+    child
+}
