@@ -249,7 +249,7 @@ impl Engine {
         // ORDERING [S21]: acquire; how far it came.
         let word = self.control(UNDER_WAY).load(Acquire);
         if word == RING_UNDER_WAY {
-            let reach = self.reach_of_ring().filter(|_| self.is_unbounded())?;
+            let reach = if self.is_unbounded() { self.reach_of_ring()? } else { return None };
             let span = self.span(reach.grown, self.layout().extent());
             let is_free = span.end - reach.punched <= self.layout().capacity();
             return is_free.then_some(CutShort::Unused(span.offset, span.len));

@@ -17,7 +17,7 @@ const ADDRESS: &str = "shm:crash?unbounded&max=8KiB&memory=256KiB&participants=8
 const EXTENT: u64 = 32;
 const CAPACITY: u64 = 2048;
 /// A link in which more block memory is used than may be spare, and what that is.
-const LARGE: &str = "shm:crash?unbounded&max=512KiB&memory=64MiB&participants=8";
+const LARGE: &str = "shm:crash?unbounded&max=8KiB&memory=64MiB&participants=8";
 const SPARE: u64 = 16 << 20;
 /// Number of a message that is received before anybody dies.
 const FILLER: u64 = 0;
@@ -172,9 +172,9 @@ fn give_back_blocks(leaves: bool) -> Scenario {
         Ok(Ends { sender: Some(sender(LARGE)?), ..Ends::default() })
     };
     let prepare = |_: &Ends| {
-        let (sender, receiver, bytes) = (sender(LARGE)?, receiver(LARGE)?, vec![0; 512 << 10]);
-        (0..40).try_for_each(|_| send_message(&sender, &bytes))?;
-        (0..40).try_for_each(|_| receiver.try_recv().map(drop).map_err(text))?;
+        let (sender, receiver, bytes) = (sender(LARGE)?, receiver(LARGE)?, [0; 8 << 10]);
+        (0..2300).try_for_each(|_| send_message(&sender, &bytes))?;
+        (0..2300).try_for_each(|_| receiver.try_recv().map(drop).map_err(text))?;
         Ok(receiver)
     };
     let operation = move |receiver: Receiver| {
