@@ -352,6 +352,7 @@ mod tests {
         assert_eq!(watcher.links().keys().copied().collect::<Vec<_>>(), [UNREPORTED]);
         let watches = watcher.ask_for_reports();
         assert_eq!(watches.len(), 1);
+        assert_eq!(watcher.watch_of(&file), watches.first().copied());
         assert_eq!(watcher.links().keys().copied().collect::<Vec<_>>(), watches);
         assert!(!watcher.prune(), "none is looked at now and then");
         drop(file.0.try_clone().unwrap());

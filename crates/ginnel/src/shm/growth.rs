@@ -60,14 +60,11 @@ impl Region {
 
     /// What a holder of the lock was killed over. What cannot be given back now stays written down.
     fn finish_cut_short(&self) {
+        let is_gone = |offset, len| fallocate::release(self.file().as_fd(), offset, len).is_ok();
         match self.engine().cut_short() {
-            None => {}
             Some(CutShort::InUse(extent)) => self.engine().extent_ready(&extent),
-            Some(CutShort::Unused(offset, len)) => {
-                if fallocate::release(self.file().as_fd(), offset, len).is_ok() {
-                    self.engine().crossed_out();
-                }
-            }
+            Some(CutShort::Unused(offset, len)) if is_gone(offset, len) => self.engine().crossed_out(),
+            _ => {}
         }
     }
 

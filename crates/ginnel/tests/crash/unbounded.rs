@@ -32,7 +32,7 @@ pub(super) fn all() -> Vec<Scenario> {
         }
     }
     all.extend([send_block(), release(false), release(true), recover(), second_sender(), second_receiver()]);
-    all.extend([borrow(), give_back_blocks(false), give_back_blocks(true)]);
+    all.extend([borrow(), give_back_blocks()]);
     all
 }
 
@@ -166,7 +166,7 @@ fn borrow() -> Scenario {
 }
 
 /// The victim alone has received much, finds that there is no more, and gives back the memory of what it has released.
-fn give_back_blocks(leaves: bool) -> Scenario {
+fn give_back_blocks() -> Scenario {
     let setup = || {
         fresh()?;
         Ok(Ends { sender: Some(sender(LARGE)?), ..Ends::default() })
@@ -177,15 +177,9 @@ fn give_back_blocks(leaves: bool) -> Scenario {
         (0..2300).try_for_each(|_| receiver.try_recv().map(drop).map_err(text))?;
         Ok(receiver)
     };
-    let operation = move |receiver: Receiver| {
-        if leaves {
-            drop(receiver);
-            return Ok(None);
-        }
-        match receiver.try_recv().map(drop) {
-            Ok(()) => Err("more has come than was sent".to_owned()),
-            Err(_) => Ok(Some(receiver)),
-        }
+    let operation = |receiver: Receiver| match receiver.try_recv().map(drop) {
+        Ok(()) => Err("more has come than was sent".to_owned()),
+        Err(_) => Ok(receiver),
     };
     let check = |ends: Ends, outcome: &Outcome| {
         let receiver = receiver("shm:crash")?;
@@ -193,8 +187,7 @@ fn give_back_blocks(leaves: bool) -> Scenario {
         is_given_back(&ends, 3 << 19)?;
         judge(ends, &Due::default(), outcome)
     };
-    let when = if leaves { "close" } else { "recv" };
-    Scenario::new(format!("unbounded {when}, gives back blocks"), setup, prepare, operation, check)
+    Scenario::new("unbounded recv, gives back blocks", setup, prepare, operation, check)
 }
 
 /// After one look: of blocks there is what may be spare, and besides less than `others`, which is the first extent of the ring, some pages of each table, and not one

@@ -9,7 +9,7 @@ use ginnel_core::GROW_BYTE;
 use ginnel_os::ofd_lock::Token;
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
@@ -166,6 +166,38 @@ fn so_do_loans_that_were_not_sent() {
         (0..MANY).for_each(|_| std::mem::forget(other.loan(LARGE).unwrap()));
         drop(other);
         is_given_back(&address);
+    });
+}
+
+/// One is stopped inside an operation, so nothing of the ring can go. When it has come out of it, and nothing came of it that others would look for, it sees
+/// to that itself.
+#[test]
+fn who_was_in_the_way_gives_back() {
+    let address = address("inside", "unbounded&memory=256KiB&max=4KiB&participants=16");
+    let (sender, receiver) = Link::new(&address).unwrap().pair().unwrap();
+    let other = sender.try_clone().unwrap();
+    let allocated = || Link::new(&address).unwrap().info().unwrap().allocated;
+    within(LIMIT, || {
+        (0..5).for_each(|_| other.send(b"its").unwrap());
+        sender.send(b"its").unwrap();
+        let file = File::options().read(true).write(true).open(place::file_of(&address)).unwrap();
+        let is_its = |at: &u64| {
+            let mut work = [0; 8];
+            file.read_exact_at(&mut work, *at).unwrap();
+            u64::from_le_bytes(work) == 5 << 1 // its messages
+        };
+        // See docs/format.md: the work word of its entry.
+        let at = (0..16).map(|number| 4096 + number * 256 + 128).find(is_its).unwrap();
+        let set = |busy: u64| file.write_all_at(&(5 << 1 | busy).to_le_bytes(), at).unwrap();
+        set(1);
+        (0..600).for_each(|_| sender.send(b"much").unwrap());
+        let peak = allocated();
+        (0..606).for_each(|_| drop(receiver.recv().unwrap()));
+        (0..2).for_each(|_| assert_eq!(receiver.try_recv().unwrap_err(), RecvFailure::Empty));
+        assert_eq!(allocated(), peak);
+        set(0);
+        assert_eq!(other.len(), 0);
+        assert!(allocated() < peak - (48 << 10), "{} of {peak}", allocated());
     });
 }
 
