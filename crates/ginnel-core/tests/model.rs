@@ -6,8 +6,8 @@
 #![cfg(not(loom))]
 
 use ginnel_core::{
-    CONTROL_BYTES, Consumer, CutShort, Delivery, ENTRY_BYTES, Engine, Full, Geometry, Growth, Identity, InTheWay, Layout, Memory,
-    PAGE, Participant, ParticipantState, PopError, Producer, PushError, Role, Span,
+    CONTROL_BYTES, Consumer, CutShort, Delivery, ENTRY_BYTES, Engine, Full, Geometry, Growth, Identity, InTheWay,
+    Layout, Memory, PAGE, Participant, ParticipantState, PopError, Producer, PushError, Role, Span,
 };
 use proptest::prelude::*;
 use std::cell::Cell;

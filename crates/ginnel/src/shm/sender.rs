@@ -504,9 +504,13 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        if self.loans.get() > 0 && self.region().is_ours() {
+        if !self.region().is_ours() {
+            return;
+        }
+        if self.loans.get() > 0 {
             self.engine().recover_self(self.membership.me);
         }
+        self.region().leave_blocks(); // that it got and has not used: whose send was given up, say
     }
 }
 

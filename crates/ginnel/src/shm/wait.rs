@@ -142,6 +142,12 @@ impl Waiter {
             if let Some(done) = self.spin(until, &mut peek, &mut look) {
                 return Some(done);
             }
+            if self.policy == Wait::Spin {
+                // It never sleeps: so what is done before a sleep is done now and then.
+                if let Look::Done(done) = look(true) {
+                    return Some(done);
+                }
+            }
             if until.has_come() || self.interrupted.load(Ordering::SeqCst) {
                 return None;
             }

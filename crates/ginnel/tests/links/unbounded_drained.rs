@@ -3,7 +3,7 @@
 //! Messages of 1 MiB have an extent each. 16 MiB of unused blocks may stay (see `shm/growth.rs`), so much more than that is sent each time.
 
 use crate::child::Child;
-use crate::place::{self, LIMIT, address, number_in, stamped, within};
+use crate::place::{self, LIMIT, address, within};
 use ginnel::{Link, Receiver, RecvFailure, Select, Sender};
 use ginnel_core::GROW_BYTE;
 use ginnel_os::ofd_lock::Token;
@@ -15,7 +15,7 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 const LARGE: usize = 1 << 20;
-const MANY: u64 = 40;
+const MANY: u64 = 24;
 /// What may stay of blocks.
 const SPARE: u64 = 16 << 20;
 /// For what does not come.
@@ -26,12 +26,12 @@ fn committed(address: &str) -> u64 {
 }
 
 fn send_many(sender: &Sender, address: &str) {
-    (0..MANY).for_each(|number| sender.send(&stamped(number, LARGE)).unwrap());
+    (0..MANY).for_each(|_| sender.send(&[0; LARGE]).unwrap());
     assert!(committed(address) >= MANY << 20);
 }
 
 fn take_many(receiver: &Receiver) {
-    (0..MANY).for_each(|number| assert_eq!(number_in(&receiver.recv().unwrap()), number));
+    (0..MANY).for_each(|_| assert_eq!(receiver.recv().unwrap().len(), LARGE));
 }
 
 /// It is given back soon, without anybody doing anything more.
@@ -56,8 +56,9 @@ fn one_who_was_refused_leaves_it_to_others() {
     let trying: Look = |receiver| assert_eq!(receiver.try_recv().unwrap_err(), RecvFailure::Empty);
     let waiting: Look = |receiver| assert_eq!(receiver.recv_timeout(SHORT).unwrap_err(), RecvFailure::TimedOut);
     let selecting: Look = |receiver| assert!(Select::new().recv(&*receiver).wait_timeout(SHORT).is_none());
+    let polling: Look = |receiver| assert!(Select::new().recv(&*receiver).try_now().is_none());
     let leaving: Look = |receiver| drop(receiver.try_clone().unwrap());
-    for (how, look) in [trying, waiting, selecting, leaving].into_iter().enumerate() {
+    for (how, look) in [trying, waiting, selecting, polling, leaving].into_iter().enumerate() {
         let address = address("refused", "unbounded");
         let (sender, receiver) = Link::new(&address).unwrap().pair().unwrap();
         let mut other = receiver.try_clone().unwrap();
@@ -72,6 +73,27 @@ fn one_who_was_refused_leaves_it_to_others() {
             is_given_back(&address);
         });
     }
+}
+
+/// Who only spins never comes to the look before a sleep.
+#[test]
+fn so_does_one_who_spins() {
+    let address = address("spins", "unbounded&wait=spin");
+    let (sender, receiver) = Link::new(&address).unwrap().pair().unwrap();
+    within(LIMIT, || {
+        send_many(&sender, &address);
+        take_many(&receiver);
+        assert_eq!(receiver.recv_timeout(SHORT).unwrap_err(), RecvFailure::TimedOut);
+        is_given_back(&address);
+        let waiting = std::thread::spawn(move || {
+            (0..=MANY).for_each(|_| drop(receiver.recv().unwrap()));
+            receiver
+        });
+        (0..MANY).for_each(|_| sender.send(&[0; LARGE]).unwrap());
+        is_given_back(&address);
+        sender.send(b"the last").unwrap();
+        waiting.join().unwrap();
+    });
 }
 
 /// Nobody looks any more: who has the lock when others are refused it, and has looked through the blocks already, gives back in their place.
@@ -149,15 +171,15 @@ fn so_do_loans_that_were_not_sent() {
     };
     within(LIMIT, || {
         // It is dropped when it has got a message.
-        let waiting = std::thread::spawn(move || receiver.recv().map(|message| number_in(&message)));
+        let waiting = std::thread::spawn(move || receiver.recv().map(|message| message.len()));
         let slept = || Link::new(&address).unwrap().info().unwrap().participants.iter().any(|p| p.counters.slept > 0);
         while !slept() {
             std::thread::sleep(Duration::from_millis(1));
         }
         borrow(&sender);
         is_given_back(&address);
-        sender.send(&stamped(7, 8)).unwrap();
-        assert_eq!(waiting.join().unwrap().unwrap(), 7);
+        sender.send(b"the last").unwrap();
+        assert_eq!(waiting.join().unwrap().unwrap(), 8);
         let other = sender.try_clone().unwrap();
         borrow(&other);
         drop(other);
@@ -204,7 +226,7 @@ fn who_was_in_the_way_gives_back() {
 /// The dead had taken everything, or borrowed it, and nobody else ever had a large message. The survivor sleeps, looks now and then, or is no receiver.
 #[test]
 fn what_the_dead_had_is_given_back() {
-    for (end, orders) in [("receiver", "recv 40"), ("receiver", "hold 40"), ("sender", "loan 1048576")] {
+    for (end, orders) in [("receiver", "recv 24"), ("receiver", "hold 24"), ("sender", "loan 1048576")] {
         for survivor in ["sleeps", "looks", "sends"] {
             let directory = place::new_directory();
             let mut other = script(directory.path());
@@ -215,7 +237,7 @@ fn what_the_dead_had_is_given_back() {
             }
             victim.must(&format!("{end} open shm:x"));
             if end == "receiver" {
-                other.must("send 40 1048576 0");
+                other.must("send 24 1048576 0");
                 victim.must(orders);
             } else {
                 (0..MANY).for_each(|_| _ = victim.must(orders));
@@ -223,7 +245,7 @@ fn what_the_dead_had_is_given_back() {
             let kept = || std::fs::metadata(directory.path().join("x")).unwrap().blocks() * 512;
             assert!(kept() >= MANY << 20);
             if survivor == "sleeps" {
-                other.tell("recv 41");
+                other.tell("recv 25");
             }
             victim.kill_and_reap();
             let until = Instant::now() + LIMIT / 3;
@@ -232,7 +254,7 @@ fn what_the_dead_had_is_given_back() {
                 match survivor {
                     "sleeps" => std::thread::sleep(Duration::from_millis(1)),
                     "looks" => _ = other.must("sweep"),
-                    _ if orders == "hold 40" => {
+                    _ if orders == "hold 24" => {
                         other.must("receiver open shm:x"); // they went back
                         other.must("sweep");
                     }
