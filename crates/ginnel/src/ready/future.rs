@@ -7,7 +7,7 @@
 //! They borrow the handle mutably: one at a time waits at it, and the futures can move between threads as the handle can.
 
 use super::reactor::{self, Source};
-use super::{Again, BUSY_MOST, Ear, Found, nap};
+use super::{Again, BUSY_MOST, Ear, Found, News, nap};
 use crate::error::{RecvError, RecvFailure, SendError};
 use crate::message::Message;
 use crate::receiver::Receiver;
@@ -66,7 +66,7 @@ impl Wait {
             }
             let mut found = attempt(false);
             // One that naps listens anew each time: it is then that what nobody watches is looked at.
-            if matches!(found, Found::Nothing | Found::Busy) && (!ear.arm(cx.waker()) || self.naps > 0) {
+            if matches!(found, Found::Nothing | Found::Busy) && (!arm(ear, has_news, cx)? || self.naps > 0) {
                 found = attempt(true);
             }
             let busy = match found {
@@ -98,6 +98,15 @@ impl Wait {
         cx.waker().wake_by_ref();
         Poll::Pending
     }
+}
+
+/// Arms an ear, and has the news drained that it may have been called for and that are left. Whether it was armed already.
+fn arm(ear: &Ear, has_news: bool, cx: &Context<'_>) -> io::Result<bool> {
+    let drain_left = || if has_news { News::drain_left() } else { Ok(()) };
+    drain_left()?; // before, or that would call this very ear
+    let was_armed = ear.arm(cx.waker());
+    drain_left()?; // [I1@news]
+    Ok(was_armed)
 }
 
 /// One poll for a message.

@@ -25,7 +25,8 @@
 //!
 //! [I1] An ear that is armed belongs to one who is announced, or whose announcement somebody has taken down and who is about to be called. So
 //! one that is still armed need not announce itself again.
-//! [I2] News are drained before the ears are called, and an ear is armed before its owner announces itself: no news come between.
+//! [I2] News are drained before the ears are called, or the only one that is armed is, and they are drained before anybody announces itself again (see `news`);
+//! and an ear is armed before its owner announces itself: no news come between.
 
 mod descriptor;
 #[cfg(feature = "async")]
@@ -153,6 +154,11 @@ impl Ear {
         was.is_some() // dropped without the lock, as above
     }
 
+    #[cfg(any(feature = "tokio", feature = "smol"))]
+    fn is_armed(&self) -> bool {
+        self.waker().is_some()
+    }
+
     /// Whom it would call now.
     #[cfg(any(feature = "tokio", feature = "smol"))]
     pub(crate) fn armed(&self) -> Option<Waker> {
@@ -204,6 +210,13 @@ impl Ears {
             let _ = self.news.set((news, watch));
         }
         Ok(())
+    }
+
+    /// Finds the one that is armed. False if there is another already.
+    #[cfg(any(feature = "tokio", feature = "smol"))]
+    fn only_one_armed(&self, only: &mut Option<Arc<Ear>>) -> bool {
+        let armed = |ear: &Weak<Ear>| ear.upgrade().filter(|ear| ear.is_armed());
+        !self.any.load(SeqCst) || self.list().iter().filter_map(armed).all(|ear| only.replace(ear).is_none())
     }
 
     /// Calls everybody who is armed.

@@ -6,6 +6,7 @@ use crate::ready::News;
 use async_io::Async;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -37,9 +38,11 @@ impl AsFd for Registered {
     }
 }
 
-/// Drains the news whenever the reactor says that there are some.
+/// Tells or drains the news whenever the reactor says that there are some.
 struct Attendant {
     file: Async<Registered>,
+    /// The reactor is not asked for more, as it would say at once what is left. Who announces itself, and has taken that, sees to it.
+    rests: AtomicBool,
 }
 
 /// That of this process, and in a child that of its parent.
@@ -51,30 +54,41 @@ pub(super) fn attend() -> io::Result<()> {
         // A child would inherit it locked.
         let _no_fork = ginnel_os::fork::hold_off();
         let mut there = ATTENDANT.lock().unwrap_or_else(PoisonError::into_inner);
-        if there.as_ref().is_some_and(|there| Arc::ptr_eq(&there.file.get_ref().0, &news)) {
-            return Ok(());
+        match there.as_ref().filter(|there| Arc::ptr_eq(&there.file.get_ref().0, &news)) {
+            Some(there) if there.rests.swap(false, SeqCst) => there.clone(),
+            Some(_) => return Ok(()),
+            None => {
+                let new = Attendant { file: Async::new_nonblocking(Registered(news))?, rests: AtomicBool::new(false) };
+                let new = Arc::new(new);
+                std::mem::forget(there.replace(new.clone()));
+                new
+            }
         }
-        let new = Arc::new(Attendant { file: Async::new_nonblocking(Registered(news))? });
-        std::mem::forget(there.replace(new.clone()));
-        new
     };
-    new.run();
+    new.run(false);
     Ok(())
 }
 
 impl Attendant {
-    /// Drains for as long as there is something, and leaves itself with the reactor.
-    fn run(self: Arc<Self>) {
+    /// Leaves itself with the reactor, and drains for as long as there is something. `is_new`: that is what the reactor said last. Else somebody has drained
+    /// that since.
+    fn run(self: Arc<Self>, mut is_new: bool) {
         let waker = Waker::from(self.clone());
         let mut cx = Context::from_waker(&waker);
         while let Poll::Ready(Ok(())) = self.file.poll_readable(&mut cx) {
-            self.file.get_ref().0.drain();
+            if std::mem::replace(&mut is_new, true) {
+                self.file.get_ref().0.drain();
+            }
         }
     }
 }
 
 impl Wake for Attendant {
+    /// The reactor says that there is something, and does so once.
     fn wake(self: Arc<Self>) {
-        self.run();
+        self.rests.store(true, SeqCst); // before anybody is called, who may see to it at once
+        if !self.file.get_ref().0.tell() && self.rests.swap(false, SeqCst) {
+            self.run(true);
+        }
     }
 }

@@ -49,7 +49,7 @@ impl AsRawFd for Registered {
     }
 }
 
-/// Drains the news whenever the reactor of its runtime says that there are some.
+/// Tells or drains the news whenever the reactor of its runtime says that there are some.
 struct Attendant {
     runtime: Id,
     file: AsyncFd<Registered>,
@@ -95,8 +95,12 @@ impl Attendant {
             let ready = tokio::task::unconstrained(std::future::poll_fn(|cx| self.file.poll_read_ready(cx)));
             match std::pin::pin!(ready).poll(&mut cx) {
                 Poll::Ready(Ok(mut guard)) => {
-                    self.file.get_ref().0.drain();
+                    // It is registered for edges: what is left makes none.
                     guard.clear_ready();
+                    let news = &self.file.get_ref().0;
+                    if !news.tell() {
+                        news.drain();
+                    }
                 }
                 Poll::Ready(Err(_)) => {
                     // The runtime is shut down.
