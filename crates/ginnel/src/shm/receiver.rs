@@ -416,8 +416,8 @@ impl Receiver {
             }
             _ if self.waiter.was_interrupted() => Look::Done(Err(RecvFailure::Interrupted)),
             (PopError::Empty, None) => {
-                self.give_back(Until::Now);
                 if listens {
+                    self.give_back(Until::Now);
                     self.engine().count_sleep(self.membership.me);
                 }
                 Look::Nothing

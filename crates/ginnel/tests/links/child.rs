@@ -236,6 +236,7 @@ fn child_role() {
         "fork" => fork::role(rest),
         "crowd" => futures::crowd(rest),
         "idle" => futures::idle(),
+        "woken" => futures::woken(rest),
         "quiet" => several::quiet(),
         "kinds" => kinds::role(rest),
         "latest" => latest::role(rest),

@@ -285,6 +285,56 @@ fn runtimes_come_and_go() {
     }
 }
 
+/// One who listens alone in its process is called before the news are read. It, and others that are called together, also get what comes next: on one link, on
+/// several, two at one of them.
+#[test]
+fn one_message_after_the_other_wakes() {
+    for how in ["tokio 1", "smol 1", "tokio 2", "smol 2", "tokio 5", "smol 5", "tokio 30", "smol 30"] {
+        let _limit = place::limit(LIMIT);
+        let directory = place::new_directory();
+        let mut sender = Child::start("script", directory.path());
+        sender.reply().ok();
+        let mut child = Child::start(&format!("woken {how}"), directory.path());
+        assert_eq!(child.reply().ok(), "ready");
+        let links: u64 = how.split_once(' ').unwrap().1.parse::<u64>().unwrap().div_ceil(2);
+        (0..links).for_each(|link| _ = sender.must(&format!("sender join shm:woken-{link}")));
+        for turn in 0..40 {
+            // Asleep before most of them.
+            std::thread::sleep(Duration::from_micros(1500 * (turn % 2)));
+            // The last that was opened is the one that is sent to; the others are there.
+            sender.must(&format!("send 1 8 {turn}"));
+            assert_eq!(child.reply().ok(), turn.to_string(), "{how}");
+            if turn % 5 == 4 {
+                sender.must(&format!("sender join shm:woken-{}", turn % links));
+            }
+        }
+        sender.finish();
+        assert_eq!(child.reply().ok(), "done", "{how}");
+    }
+}
+
+/// Not a test: in a process of its own, where nobody else reads the news. So many tasks, two a link, each of which says what it gets.
+pub(crate) fn woken(how: &str) {
+    async fn listen(mut receiver: Receiver) {
+        while let Ok(number) = receiver.recv_async().await.map(|message| number_in(&message)) {
+            crate::child::say(&format!("ok {number}"));
+        }
+    }
+    let (runtime_name, count) = how.split_once(' ').expect("a runtime and a number");
+    let count: u64 = count.parse().expect("a number");
+    let receivers = (0..count).map(|number| Receiver::open(&format!("shm:woken-{}", number / 2)).unwrap());
+    let receivers: Vec<Receiver> = receivers.collect();
+    crate::child::say("ok ready");
+    if runtime_name == "tokio" {
+        let runtime = runtime();
+        let tasks: Vec<_> = receivers.into_iter().map(|receiver| runtime.spawn(listen(receiver))).collect();
+        tasks.into_iter().for_each(|task| runtime.block_on(task).unwrap());
+    } else {
+        smol::block_on(futures_util::future::join_all(receivers.into_iter().map(listen)));
+    }
+    crate::child::say("ok done");
+}
+
 #[test]
 fn who_waits_is_not_run() {
     let _limit = place::limit(LIMIT);
