@@ -106,16 +106,51 @@ pub(crate) fn copy_short_in(slot: &Line, from: &[u8]) {
 }
 
 /// Fetches the second of a line's two lines of 64 bytes, which is what most processors fetch at once, without waiting for it.
-#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(loom)))]
 #[inline(always)]
 pub(crate) fn fetch_second(line: &Line) {
+    hint::fetch(&line[8]);
+}
+
+/// Fetches both lines of 64 bytes that lie so many bytes behind a line, to be read, without waiting for them. There need be no memory.
+#[inline(always)]
+pub(crate) fn fetch_behind(line: &Line, bytes: usize) {
+    let line = core::ptr::from_ref(line).wrapping_byte_add(bytes);
+    hint::fetch(line);
+    hint::fetch(line.wrapping_byte_add(64));
+}
+
+/// The same, to be written.
+#[inline(always)]
+pub(crate) fn own_behind(line: &Line, bytes: usize) {
+    let line = core::ptr::from_ref(line).wrapping_byte_add(bytes);
+    hint::own(line);
+    hint::own(line.wrapping_byte_add(64));
+}
+
+/// Hints, which fault nowhere, and access nothing as far as the language is concerned.
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(loom)))]
+mod hint {
     use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    // SAFETY: a hint, which needs SSE and faults nowhere; it accesses nothing as far as the language is concerned.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>((&raw const line[8]).cast()) }
+
+    #[inline(always)]
+    pub(super) fn fetch<T>(at: *const T) {
+        // SAFETY: a hint, which needs SSE.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+
+    /// By its instruction: the compiler takes another one for processors that it does not know to have it. Those do nothing for it.
+    #[inline(always)]
+    pub(super) fn own<T>(at: *const T) {
+        // SAFETY: a hint, which accesses no memory and faults nowhere, whatever the address.
+        unsafe { core::arch::asm!("prefetchw byte ptr [{}]", in(reg) at, options(nostack, preserves_flags, readonly)) }
+    }
 }
 
 #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(loom))))]
-pub(crate) fn fetch_second(_line: &Line) {}
+mod hint {
+    pub(super) fn fetch<T>(_at: *const T) {}
+    pub(super) fn own<T>(_at: *const T) {}
+}
 
 /// The part of [`copy_short_in`] that goes by 16 bytes at a time; how many bytes that was.
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(loom)))]
