@@ -11,7 +11,9 @@
 //!
 //! A forked child has a copy of the descriptor, and never touches it: what it read there, its parent would miss. It makes one of its own.
 
-use super::{Ear, Ears};
+#[cfg(any(feature = "tokio", feature = "smol"))]
+use super::Ear;
+use super::Ears;
 use ginnel_os::fork::{self, Generation};
 use ginnel_os::inotify::Inotify;
 use std::collections::HashMap;
@@ -21,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Links at whose ears it looks, at most, to find the one that is armed.
+#[cfg(any(feature = "tokio", feature = "smol"))]
 const FEW: usize = 8;
 
 /// The instance, once somebody has listened.

@@ -175,11 +175,11 @@ fn give_back_blocks() -> Scenario {
         let (sender, receiver, bytes) = (sender(LARGE)?, receiver(LARGE)?, [0; 8 << 10]);
         (0..2300).try_for_each(|_| send_message(&sender, &bytes))?;
         (0..2300).try_for_each(|_| receiver.try_recv().map(drop).map_err(text))?;
-        Ok(receiver)
+        Ok((sender, receiver)) // a sender that leaves would give back
     };
-    let operation = |receiver: Receiver| match receiver.try_recv().map(drop) {
+    let operation = |(sender, receiver): (Sender, Receiver)| match receiver.try_recv().map(drop) {
         Ok(()) => Err("more has come than was sent".to_owned()),
-        Err(_) => Ok(receiver),
+        Err(_) => Ok((sender, receiver)),
     };
     let check = |ends: Ends, outcome: &Outcome| {
         let receiver = receiver("shm:crash")?;
