@@ -4,7 +4,8 @@
 
 use crate::mechanisms::porter;
 use crate::{
-    call, corrupt, death, fork, futures, kinds, latest, lifetime, mail, polled, scarce, script, several, stream, time,
+    call, corrupt, death, fork, futures, history, kinds, latest, lifetime, mail, polled, scarce, script, several,
+    stream, time,
 };
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -236,6 +237,7 @@ fn child_role() {
         "cleaner" => lifetime::cleaner(rest),
         "fork" => fork::role(rest),
         "crowd" => futures::crowd(rest),
+        "history" => history::role(rest),
         "idle" => futures::idle(),
         "woken" => futures::woken(rest),
         "quiet" => several::quiet(),
