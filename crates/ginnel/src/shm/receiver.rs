@@ -176,9 +176,31 @@ impl Receiver {
     /// Receives, or reports the end when `gone` says that it has come, and how many died. `gone` is asked before each look at the link, so what
     /// was committed before the end is received first. What changes its answer wakes the sleepers of this link.
     pub(crate) fn recv_unless(&self, until: Until, gone: &dyn Fn() -> Option<u64>) -> Result<Held, RecvError> {
+        if matches!(until, Until::Now) {
+            return self.recv_now(gone).map_err(|reason| self.error(reason));
+        }
         let announced = if self.stay_away(until) { self.take_fast(false) } else { None };
         let taken = announced.map_or_else(|| self.try_take(), Ok);
         taken.or_else(|obstacle| self.wait_take(until, obstacle, gone)).map_err(|reason| self.error(reason))
+    }
+
+    /// One look, if that is enough: who finds nothing, and asks again and again, pays for no second one.
+    fn recv_now(&self, gone: &dyn Fn() -> Option<u64>) -> Result<Held, RecvFailure> {
+        let gone_before = gone();
+        match self.try_take() {
+            Ok(held) => Ok(held),
+            Err(PopError::Empty) if gone_before.is_none() && self.is_usable() => {
+                crate::watch::watch(self.region());
+                self.give_back(Until::Now);
+                Err(RecvFailure::Empty)
+            }
+            Err(obstacle) => self.wait_take(Until::Now, obstacle, gone),
+        }
+    }
+
+    /// Whether this process has the handle, and nobody damaged its link.
+    fn is_usable(&self) -> bool {
+        self.region().is_ours() && self.corrupt.get().is_none()
     }
 
     pub(crate) fn recv_many_until(&self, most: usize, until: Until) -> Result<Batch<'_>, RecvError> {
@@ -237,7 +259,7 @@ impl Receiver {
     }
 
     fn try_take(&self) -> Result<Held, PopError> {
-        if !self.region().is_ours() || self.corrupt.get().is_some() {
+        if !self.is_usable() {
             return Err(PopError::Empty); // `wait_take` says why
         }
         if let Some(listening) = &self.listening {

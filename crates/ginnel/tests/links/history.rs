@@ -105,13 +105,15 @@ fn witness(sent: &HashMap<u64, Span>, received: impl Fn(&u64) -> Span, history: 
             _ => joined.push((from, to)),
         }
     }
-    let mut excused = 0;
+    let mut by_return: Vec<(Span, Span)> = sent.iter().map(|(value, sending)| (*sending, received(value))).collect();
+    by_return.sort_unstable_by_key(|(sending, _)| sending.1);
+    let (mut excused, mut known) = (0, HashMap::new());
     for look in history.iter().filter(|operation| operation.act == Act::FoundNothing) {
         let before = joined.partition_point(|(from, _)| *from < look.called);
         if before == 0 || look.returned >= joined[before - 1].1 {
             continue;
         }
-        if !is_excused(sent, &received, (look.called, look.returned)) {
+        if !is_excused(&by_return, &mut known, (look.called, look.returned)) {
             return Err(Broken::Witness { called: look.called, returned: look.returned });
         }
         excused += 1;
@@ -119,21 +121,21 @@ fn witness(sent: &HashMap<u64, Span>, received: impl Fn(&u64) -> Span, history: 
     Ok(excused)
 }
 
-/// Whether somebody was in the middle of sending during a look, at an instant at which nothing was there but what was sent after that had begun.
-fn is_excused(sent: &HashMap<u64, Span>, received: impl Fn(&u64) -> Span, look: Span) -> bool {
-    let mut in_the_way = sent.iter().filter(|(value, sending)| {
-        sending.0 < look.1 && sending.1 > look.0 && received(value).1 > look.0 // it may have had its place
+/// Whether somebody was in the middle of sending during a look, at an instant at which nothing was there but what was sent after that had begun. Of each sending its span and
+/// that of its receiving, by the former's end; `known` has what was there when one began, as many looks may be for the same one.
+fn is_excused(by_return: &[(Span, Span)], known: &mut HashMap<Span, Vec<Span>>, look: Span) -> bool {
+    let ended = by_return.partition_point(|(sending, _)| sending.1 <= look.0);
+    let mut in_the_way = by_return[ended..].iter().filter(|(sending, receiving)| {
+        sending.0 < look.1 && receiving.1 > look.0 // it may have had its place
     });
-    in_the_way.any(|(_, sending)| {
+    in_the_way.any(|(sending, _)| {
         let (from, to) = (look.0.max(sending.0), look.1.min(sending.1));
-        let older: Vec<Span> = sent
-            .iter()
-            .filter(|(_, other)| other.1 <= sending.0)
-            .map(|(value, other)| (other.1, received(value).0))
-            .filter(|(begin, end)| *begin < to && *end > from)
-            .collect();
-        let instants = older.iter().map(|(_, end)| *end).chain([from]).filter(|at| (from..=to).contains(at));
-        instants.into_iter().any(|at| older.iter().all(|(begin, end)| at <= *begin || at >= *end))
+        let there = known.entry(*sending).or_insert_with(|| {
+            let older = by_return.iter().take_while(|(other, _)| other.1 <= sending.0);
+            older.map(|(other, receiving)| (other.1, receiving.0)).filter(|(_, end)| *end > sending.0).collect()
+        });
+        let instants = there.iter().map(|(_, end)| *end).chain([from]).filter(|at| (from..=to).contains(at));
+        instants.into_iter().any(|at| there.iter().all(|(begin, end)| at <= *begin || at >= *end))
     })
 }
 
