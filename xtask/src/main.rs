@@ -1,11 +1,12 @@
 //! The project's own chores, as `cargo xtask COMMAND`.
 //!
 //! It holds what a machine can check or repeat: the house rules (`tidy`), the tests (`test`), everything that a change
-//! must pass (`ci`), and the demonstrations (`show`). It is not part of what users install, and nothing depends on it.
+//! must pass (`ci`), what takes too long for that (`prove`), and the demonstrations (`show`). It is not part of what users install, and nothing depends on it.
 //!
 //! Exit status: 0 done, 1 failed, 2 wrong usage.
 
 mod ci;
+mod prove;
 mod show;
 mod soak;
 mod step;
@@ -38,6 +39,12 @@ const COMMANDS: &[Command] = &[
         arguments: "--for TIME [--seed N] [--shape NAME,..]",
         about: "kill and stop processes on every shape for so long, and count every message",
         run: soak::run,
+    },
+    Command {
+        name: "prove",
+        arguments: "[--limit SECONDS] [STEP..]",
+        about: "the deep forms, by hand: flips, handles, fuzz, asan, tsan, loom, soak, crash",
+        run: prove::run,
     },
     Command {
         name: "ci",
