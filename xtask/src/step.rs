@@ -81,7 +81,8 @@ impl Step {
         let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
         let tests_passed = self.counts_tests.then_some(said.passed);
         let last_words = if failure.is_some() { said.last_words() } else { Vec::new() };
-        let report = Report { name: self.name, took: start.elapsed(), tests_passed, failure, skipped: None, last_words };
+        let report =
+            Report { name: self.name, took: start.elapsed(), tests_passed, failure, skipped: None, last_words };
         eprintln!("== {report}");
         report
     }

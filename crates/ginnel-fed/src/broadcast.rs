@@ -2,6 +2,7 @@
 
 use crate::dice::Dice;
 use crate::region::Region;
+use crate::ring;
 use crate::world::TRIES;
 use ginnel_core::{Delivery, Engine, Full, Listener, Participant, PopError, Start};
 use std::collections::VecDeque;
@@ -35,7 +36,7 @@ pub(crate) fn receive(engine: &Engine, region: &Region, dice: &mut Dice, hearer:
     for _ in 0..TRIES {
         match engine.try_hear(&hearer.listener) {
             Ok(delivery) if copies => {
-                region.sum(delivery.offset, delivery.len());
+                ring::read(engine, region, &delivery);
                 let mut bytes = vec![0; delivery.len()];
                 if delivery.is_inline() || dice.one_in(2) {
                     _ = engine.copy_heard(&hearer.listener, &delivery, &mut bytes);
@@ -45,7 +46,7 @@ pub(crate) fn receive(engine: &Engine, region: &Region, dice: &mut Dice, hearer:
                 return;
             }
             Ok(delivery) => {
-                region.sum(delivery.offset, delivery.len());
+                ring::read(engine, region, &delivery);
                 hearer.in_hand.push_back(delivery);
                 return;
             }

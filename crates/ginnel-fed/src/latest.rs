@@ -58,6 +58,7 @@ pub(crate) fn receive(engine: &Engine, dice: &mut Dice, me: Participant, looker:
 /// Copies a value to memory that is as long, or a little longer.
 fn copy(look: &Look<'_>, dice: &mut Dice) -> bool {
     let more = if dice.one_in(2) { 15 } else { 0 };
+    assert!(look.len() <= 5000, "a value of {} bytes", look.len());
     let mut bytes = vec![MaybeUninit::uninit(); look.len() + more];
     look.copy_to(&mut bytes)
 }

@@ -96,7 +96,7 @@ pub(crate) fn receive(engine: &Engine, region: &Region, dice: &mut Dice, taker: 
         let fast = engine.try_pop_fast(consumer, dice.one_in(2)).map(|(delivery, _)| delivery);
         match fast.map_or_else(|| engine.try_pop(consumer), Ok) {
             Ok(mut delivery) => {
-                region.sum(delivery.offset, delivery.len());
+                read(engine, region, &delivery);
                 let _ = (delivery.tag(), delivery.redelivered(), delivery.is_plain());
                 if engine.layout().geometry().full == Full::DropOldest {
                     engine.detach(consumer, &mut delivery);
@@ -121,6 +121,7 @@ fn take_run(engine: &Engine, region: &Region, dice: &mut Dice, consumer: &Consum
     let Some(run) = engine.try_pop_run(consumer, most, false) else { return };
     for index in 0..run.len() {
         let (offset, len, _) = engine.message_in(&run, index);
+        assert!(len <= INLINE_MAX, "a message of {len} bytes in a slot");
         region.sum(offset, len);
     }
     engine.release_run(consumer, &run);
@@ -132,7 +133,7 @@ pub(crate) fn release(engine: &Engine, region: &Region, dice: &mut Dice, taker: 
         return;
     }
     let delivery = taker.in_hand.remove(if dice.one_in(2) { 0 } else { dice.index(taker.in_hand.len()) });
-    region.sum(delivery.offset, delivery.len());
+    read(engine, region, &delivery);
     let consumer = &taker.consumer;
     if delivery.is_detached() {
         engine.release_detached(consumer, &delivery);
@@ -141,4 +142,12 @@ pub(crate) fn release(engine: &Engine, region: &Region, dice: &mut Dice, taker: 
     } else if !engine.release_fast(consumer, delivery.position) {
         engine.release_plain(consumer, delivery.position);
     }
+}
+
+/// Reads a message: it lies in its slot, or in a block that may be as long, and is not longer than the link's largest.
+pub(crate) fn read(engine: &Engine, region: &Region, delivery: &Delivery) {
+    let (len, max) = (delivery.len(), engine.layout().geometry().max);
+    assert!(len as u64 <= max, "a message of {len} bytes where {max} is the most");
+    assert!(!delivery.is_inline() || len <= INLINE_MAX, "a message of {len} bytes in a slot");
+    region.sum(delivery.offset, len);
 }

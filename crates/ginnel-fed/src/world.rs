@@ -9,10 +9,11 @@ use crate::region::Region;
 use crate::ring::{self, Taker};
 use crate::stream;
 use ginnel_core::{
-    ByteReader, ByteWriter, Engine, Extent, Growth, Identity, Layout, Participant, ParticipantState, Producer, Role, Shape, Span,
+    ByteReader, ByteWriter, Engine, Extent, Growth, Identity, Layout, Participant, ParticipantState, Producer, Role,
+    Shape, Span,
 };
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::fence;
 
 /// Times that an operation is tried again which says that it is worth it.
@@ -195,7 +196,10 @@ impl World {
             sum ^= entry.counters.messages ^ engine.behind(participant).unwrap_or(0);
         }
         if let Some(me) = self.senders.first().map(|s| s.me).or(self.receivers.first().map(|r| r.me)) {
-            sum ^= engine.len(me) ^ engine.positions(me).1 ^ u64::from(engine.is_full(me)) ^ u64::from(engine.is_empty(me));
+            sum ^= engine.len(me)
+                ^ engine.positions(me).1
+                ^ u64::from(engine.is_full(me))
+                ^ u64::from(engine.is_empty(me));
             engine.count_sleep(me);
         }
         let pool = engine.pool_use();

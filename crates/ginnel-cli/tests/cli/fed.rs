@@ -6,7 +6,7 @@ use ginnel_fed::{Dice, inputs, mutate, targets};
 fn any_command_line_is_understood_or_refused() {
     let inputs = inputs("command");
     let understood = inputs.iter().filter(|(_, bytes)| understand(bytes)).count();
-    assert!(2 * understood > inputs.len(), "most of what is kept makes sense: {understood} of {}", inputs.len());
+    assert!(understood >= 20, "those that were typed make sense: {understood} of {}", inputs.len());
     let mutations = if std::env::var_os("GINNEL_FED").is_some_and(|value| value == "all") { 100_000 } else { 600 };
     let more = (0..mutations).filter(|seed| understand(&mutate(&inputs, &mut Dice::new(*seed)))).count();
     println!("command: {} inputs and {mutations} mutations of them, of which {more} make sense", inputs.len());

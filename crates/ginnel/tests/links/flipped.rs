@@ -314,7 +314,8 @@ fn pump(meddler: &mut Meddler, stream: &mut Stream) {
     meddler.meddle();
     let _ = call("read", || stream.read(&mut buffer));
     meddler.meddle();
-    let there = call("fill_buf", || stream.fill_buf().map(|bytes| bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>()));
+    let there =
+        call("fill_buf", || stream.fill_buf().map(|bytes| bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>()));
     if there.is_ok() {
         stream.consume(0);
     }
