@@ -6,6 +6,7 @@
 //! Exit status: 0 done, 1 failed, 2 wrong usage.
 
 mod ci;
+mod mutants;
 mod prove;
 mod show;
 mod soak;
@@ -39,6 +40,12 @@ const COMMANDS: &[Command] = &[
         arguments: "--for TIME [--seed N] [--shape NAME,..]",
         about: "kill and stop processes on every shape for so long, and count every message",
         run: soak::run,
+    },
+    Command {
+        name: "mutants",
+        arguments: "[PART-OF-A-NAME..]",
+        about: "put in bugs on purpose, one at a time, and see that a test turns red",
+        run: mutants::run,
     },
     Command {
         name: "prove",

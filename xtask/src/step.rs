@@ -121,12 +121,7 @@ impl Step {
             forward(output, ours, Arc::clone(said), heard);
         }
 
-        let (done, ended) = mpsc::channel();
-        thread::spawn(move || done.send(child.wait()));
-        let status = match ended.recv_timeout(limit) {
-            Ok(status) => Some(status.context("cannot wait for the command")?),
-            Err(_) => None,
-        };
+        let status = wait(child, limit)?;
         group.end();
         let until = Instant::now() + LAST_WORDS;
         // An error is the time's end, or that of both outputs.
@@ -135,13 +130,23 @@ impl Step {
     }
 }
 
+/// The exit status, or `None` at the limit.
+fn wait(mut child: Child, limit: Duration) -> Result<Option<ExitStatus>> {
+    let (done, ended) = mpsc::channel();
+    thread::spawn(move || done.send(child.wait()));
+    match ended.recv_timeout(limit) {
+        Ok(status) => Ok(Some(status.context("cannot wait for the command")?)),
+        Err(_) => Ok(None),
+    }
+}
+
 /// A process group that dies with the pipe to its leader's standard input.
-struct Group {
+pub(crate) struct Group {
     reaper: Child,
 }
 
 impl Group {
-    fn start() -> std::io::Result<Self> {
+    pub(crate) fn start() -> std::io::Result<Self> {
         let reaper = Command::new("sh")
             .args(["-c", "read -r never; kill -s KILL 0"])
             .process_group(0)
@@ -156,8 +161,14 @@ impl Group {
         i32::try_from(self.reaper.id()).expect("a process id of Linux fits an i32")
     }
 
+    /// Starts a command in the group, and waits for its end for so long.
+    pub(crate) fn run(&self, command: &mut Command, limit: Duration) -> Result<Option<ExitStatus>> {
+        let child = command.process_group(self.id()).spawn().context("cannot start the command")?;
+        wait(child, limit)
+    }
+
     /// Kills whatever is left of the group, and waits until its leader is gone.
-    fn end(mut self) {
+    pub(crate) fn end(mut self) {
         // `wait` closes the pipe first. How the leader died is of no interest.
         let _ = self.reaper.wait();
     }

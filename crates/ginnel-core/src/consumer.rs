@@ -8,7 +8,7 @@
 use crate::engine::{Corrupt, Delivery, Engine, Meta, PopError};
 use crate::header::{HEAD, RELEASED, RETURNS};
 use crate::layout::SLOT_HEAD;
-use crate::memory::{Line, fetch_second};
+use crate::memory::{Line, fetch_behind, fetch_second};
 use crate::pace::Pace;
 use crate::participants::{BYTES, Participant, REDELIVERED, Role, SKIPPED, add};
 use crate::ring::{RUN_MAX, WORD};
@@ -160,7 +160,9 @@ impl Engine {
         let head = consumer.head.get();
         let offset = self.layout().slot(head);
         let slot = self.memory().line(offset);
-        if self.layout().inline_max() > FIRST_LINE {
+        if self.knows_ahead(consumer, head) {
+            fetch_behind(slot, self.layout().bytes_ahead());
+        } else if self.layout().inline_max() > FIRST_LINE {
             // It comes while the first does, if the sender has just written both: else a message of two lines is waited for twice.
             fetch_second(slot);
         }
@@ -197,6 +199,9 @@ impl Engine {
         while len < most {
             let position = start.wrapping_add(len as u64);
             let slot = self.slot(position);
+            if self.knows_ahead(consumer, position) {
+                fetch_behind(slot, self.layout().bytes_ahead());
+            }
             // ORDERING [S9@ring]: acquire; the message.
             let ready = slot[WORD].load(Acquire) == Word::ready(self.layout().lap(position)).0;
             let meta = self.meta_in(slot);

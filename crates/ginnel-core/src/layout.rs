@@ -17,6 +17,7 @@
 //! [I1] Every offset that this crate uses is derived from a [`Geometry`] that passed [`Layout::new`], never from a
 //! value that a peer can change afterwards.
 
+use crate::pace::AHEAD;
 use core::fmt;
 
 /// Bytes that are kept apart so that two sides do not write to neighbouring cache lines: a constant of the format.
@@ -570,6 +571,12 @@ impl Layout {
     #[inline(always)]
     pub(crate) fn slot(&self, position: u64) -> usize {
         self.ring + (position & self.index_mask) as usize * self.slot_bytes
+    }
+
+    /// How far behind a slot the one lies that is [`AHEAD`] positions later, but for the end of the ring.
+    #[inline(always)]
+    pub(crate) fn bytes_ahead(&self) -> usize {
+        AHEAD as usize * self.slot_bytes
     }
 
     /// Whether it carries the newest value only: then it has cells in the place of slots.

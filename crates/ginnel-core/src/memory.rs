@@ -16,7 +16,10 @@ use crate::sync::Relaxed;
 use core::mem::MaybeUninit;
 
 /// The words of one line.
+#[cfg(not(loom))]
 pub(crate) type Line = [crate::sync::AtomicU64; crate::layout::LINE / 8];
+#[cfg(loom)]
+pub(crate) use modelled::Line;
 
 /// Bytes that [`copy_short_out`] copies at most.
 const SHORT_OUT: usize = in_pairs(crate::layout::VALUE_INLINE);
@@ -94,6 +97,8 @@ pub(crate) type Control = [crate::sync::AtomicU64; crate::layout::CONTROL_BYTES 
 #[inline(always)]
 pub(crate) fn copy_short_in(slot: &Line, from: &[u8]) {
     assert!(from.len() <= INLINE_MAX, "a message that is too long for its slot");
+    #[cfg(loom)]
+    slot.is_written();
     let whole = copy_pairs(slot, from);
     for (word, place) in from[whole..].chunks(8).zip(&slot[(SLOT_HEAD + whole) / 8..]) {
         let word = match *word {
@@ -106,16 +111,51 @@ pub(crate) fn copy_short_in(slot: &Line, from: &[u8]) {
 }
 
 /// Fetches the second of a line's two lines of 64 bytes, which is what most processors fetch at once, without waiting for it.
-#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(loom)))]
 #[inline(always)]
 pub(crate) fn fetch_second(line: &Line) {
+    hint::fetch(&line[8]);
+}
+
+/// Fetches both lines of 64 bytes that lie so many bytes behind a line, to be read, without waiting for them. There need be no memory.
+#[inline(always)]
+pub(crate) fn fetch_behind(line: &Line, bytes: usize) {
+    let line = core::ptr::from_ref(line).wrapping_byte_add(bytes);
+    hint::fetch(line);
+    hint::fetch(line.wrapping_byte_add(64));
+}
+
+/// The same, to be written.
+#[inline(always)]
+pub(crate) fn own_behind(line: &Line, bytes: usize) {
+    let line = core::ptr::from_ref(line).wrapping_byte_add(bytes);
+    hint::own(line);
+    hint::own(line.wrapping_byte_add(64));
+}
+
+/// Hints, which fault nowhere, and access nothing as far as the language is concerned.
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(loom)))]
+mod hint {
     use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    // SAFETY: a hint, which needs SSE and faults nowhere; it accesses nothing as far as the language is concerned.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>((&raw const line[8]).cast()) }
+
+    #[inline(always)]
+    pub(super) fn fetch<T>(at: *const T) {
+        // SAFETY: a hint, which needs SSE.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+
+    /// By its instruction: the compiler takes another one for processors that it does not know to have it. Those do nothing for it.
+    #[inline(always)]
+    pub(super) fn own<T>(at: *const T) {
+        // SAFETY: a hint, which accesses no memory and faults nowhere, whatever the address.
+        unsafe { core::arch::asm!("prefetchw byte ptr [{}]", in(reg) at, options(nostack, preserves_flags, readonly)) }
+    }
 }
 
 #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(loom))))]
-pub(crate) fn fetch_second(_line: &Line) {}
+mod hint {
+    pub(super) fn fetch<T>(_at: *const T) {}
+    pub(super) fn own<T>(_at: *const T) {}
+}
 
 /// The part of [`copy_short_in`] that goes by 16 bytes at a time; how many bytes that was.
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(loom)))]
@@ -513,7 +553,7 @@ mod tests {
 
 #[cfg(loom)]
 mod modelled {
-    use super::{Line, Route};
+    use super::Route;
     use crate::header::{ITEMS, ROOM};
     use crate::layout::{LINE, Layout};
     use crate::sync::{AtomicU32, AtomicU64, Relaxed};
@@ -533,6 +573,36 @@ mod modelled {
         len: usize,
     }
 
+    /// The words of a line, and whether two threads are at the message in it at once. The words are atomics, and loom lets no load see what is stored
+    /// later: without this, it would not tell of a slot that is given away before it was read.
+    pub(crate) struct Line {
+        words: [AtomicU64; LINE / 8],
+        message: UnsafeCell<()>,
+    }
+
+    impl Line {
+        fn zeroed() -> Self {
+            Self { words: std::array::from_fn(|_| AtomicU64::new(0)), message: UnsafeCell::new(()) }
+        }
+
+        /// Loom panics if another thread is at the message, or was without telling this one.
+        pub(super) fn is_written(&self) {
+            self.message.with_mut(|_| ());
+        }
+
+        fn is_read(&self) {
+            self.message.with(|_| ());
+        }
+    }
+
+    impl core::ops::Deref for Line {
+        type Target = [AtomicU64; LINE / 8];
+
+        fn deref(&self) -> &Self::Target {
+            &self.words
+        }
+    }
+
     // SAFETY: all but the bytes are atomics; the bytes are given to one side at a time by the protocol, which loom checks.
     unsafe impl Send for Memory {}
     // SAFETY: as for Send.
@@ -544,13 +614,8 @@ mod modelled {
             let entries = (0..layout.geometry().participants).flat_map(|p| [layout.entry(p), layout.entry(p) + LINE]);
             let slots = (0..layout.capacity()).map(|index| layout.slot(index));
             let header = (0..12).map(|line| line * LINE);
-            let zeroed = |_| AtomicU64::new(0);
             Self {
-                lines: header
-                    .chain(entries)
-                    .chain(slots)
-                    .map(|at| (at, Box::new(std::array::from_fn(zeroed))))
-                    .collect(),
+                lines: header.chain(entries).chain(slots).map(|at| (at, Box::new(Line::zeroed()))).collect(),
                 sequences: [ITEMS, ROOM].map(|at| (at, AtomicU32::new(0))).into(),
                 bytes: (0..layout.stream_bytes()).map(|_| UnsafeCell::new(0)).collect(),
                 ring: layout.stream_ring().unwrap_or_default(),
@@ -630,8 +695,9 @@ mod modelled {
             unreachable!("a model has no areas");
         }
 
-        /// The first word of a message.
+        /// The first word of a message that the caller holds.
         pub fn first_word(&self, offset: usize) -> u64 {
+            self.line(offset / LINE * LINE).is_read();
             self.word(offset).load(Relaxed)
         }
     }

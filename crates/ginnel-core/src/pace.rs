@@ -38,6 +38,10 @@ pub(crate) struct Pace {
     unannounced: Cell<i64>,
 }
 
+/// How many slots ahead of itself a side fetches the lines of the one that it is about to need: a line from another core takes as long as several messages. Only
+/// slots that it knows the other side to be done with, or they would be taken from who is at work on them.
+pub(crate) const AHEAD: u64 = 8;
+
 /// So many messages that came faster than they were announced are a stream.
 const STREAM: i64 = 8;
 /// Messages before staying away is tried again, after it did not pay off.
@@ -94,6 +98,12 @@ impl Engine {
     #[inline(always)]
     pub(crate) fn may_take(&self, consumer: &Consumer) -> bool {
         consumer.head.get() < consumer.pace.known.get() || self.look_for_announcement(consumer)
+    }
+
+    /// Whether the message that is [`AHEAD`] positions later was announced.
+    #[inline(always)]
+    pub(crate) fn knows_ahead(&self, consumer: &Consumer, position: u64) -> bool {
+        position.wrapping_add(AHEAD) < consumer.pace.known.get()
     }
 
     #[cold]

@@ -12,8 +12,8 @@ use crate::consumer::Consumer;
 use crate::engine::{Corrupt, Engine, Meta, PopError, PushError};
 use crate::header::TAIL;
 use crate::layout::CLASSES_MAX;
-use crate::memory::{Line, copy_short_in};
-use crate::pace::Pace;
+use crate::memory::{Line, copy_short_in, own_behind};
+use crate::pace::{AHEAD, Pace};
 use crate::participants::{BYTES, CLAIM, DROPPED_SHIFT, LOSSES, LOSSES_NEXT, Participant, Role, add};
 use crate::pool::{Block, Window};
 use crate::ring::{BLOCK_INDEX, BLOCK_WORD, META, RUN_MAX, WORD};
@@ -73,13 +73,13 @@ impl Engine {
     /// nothing done.
     #[inline(always)]
     pub(crate) fn push_fast(&self, producer: &Producer, tag: u16, message: &[u8]) -> bool {
-        let tail = producer.tail.get();
-        if tail >= producer.limit.get() {
+        let (tail, limit) = (producer.tail.get(), producer.limit.get());
+        if tail >= limit {
             return false;
         }
         let hot = self.hot(producer.me);
         let Some(inside) = self.enter_exclusive(&producer.bias, Role::Sender, hot) else { return false };
-        self.write_slot(tail, tag, message);
+        self.write_slot(tail, limit, tag, message);
         let next = tail.wrapping_add(1);
         producer.tail.set(next);
         if self.layout().ends_batch(tail, next) {
@@ -92,10 +92,13 @@ impl Engine {
         true
     }
 
-    /// Commits an inline message to a free slot of an exclusive side.
+    /// Commits an inline message to a free slot of an exclusive side, where those below `limit` are free.
     #[inline(always)]
-    fn write_slot(&self, position: u64, tag: u16, message: &[u8]) {
+    fn write_slot(&self, position: u64, limit: u64, tag: u16, message: &[u8]) {
         let slot = self.slot(position);
+        if position.wrapping_add(AHEAD) < limit {
+            own_behind(slot, self.layout().bytes_ahead());
+        }
         copy_short_in(slot, message);
         // ORDERING: relaxed, published by the slot's word.
         slot[META].store(Meta::new(message.len(), None, tag).0, Relaxed);
@@ -105,19 +108,19 @@ impl Engine {
 
     /// Sends as many inline messages as there is room for, in one operation, if the side is exclusive. How many: [`RUN_MAX`] at most.
     pub(crate) fn push_run(&self, producer: &Producer, tag: u16, messages: &[&[u8]]) -> usize {
-        let first = producer.tail.get();
-        if first >= producer.limit.get() {
+        let (first, limit) = (producer.tail.get(), producer.limit.get());
+        if first >= limit {
             return 0;
         }
         let hot = self.hot(producer.me);
         let Some(inside) = self.enter_exclusive(&producer.bias, Role::Sender, hot) else { return 0 };
-        let room = usize::try_from(producer.limit.get() - first).unwrap_or(usize::MAX);
+        let room = usize::try_from(limit - first).unwrap_or(usize::MAX);
         let (mut next, mut bytes) = (first, 0);
         for message in messages.iter().take(room.min(RUN_MAX)) {
             if message.len() > self.layout().inline_max() {
                 break;
             }
-            self.write_slot(next, tag, message);
+            self.write_slot(next, limit, tag, message);
             bytes += message.len() as u64;
             next = next.wrapping_add(1);
         }

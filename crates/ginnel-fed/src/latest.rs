@@ -36,19 +36,20 @@ pub(crate) fn send(world: &World, dice: &mut Dice, me: Participant) {
 
 /// Reads the newest value.
 pub(crate) fn receive(engine: &Engine, dice: &mut Dice, me: Participant, looker: &mut Looker) {
+    let max = engine.layout().geometry().max;
     if let Some(look) = engine.look_again(looker.0) {
-        let _ = copy(&look, dice);
+        let _ = copy(&look, dice, max);
     }
     if let Ok(look) = engine.newest() {
         let _ = (look.version(), look.tag(), look.is_empty());
-        if copy(&look, dice) {
+        if copy(&look, dice, max) {
             looker.0 = look.known();
         }
     }
     // Not at once: so a value is pinned now and then.
     let mut times = dice.below(8);
     let _ = engine.read_newest(me, &mut |look| {
-        let whole = copy(look, dice);
+        let whole = copy(look, dice, max);
         times = times.saturating_sub(1);
         whole && times == 0
     });
@@ -56,9 +57,9 @@ pub(crate) fn receive(engine: &Engine, dice: &mut Dice, me: Participant, looker:
 }
 
 /// Copies a value to memory that is as long, or a little longer.
-fn copy(look: &Look<'_>, dice: &mut Dice) -> bool {
+fn copy(look: &Look<'_>, dice: &mut Dice, max: u64) -> bool {
     let more = if dice.one_in(2) { 15 } else { 0 };
-    assert!(look.len() <= 5000, "a value of {} bytes", look.len());
+    assert!(look.len() as u64 <= max, "a value of {} bytes where {max} is the most", look.len());
     let mut bytes = vec![MaybeUninit::uninit(); look.len() + more];
     look.copy_to(&mut bytes)
 }

@@ -35,6 +35,7 @@ pub(crate) struct Sender {
 }
 
 /// What it sends with.
+#[allow(clippy::large_enum_variant, reason = "a few of them, in trials that allocate nothing")]
 pub(crate) enum Sending {
     Ring(Producer),
     Latest,

@@ -124,7 +124,8 @@ impl Receiver {
     /// Receives a message if there is one now.
     ///
     /// # Errors
-    /// As [`Self::recv`], and [`RecvFailure::Empty`](crate::RecvFailure::Empty).
+    /// As [`Self::recv`], and [`RecvFailure::Empty`](crate::RecvFailure::Empty). That is also said where another sender has been stopped in the middle of sending, in the
+    /// place before the first message that is whole: it is waited for a few hundred looks, and no longer. [`Self::recv`] waits until it goes on, or is dead.
     #[inline]
     pub fn try_recv(&self) -> Result<Message<'_>, RecvError> {
         self.recv_until(Until::Now)

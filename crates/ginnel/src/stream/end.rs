@@ -178,8 +178,10 @@ impl End {
     /// How the other end has gone, if it has. Ask before the last look at the ring: what came before it went is then seen.
     #[inline]
     pub(super) fn gone(&self) -> Option<Gone> {
+        let gone = self.peers.are_gone(self.engine());
+        // After that: a listener that throws a connection away says so before it leaves this way, and the other one may hear of it by this look alone.
         let over = self.awaits.get() && self.asked.borrow().as_ref().is_some_and(|asked| asked.is_over());
-        match self.peers.are_gone(self.engine()) {
+        match gone {
             Some(0) => Some(Gone::Left),
             Some(_) => Some(Gone::Died),
             None if over && !self.peers.have_come(self.engine()) => Some(Gone::Refused),

@@ -238,7 +238,9 @@ impl Listener {
             let _ = match joined {
                 Some(Some(joined)) => {
                     let region = joined.region.clone();
-                    drop(joined); // first: its descriptors may be the only ones
+                    // Before it is left: who learns of that may be the only one who can tell the other way of its end.
+                    region.engine().remove();
+                    drop(joined); // before it is ended: its descriptors may be the only ones
                     region.end(true)
                 }
                 Some(None) => Ok(()),

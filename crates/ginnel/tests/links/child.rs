@@ -4,7 +4,8 @@
 
 use crate::mechanisms::porter;
 use crate::{
-    call, corrupt, death, fork, futures, kinds, latest, lifetime, mail, polled, scarce, script, several, stream, time,
+    call, corrupt, death, fork, futures, history, kinds, latest, lifetime, mail, polled, scarce, script, several,
+    stream, time,
 };
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -228,13 +229,15 @@ fn child_role() {
         "porter" => porter::run(),
         "call" => call::run(),
         "mail" => mail::run(),
-        "nested" => death::nested(),
+        "nested" => death::nested(rest),
+        "reuser" => death::reuser(rest),
         "forker" => death::forker(rest),
         "storm" => time::storm(),
         "racer" => lifetime::racer(rest),
         "cleaner" => lifetime::cleaner(rest),
         "fork" => fork::role(rest),
         "crowd" => futures::crowd(rest),
+        "history" => history::role(rest),
         "idle" => futures::idle(),
         "quiet" => several::quiet(),
         "kinds" => kinds::role(rest),

@@ -10,6 +10,7 @@ use ginnel::{Link, Receiver, RecvFailure, SendFailure, Sender};
 use ginnel_core::TOKEN_BASE;
 use ginnel_os::ofd_lock::Token;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -317,14 +318,40 @@ fn a_child_forked_while_a_handle_opens_does_not_keep_its_parent_alive() {
     assert!(took < TOLD, "{took:?}");
 }
 
-/// The role: a script whose process ids count in a namespace of their own.
-pub(crate) fn nested() {
+/// The role: another role, whose process ids count in a namespace of their own.
+pub(crate) fn nested(role: &str) {
     // SAFETY: takes an integer; the next child is the first process of a new namespace.
     if unsafe { libc::unshare(libc::CLONE_NEWPID) } != 0 {
         return say(&format!("err io|||{}", std::io::Error::last_os_error()));
     }
-    let mut script = Child::command("script").spawn().expect("a child in the namespace");
-    script.wait().expect("a child that can be reaped");
+    let mut first = Child::command(role).spawn().expect("a child in the namespace");
+    first.wait().expect("a child that can be reaped");
+}
+
+/// The number that two processes have, one after the other.
+const REUSED: u32 = 500;
+
+/// The role, first in its namespace: a receiver that holds a message and is killed, and then a process with the same number.
+pub(crate) fn reuser(address: &str) {
+    let next = || std::fs::write("/proc/sys/kernel/ns_last_pid", (REUSED - 1).to_string());
+    if let Err(error) = next() {
+        return say(&format!("err io|||{error}"));
+    }
+    let directory = std::env::var(ginnel::DIRECTORY_VARIABLE).expect("the directory of the links");
+    let scripted = || {
+        let mut child = Child::start("script", Path::new(&directory));
+        child.reply().ok();
+        child
+    };
+    let mut first = scripted();
+    first.must(&format!("receiver open {address}"));
+    assert_eq!(first.must("hold 1"), "0");
+    next().expect("it worked before");
+    let killed = first.pid();
+    first.kill_and_reap();
+    let second = scripted();
+    say(&format!("ok {killed} {}", second.pid()));
+    std::thread::sleep(LIMIT); // until this one is killed, and with it the namespace
 }
 
 #[test]
@@ -332,7 +359,7 @@ fn a_death_in_another_pid_namespace_is_noticed() {
     let _limit = place::limit(2 * LIMIT);
     let address = address("namespace", "");
     let receiver = Lent::new(Receiver::open(&address).unwrap());
-    let mut child = Child::start("nested", place::home());
+    let mut child = Child::start("nested script", place::home());
     let ready = child.reply();
     if !ready.text().starts_with("ok") {
         return skipped(ready.text());
@@ -344,6 +371,27 @@ fn a_death_in_another_pid_namespace_is_noticed() {
     let (took, end) = time_of_death(&mut child, &receiver, |lent| lent.with(|r| r.recv().map(drop)));
     assert_eq!(end.unwrap_err(), RecvFailure::Closed { died: 1 });
     report("sender in another namespace killed", vec![took]);
+}
+
+/// A process that has the number of a dead one is not taken for it.
+#[test]
+fn a_reused_process_id_keeps_nobody_alive() {
+    let _limit = place::limit(2 * LIMIT);
+    let address = address("reused", "");
+    let sender = Sender::open(&address).unwrap();
+    sender.send(&stamped(0, 16)).unwrap();
+    let mut child = Child::start(&format!("nested reuser {address}"), place::home());
+    let ready = child.reply();
+    if !ready.text().starts_with("ok") {
+        return skipped(ready.text());
+    }
+    assert_eq!(ready.text(), format!("ok {REUSED} {REUSED}"));
+    let receiver = Receiver::open(&address).unwrap();
+    let message = receiver.recv_timeout(LIMIT).unwrap();
+    assert!(message.redelivered());
+    assert_eq!(number_in(&message), 0);
+    let info = Link::new(&address).unwrap().info().unwrap();
+    assert_eq!((info.died, info.participants.len()), (1, 2));
 }
 
 #[test]

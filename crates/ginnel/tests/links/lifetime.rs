@@ -233,7 +233,8 @@ fn an_empty_leftover_does_not_dictate_options() {
 /// The same while another process is about to recover who was killed: it took the token, and was preempted.
 #[test]
 fn a_leftover_that_is_being_recovered_does_not_stand_in_the_way() {
-    let verdicts: [(&str, fn(&str) -> Result<(), ginnel::Error>); 3] = [
+    type Verdict = fn(&str) -> Result<(), ginnel::Error>;
+    let verdicts: [(&str, Verdict); 3] = [
         ("mismatch", |name| {
             Sender::open(&format!("{name}?capacity=128")).map(|sender| assert_eq!(sender.capacity(), 128))
         }),

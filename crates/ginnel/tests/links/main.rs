@@ -8,6 +8,7 @@
 //! | messages between handles of one thread, against an oracle | `exchange` |
 //! | every receiver gets every message | `broadcast` |
 //! | many threads at once | `threads` |
+//! | what processes did and when, against the definition of a queue | `history` |
 //! | the newest value | `latest` |
 //! | timeouts, deadlines, signals, the end of the stream | `time` |
 //! | processes that are killed | `death` |
@@ -34,6 +35,7 @@ mod exchange;
 mod flipped;
 mod fork;
 mod futures;
+mod history;
 mod hostile;
 mod kinds;
 mod latest;

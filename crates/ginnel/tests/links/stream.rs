@@ -538,9 +538,12 @@ fn one_who_cannot_be_joined_is_told() {
 /// The same where one of the ways is no link any more, and so cannot be ended either: the other one tells.
 #[test]
 fn one_whose_way_is_damaged_is_told() {
-    for (way, damage) in [("up", "name"), ("down", "name"), ("up", "header"), ("down", "header")] {
+    let damages = [("up", "name"), ("down", "name"), ("up", "header"), ("down", "header")];
+    // Who spins hears of one way while the listener has yet to end it.
+    let cases = ["wait=adaptive", "wait=spin"].into_iter().flat_map(|wait| damages.map(|damage| (wait, damage)));
+    for (wait, (way, damage)) in cases {
         within(LIMIT, move || {
-            let address = address("damaged", "");
+            let address = address("damaged", wait);
             let listener = Listener::bind(&address).unwrap();
             let (mut reader, mut writer) = Stream::connect(&address).unwrap().split();
             let mut files = files_of(home(), &format!("{}~", name_of(&address)));
