@@ -79,7 +79,14 @@ fn tidy_report(root: &Path) -> Report {
         Ok(_) => Some("see the findings above".to_owned()),
         Err(error) => Some(format!("{error:#}")),
     };
-    let report = Report { name: "tidy", took: start.elapsed(), tests_passed: None, failure, last_words: Vec::new() };
+    let report = Report {
+        name: "tidy",
+        took: start.elapsed(),
+        tests_passed: None,
+        failure,
+        skipped: None,
+        last_words: Vec::new(),
+    };
     eprintln!("== {report}");
     report
 }

@@ -1,12 +1,13 @@
 //! The project's own chores, as `cargo xtask COMMAND`.
 //!
 //! It holds what a machine can check or repeat: the house rules (`tidy`), the tests (`test`), everything that a change
-//! must pass (`ci`), and the demonstrations (`show`). It is not part of what users install, and nothing depends on it.
+//! must pass (`ci`), what takes too long for that (`prove`), and the demonstrations (`show`). It is not part of what users install, and nothing depends on it.
 //!
 //! Exit status: 0 done, 1 failed, 2 wrong usage.
 
 mod ci;
 mod mutants;
+mod prove;
 mod show;
 mod soak;
 mod step;
@@ -45,6 +46,12 @@ const COMMANDS: &[Command] = &[
         arguments: "[PART-OF-A-NAME..]",
         about: "put in bugs on purpose, one at a time, and see that a test turns red",
         run: mutants::run,
+    },
+    Command {
+        name: "prove",
+        arguments: "[--limit SECONDS] [STEP..]",
+        about: "the deep forms, by hand: flips, handles, fuzz, asan, tsan, loom, soak, crash",
+        run: prove::run,
     },
     Command {
         name: "ci",

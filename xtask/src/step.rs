@@ -39,6 +39,8 @@ pub(crate) struct Step {
     pub(crate) counts_tests: bool,
     /// Of these files one must exist, or the step fails before it starts. Empty: nothing is needed.
     pub(crate) needs_one_of: Vec<PathBuf>,
+    /// Why this machine cannot run it, if so: it is then neither passed nor failed, and says so.
+    pub(crate) skipped: Option<String>,
 }
 
 /// What a step came to.
@@ -47,8 +49,10 @@ pub(crate) struct Report {
     pub(crate) name: &'static str,
     pub(crate) took: Duration,
     pub(crate) tests_passed: Option<u64>,
-    /// Why it failed; `None` when it passed.
+    /// Why it failed; `None` when it passed, or was skipped.
     pub(crate) failure: Option<String>,
+    /// Why it was not run.
+    pub(crate) skipped: Option<String>,
     /// Of a step that failed: the tests that failed, and the last lines that it printed.
     pub(crate) last_words: Vec<String>,
 }
@@ -58,7 +62,7 @@ impl Step {
     pub(crate) fn cargo(name: &'static str, root: &Path, arguments: &[&str]) -> Self {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.args(arguments).current_dir(root);
-        Self { name, command, counts_tests: false, needs_one_of: Vec::new() }
+        Self { name, command, counts_tests: false, needs_one_of: Vec::new(), skipped: None }
     }
 
     /// Runs the step to its end or to `limit`, whichever comes first.
@@ -66,11 +70,19 @@ impl Step {
         eprintln!("\n== {}: {}", self.name, shown(&self.command));
         let start = Instant::now();
         let said = Arc::new(Mutex::new(Said::default()));
+        if self.skipped.is_some() {
+            let Self { name, skipped, .. } = self;
+            let took = start.elapsed();
+            let report = Report { name, took, tests_passed: None, failure: None, skipped, last_words: Vec::new() };
+            eprintln!("== {report}");
+            return report;
+        }
         let failure = self.judge(limit, &said).unwrap_or_else(|error| Some(format!("{error:#}")));
         let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
         let tests_passed = self.counts_tests.then_some(said.passed);
         let last_words = if failure.is_some() { said.last_words() } else { Vec::new() };
-        let report = Report { name: self.name, took: start.elapsed(), tests_passed, failure, last_words };
+        let report =
+            Report { name: self.name, took: start.elapsed(), tests_passed, failure, skipped: None, last_words };
         eprintln!("== {report}");
         report
     }
@@ -230,6 +242,9 @@ fn passed_in(line: &str) -> Option<u64> {
 
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(why) = &self.skipped {
+            return write!(f, "{:12} SKIPPED: {why}", self.name);
+        }
         let verdict = if self.failure.is_none() { "passed" } else { "FAILED" };
         write!(f, "{:12} {verdict} in {:.1} s", self.name, self.took.as_secs_f64())?;
         if let Some(tests) = self.tests_passed {
@@ -254,12 +269,20 @@ pub(crate) fn summarise(reports: &[Report]) -> Outcome {
             eprintln!("   {line}");
         }
     }
+    let skipped = reports.iter().filter(|report| report.skipped.is_some()).count();
+    if skipped > 0 {
+        eprintln!("   {skipped} of {} steps were skipped, and show nothing", reports.len());
+    }
     if reports.iter().any(|report| report.failure.is_some()) { Outcome::Failed } else { Outcome::Passed }
 }
 
 /// Takes `--limit SECONDS` out of `arguments`; gives the limit and the rest, or what is wrong.
 pub(crate) fn limit_of(arguments: &[String]) -> Result<(Duration, Vec<&str>), String> {
-    let mut limit = DEFAULT_LIMIT;
+    limit_or(DEFAULT_LIMIT, arguments)
+}
+
+/// The same with another limit where none is said.
+pub(crate) fn limit_or(mut limit: Duration, arguments: &[String]) -> Result<(Duration, Vec<&str>), String> {
     let mut rest = Vec::new();
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
@@ -271,6 +294,16 @@ pub(crate) fn limit_of(arguments: &[String]) -> Result<(Duration, Vec<&str>), St
         }
     }
     Ok((limit, rest))
+}
+
+/// Those of the steps that are named, in their own order; all if none is. Or what is wrong.
+pub(crate) fn choose(mut steps: Vec<Step>, names: &[&str]) -> Result<Vec<Step>, String> {
+    let known: Vec<_> = steps.iter().map(|step| step.name).collect();
+    if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
+        return Err(format!("there is no step `{unknown}`; the steps are {}", known.join(", ")));
+    }
+    steps.retain(|step| names.is_empty() || names.contains(&step.name));
+    Ok(steps)
 }
 
 /// The command as one could type it, with the variables that were set for it.
@@ -294,7 +327,7 @@ mod tests {
     fn shell(script: &str) -> Step {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        Step { name: "shell", command, counts_tests: false, needs_one_of: Vec::new() }
+        Step { name: "shell", command, counts_tests: false, needs_one_of: Vec::new(), skipped: None }
     }
 
     #[test]
@@ -352,6 +385,16 @@ mod tests {
         assert_eq!(report.last_words.len(), 1 + Said::KEPT);
         assert!(report.last_words.iter().any(|line| line == "signal: 11"), "{:?}", report.last_words);
         assert!(shell("seq 3").run(DEFAULT_LIMIT).last_words.is_empty());
+    }
+
+    #[test]
+    fn a_skipped_step_does_not_run_and_says_why() {
+        let mut step = shell("exit 1");
+        step.skipped = Some("no such tool here".to_owned());
+        let report = step.run(DEFAULT_LIMIT);
+        assert_eq!((&report.failure, &report.tests_passed), (&None, &None));
+        assert!(report.to_string().contains("SKIPPED: no such tool here") && !report.to_string().contains("passed"));
+        assert_eq!(summarise(&[report]), Outcome::Passed);
     }
 
     #[test]

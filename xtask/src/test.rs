@@ -24,7 +24,7 @@ const LOOM_PREEMPTIONS: &str = "2";
 
 /// Runs the steps named in `arguments`, or all.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<Outcome> {
-    let chosen = step::limit_of(arguments).and_then(|(limit, names)| Ok((limit, choose(steps(root), &names)?)));
+    let chosen = step::limit_of(arguments).and_then(|(limit, names)| Ok((limit, step::choose(steps(root), &names)?)));
     let (limit, steps) = match chosen {
         Ok(chosen) => chosen,
         Err(wrong) => {
@@ -44,16 +44,17 @@ pub(crate) fn steps(root: &Path) -> Vec<Step> {
     doc.counts_tests = true;
     let instructions = released(root, "ginnel-bench", "instructions");
     let (crash, soak) = (released(root, "ginnel", "crash"), released(root, "ginnel", "soak"));
-    vec![workspace, doc, loom(root), instructions, crossbeam(root), crash, soak]
+    vec![workspace, doc, loom(root, LOOM_PREEMPTIONS), instructions, crossbeam(root), crash, soak]
 }
 
-fn loom(root: &Path) -> Step {
+/// Loom with so many preemptions in an execution.
+pub(crate) fn loom(root: &Path, preemptions: &str) -> Step {
     let mut step = Step::cargo("loom", root, &["test", "-p", "ginnel-core", "--release", "--test", "loom*"]);
     let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     step.command
         .env("RUSTFLAGS", format!("{flags} --cfg loom").trim_start())
-        .env("LOOM_MAX_PREEMPTIONS", LOOM_PREEMPTIONS)
+        .env("LOOM_MAX_PREEMPTIONS", preemptions)
         .env("CARGO_TARGET_DIR", target.join("loom"));
     step.counts_tests = true;
     step.needs_one_of = test_target(root, "ginnel-core", "loom");
@@ -67,7 +68,7 @@ fn crossbeam(root: &Path) -> Step {
 }
 
 /// A test of the code that users run: optimised, and of a package alone, with the features that it asks for itself.
-fn released(root: &Path, package: &str, name: &'static str) -> Step {
+pub(crate) fn released(root: &Path, package: &str, name: &'static str) -> Step {
     let mut step = Step::cargo(name, root, &["test", "--release", "-p", package, "--test", name]);
     step.counts_tests = true;
     step.needs_one_of = test_target(root, package, name);
@@ -80,21 +81,12 @@ fn test_target(root: &Path, package: &str, name: &str) -> Vec<PathBuf> {
     vec![tests.join(format!("{name}.rs")), tests.join(name).join("main.rs")]
 }
 
-fn choose(mut steps: Vec<Step>, names: &[&str]) -> Result<Vec<Step>, String> {
-    let known: Vec<_> = steps.iter().map(|step| step.name).collect();
-    if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
-        return Err(format!("there is no step `{unknown}`; the steps are {}", known.join(", ")));
-    }
-    steps.retain(|step| names.is_empty() || names.contains(&step.name));
-    Ok(steps)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn chosen(names: &[&str]) -> Result<Vec<&'static str>, String> {
-        Ok(choose(steps(Path::new("/nonexistent")), names)?.iter().map(|step| step.name).collect())
+        Ok(step::choose(steps(Path::new("/nonexistent")), names)?.iter().map(|step| step.name).collect())
     }
 
     #[test]
@@ -122,7 +114,7 @@ mod tests {
             ("crash", "crash"),
             ("soak", "soak"),
         ] {
-            let step = choose(steps(Path::new("/nonexistent")), &[name]).unwrap().remove(0);
+            let step = step::choose(steps(Path::new("/nonexistent")), &[name]).unwrap().remove(0);
             let report = step.run(step::DEFAULT_LIMIT);
             assert!(report.failure.unwrap().contains(&format!("tests/{file}.rs is missing")));
         }

@@ -6,6 +6,7 @@ mod call;
 mod clean;
 mod completions;
 mod doctor;
+mod fed;
 mod info;
 mod lock;
 mod ls;

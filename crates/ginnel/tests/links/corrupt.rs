@@ -6,6 +6,7 @@
 
 use crate::child::{Child, say};
 use crate::dice::Dice;
+use crate::flipped;
 use crate::place::{self, LIMIT, scale};
 use ginnel::{Link, Message, Receiver, Sender};
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// No call may take longer: the timeouts that are given are below a millisecond.
-const SLOW: Duration = Duration::from_secs(1);
+pub(crate) const SLOW: Duration = Duration::from_secs(1);
 const SHORT: Duration = Duration::from_micros(300);
 
 /// The words that change: the header's, then participants, slots and block records of the links below.
@@ -48,9 +49,10 @@ pub(crate) fn scribbler(what: &str) {
         let _ = catch_unwind(|| match kind {
             "racing" => racing(seed),
             "swing" => swing(seed),
+            "flipped" => flipped::trial(seed),
             _ => trial(seed),
         });
-        if kind == "swing" && seed >= SWINGS {
+        if kind == "swing" && seed >= SWINGS || kind == "flipped" && seed >= flipped::ALL {
             break;
         }
         (seed, trials) = (seed + 1, trials + 1);
@@ -74,7 +76,7 @@ fn watch_over() {
 }
 
 /// Runs one call, and tells if it is slow.
-fn call<R>(what: &str, run: impl FnOnce() -> R) -> R {
+pub(crate) fn call<R>(what: &str, run: impl FnOnce() -> R) -> R {
     let begin = Instant::now();
     let result = run();
     if begin.elapsed() > SLOW {
@@ -202,7 +204,7 @@ fn scribble(dice: &mut Dice, file: &File) {
     }
 }
 
-fn word(file: &File, at: u64) -> u64 {
+pub(crate) fn word(file: &File, at: u64) -> u64 {
     let mut bytes = [0; 8];
     file.read_exact_at(&mut bytes, at).expect("a file as long as its tables");
     u64::from_le_bytes(bytes)
@@ -306,7 +308,7 @@ fn finish(dice: &mut Dice, link: &Link, senders: Vec<Sender>, receivers: Vec<Rec
     call("close", || drop(handles)); // in the other half of the trials, participants were there all the time
 }
 
-fn run(kind: &str) {
+pub(crate) fn run(kind: &str) {
     let directory = place::new_directory();
     let replay = std::env::var("GINNEL_TEST_SEED").ok();
     let seconds = if kind == "swing" { 60 } else { 3 * scale() };

@@ -18,7 +18,7 @@
 //! | waiting for several: `Select` and descriptors; handles that are no receivers; futures | `several`, `kinds`, `futures` |
 //! | what is no link, no directory, no memory | `hostile` |
 //! | links without a capacity; what they give back | `unbounded`, `unbounded_drained` |
-//! | a link that is scribbled over while it is in use | `corrupt` |
+//! | a link that is scribbled over while it is in use; every shape of it, bit by bit | `corrupt`, `flipped` |
 //! | messages that are values of a type | `typed` |
 //! | streams of bytes; the same in tasks, with hyper | `stream`, `polled` |
 //! | the promises over every other mechanism | `mechanisms` |
@@ -32,6 +32,7 @@ mod corrupt;
 mod death;
 mod dice;
 mod exchange;
+mod flipped;
 mod fork;
 mod futures;
 mod history;
