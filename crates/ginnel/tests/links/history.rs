@@ -96,21 +96,12 @@ fn order(sent: &HashMap<u64, Span>, received: impl Fn(&u64) -> Span) -> Result<(
 /// The times in which some message was surely there, joined where they overlap, must not cover a look that found nothing.
 fn witness(sent: &HashMap<u64, Span>, received: impl Fn(&u64) -> Span, history: &[Operation]) -> Result<usize, Broken> {
     let there = |(value, sending): (&u64, &Span)| (sending.1, received(value).0);
-    let mut joined: Vec<Span> = Vec::new();
-    let mut sure: Vec<Span> = sent.iter().map(there).filter(|(from, to)| from < to).collect();
-    sure.sort_unstable();
-    for (from, to) in sure {
-        match joined.last_mut() {
-            Some(last) if from < last.1 => last.1 = last.1.max(to),
-            _ => joined.push((from, to)),
-        }
-    }
+    let joined = joined(sent.iter().map(there));
     let mut by_return: Vec<(Span, Span)> = sent.iter().map(|(value, sending)| (*sending, received(value))).collect();
     by_return.sort_unstable_by_key(|(sending, _)| sending.1);
     let (mut excused, mut known) = (0, HashMap::new());
     for look in history.iter().filter(|operation| operation.act == Act::FoundNothing) {
-        let before = joined.partition_point(|(from, _)| *from < look.called);
-        if before == 0 || look.returned >= joined[before - 1].1 {
+        if !covers(&joined, (look.called, look.returned)) {
             continue;
         }
         if !is_excused(&by_return, &mut known, (look.called, look.returned)) {
@@ -119,6 +110,26 @@ fn witness(sent: &HashMap<u64, Span>, received: impl Fn(&u64) -> Span, history: 
         excused += 1;
     }
     Ok(excused)
+}
+
+/// Spans as disjoint ones, in order.
+fn joined(spans: impl Iterator<Item = Span>) -> Vec<Span> {
+    let mut spans: Vec<Span> = spans.filter(|(from, to)| from < to).collect();
+    spans.sort_unstable();
+    let mut joined: Vec<Span> = Vec::new();
+    for (from, to) in spans {
+        match joined.last_mut() {
+            Some(last) if from < last.1 => last.1 = last.1.max(to),
+            _ => joined.push((from, to)),
+        }
+    }
+    joined
+}
+
+/// Whether one of such spans covers each instant of another span.
+fn covers(joined: &[Span], (from, to): Span) -> bool {
+    let before = joined.partition_point(|(begin, _)| *begin < from);
+    before > 0 && to < joined[before - 1].1
 }
 
 /// Whether somebody was in the middle of sending during a look, at an instant at which nothing was there but what was sent after that had begun. Of each sending its span and
@@ -132,10 +143,9 @@ fn is_excused(by_return: &[(Span, Span)], known: &mut HashMap<Span, Vec<Span>>, 
         let (from, to) = (look.0.max(sending.0), look.1.min(sending.1));
         let there = known.entry(*sending).or_insert_with(|| {
             let older = by_return.iter().take_while(|(other, _)| other.1 <= sending.0);
-            older.map(|(other, receiving)| (other.1, receiving.0)).filter(|(_, end)| *end > sending.0).collect()
+            joined(older.map(|(other, receiving)| (other.1, receiving.0)).filter(|(_, end)| *end > sending.0))
         });
-        let instants = there.iter().map(|(_, end)| *end).chain([from]).filter(|at| (from..=to).contains(at));
-        instants.into_iter().any(|at| there.iter().all(|(begin, end)| at <= *begin || at >= *end))
+        !covers(there, (from, to))
     })
 }
 
