@@ -99,12 +99,12 @@ fn witness(sent: &HashMap<u64, Span>, received: impl Fn(&u64) -> Span, history: 
     let joined = joined(sent.iter().map(there));
     let mut by_return: Vec<(Span, Span)> = sent.iter().map(|(value, sending)| (*sending, received(value))).collect();
     by_return.sort_unstable_by_key(|(sending, _)| sending.1);
-    let (mut excused, mut known) = (0, HashMap::new());
+    let (mut excused, mut known, mut last) = (0, HashMap::new(), None);
     for look in history.iter().filter(|operation| operation.act == Act::FoundNothing) {
         if !covers(&joined, (look.called, look.returned)) {
             continue;
         }
-        if !is_excused(&by_return, &mut known, (look.called, look.returned)) {
+        if !is_excused(&by_return, &mut known, &mut last, (look.called, look.returned)) {
             return Err(Broken::Witness { called: look.called, returned: look.returned });
         }
         excused += 1;
@@ -134,19 +134,29 @@ fn covers(joined: &[Span], (from, to): Span) -> bool {
 
 /// Whether somebody was in the middle of sending during a look, at an instant at which nothing was there but what was sent after that had begun. Of each sending its span and
 /// that of its receiving, by the former's end; `known` has what was there when one began, as many looks may be for the same one.
-fn is_excused(by_return: &[(Span, Span)], known: &mut HashMap<Span, Vec<Span>>, look: Span) -> bool {
+fn is_excused(
+    by_return: &[(Span, Span)],
+    known: &mut HashMap<Span, Vec<Span>>,
+    last: &mut Option<usize>,
+    look: Span,
+) -> bool {
+    // Most looks have the excuse of the look before.
     let ended = by_return.partition_point(|(sending, _)| sending.1 <= look.0);
-    let mut in_the_way = by_return[ended..].iter().filter(|(sending, receiving)| {
-        sending.0 < look.1 && receiving.1 > look.0 // it may have had its place
+    let mut in_the_way = last.iter().copied().chain(ended..by_return.len()).filter(|at| {
+        let (sending, receiving) = by_return[*at];
+        sending.0 < look.1 && sending.1 > look.0 && receiving.1 > look.0 // it may have had its place
     });
-    in_the_way.any(|(sending, _)| {
+    let excuse = in_the_way.find(|at| {
+        let sending = &by_return[*at].0;
         let (from, to) = (look.0.max(sending.0), look.1.min(sending.1));
         let there = known.entry(*sending).or_insert_with(|| {
             let older = by_return.iter().take_while(|(other, _)| other.1 <= sending.0);
             joined(older.map(|(other, receiving)| (other.1, receiving.0)).filter(|(_, end)| *end > sending.0))
         });
         !covers(there, (from, to))
-    })
+    });
+    *last = excuse;
+    excuse.is_some()
 }
 
 // ---- processes that write their histories down
