@@ -142,11 +142,14 @@ fn is_excused(
 ) -> bool {
     // Most looks have the excuse of the look before.
     let ended = by_return.partition_point(|(sending, _)| sending.1 <= look.0);
-    let mut in_the_way = last.iter().copied().chain(ended..by_return.len()).filter(|at| {
+    let in_the_way = last.iter().copied().chain(ended..by_return.len()).filter(|at| {
         let (sending, receiving) = by_return[*at];
         sending.0 < look.1 && sending.1 > look.0 && receiving.1 > look.0 // it may have had its place
     });
-    let excuse = in_the_way.find(|at| {
+    // Who was stopped took longest. A look of one who was stopped itself has thousands beside that.
+    let mut in_the_way: Vec<usize> = in_the_way.collect();
+    in_the_way.sort_by_key(|at| (Some(*at) != *last, std::cmp::Reverse(by_return[*at].0.1 - by_return[*at].0.0)));
+    let excuse = in_the_way.into_iter().find(|at| {
         let sending = &by_return[*at].0;
         let (from, to) = (look.0.max(sending.0), look.1.min(sending.1));
         let there = known.entry(*sending).or_insert_with(|| {
@@ -283,7 +286,6 @@ fn three_by_one_is_a_queue() {
 }
 
 #[test]
-#[ignore = "under load one run in some 160 is not done after 30 s and more: see docs/plan.md"]
 fn an_unbounded_one_is_a_queue() {
     is_a_queue("unbounded&max=512", 2, 2);
 }
